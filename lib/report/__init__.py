@@ -1,0 +1,1 @@
+"""Report: results as JSON, tables and figures made from them."""

@@ -1,0 +1,1 @@
+"""Tools around the course: the runner of the notebooks, the doctor."""

@@ -1,0 +1,1 @@
+"""Jet images: simulated, downloaded, stored, cut into tokens."""

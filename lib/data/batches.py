@@ -1,0 +1,114 @@
+"""Batches of jets of similar size, the same ones for the same seed and epoch.
+
+Active tokens are padded to the longest jet of a batch, and jets hold between a few dozen and
+several hundred active patches: in batches drawn blindly, nearly half of the work is padding.
+Sorting all jets by size would remove it, but a batch would then be nearly all top or nearly
+all QCD, for the classes differ in size. So an epoch
+
+1. draws a permutation and cuts it into chunks of ``CHUNK`` batches,
+2. orders each chunk by size -- each class on its own, the classes then interleaved in
+   proportion, so that every batch has the class mix of its (random) chunk,
+3. cuts the chunks into batches and shuffles the batches.
+
+Batches of 64 drawn blindly from 4,200 jets are padded by a factor of about 1.8. This leaves
+1.2, and the class mix of the batches varies less than by a binomial draw; ordering without
+regard to class leaves 1.14, but nine times the variance of that draw. Unlabelled jets are
+ordered by size alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.data.jets import JetImages
+from lib.data.tokens import Batch, Hits
+
+CHUNK = 8  # batches that are ordered by size together
+
+
+class Batches:
+    """Batches of the jets ``index`` (all if None); iterating yields ``Batch`` objects.
+
+    keep: as in ``tokenize``. augment: hits -> hits. shuffle=False goes through ``index`` in its
+    order and leaves nothing out. shuffle=True draws a new order for each epoch, from ``seed``
+    and the number given to ``set_epoch`` alone, so a resumed run sees what an uninterrupted
+    one would; the jets left over after the last full batch wait for another epoch (with fewer
+    jets than ``batch_size`` there is one small batch). bucket=False shuffles without regard
+    to size. Raises: ValueError for an empty index or a batch size below 1.
+    """
+
+    def __init__(self, jets: JetImages, index: Any, batch_size: int, keep: str = "active",
+                 shuffle: bool = False, seed: int = 0,
+                 augment: Callable[[Hits], Hits] | None = None, bucket: bool = True) -> None:
+        index = torch.arange(len(jets)) if index is None else torch.as_tensor(index).cpu().long()
+        if batch_size < 1 or not len(index):
+            raise ValueError(f"batches of {batch_size} from {len(index)} jets: both must be 1 or "
+                             "more")
+        self.jets, self.index, self.batch_size, self.keep = jets, index, batch_size, keep
+        self.shuffle, self.seed, self.augment, self.bucket = shuffle, seed, augment, bucket
+        self.epoch = 0
+        self._sizes: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        if self.shuffle:
+            return max(1, len(self.index) // self.batch_size)
+        return -(-len(self.index) // self.batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order (and nothing else) of the next pass through the data."""
+        self.epoch = epoch
+
+    def plan(self) -> list[Tensor]:
+        """The jets of each batch of this epoch, without reading them: long tensors."""
+        if not self.shuffle:
+            return list(self.index.split(self.batch_size))
+        rng = np.random.default_rng([self.seed, self.epoch])
+        order = rng.permutation(len(self.index))[:len(self) * self.batch_size]
+        if not (self.bucket and self.keep in ("active", "two_scale")):
+            return [self.index[part] for part in np.array_split(order, len(self))]
+        if self._sizes is None:
+            self._sizes = active_patches(self.jets, self.index).numpy()
+        labels = self.jets.labels
+        labels = None if labels is None else labels.cpu()[self.index].numpy()
+        step = CHUNK * self.batch_size
+        chunks = [order[start:start + step] for start in range(0, len(order), step)]
+        order = np.concatenate([chunk[_by_size(self._sizes[chunk],
+                                               None if labels is None else labels[chunk])]
+                                for chunk in chunks])
+        batches = np.array_split(order, len(self))
+        return [self.index[batches[number]] for number in rng.permutation(len(self))]
+
+    def __iter__(self) -> Iterator[Batch]:
+        for index in self.plan():
+            yield self.jets.batch(index, self.keep, self.augment)
+
+
+def _by_size(sizes: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+    """An order by size in which every stretch has the class mix of the whole."""
+    if labels is None:
+        return np.argsort(sizes, kind="stable")
+    quantile = np.empty(len(sizes))
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        ranked = members[np.argsort(sizes[members], kind="stable")]
+        quantile[ranked] = (np.arange(len(ranked)) + 0.5) / len(ranked)
+    return np.argsort(quantile, kind="stable")
+
+
+def active_patches(jets: JetImages, index: Any = None, block: int = 512) -> Tensor:
+    """How many patches of each jet hold a hit: (n,) int64 on the CPU."""
+    grid = jets.grid
+    index = torch.arange(len(jets)) if index is None else torch.as_tensor(index).cpu()
+    counts = []
+    for part in index.split(block):
+        hits = jets.hits(part)
+        patch = (hits.row // grid.patch_height) * grid.columns + hits.column // grid.patch_width
+        active = torch.zeros(len(part) * grid.patches, dtype=torch.bool, device=jets.device)
+        active[hits.image * grid.patches + patch] = True
+        counts.append(active.view(len(part), -1).sum(1).cpu())
+    return torch.cat(counts)

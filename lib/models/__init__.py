@@ -1,0 +1,1 @@
+"""Models: attention mechanisms, blocks, JetViT and the baselines it has to beat."""

@@ -1,0 +1,225 @@
+"""The transformer block on a packed set of patches: attention, local convolution, MLP.
+
+x: (B, K, D) tokens, valid: (B, K) bool. What is not valid enters no attention, no
+convolution and no statistic of a norm; its own output is never read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lib.models.attention import MECHANISMS
+
+
+@dataclass
+class Layout:
+    """Where the tokens of a batch sit on the grid of patches.
+
+    flat: (B·K,) row of each token in a (B·rows·columns + 1, D) buffer, whose last row takes
+    what has no place on the grid: padding, class tokens and coarse tokens.
+    """
+
+    flat: Tensor
+    on_grid: Tensor  # (B, K) bool
+    images: int
+    rows: int
+    columns: int
+    complete: bool  # every valid token has a place
+
+    @classmethod
+    def of(cls, position: Tensor, valid: Tensor, rows: int, columns: int, complete: bool) -> Layout:
+        """position (B, K), valid (B, K) -> Layout."""
+        images, patches = len(position), rows * columns
+        on_grid = valid & (position >= 0) & (position < patches)
+        start = torch.arange(images, device=position.device).unsqueeze(1) * patches
+        flat = torch.where(on_grid, start + position, images * patches)
+        return cls(flat.flatten(), on_grid, images, rows, columns, complete)
+
+    def spread(self, x: Tensor) -> Tensor:
+        """(B, K, D) -> (B, D, rows, columns), zero where no token is, channels last in memory."""
+        cells = self.images * self.rows * self.columns
+        buffer = x.new_zeros(cells + 1, x.shape[-1]).index_copy(0, self.flat, x.flatten(0, 1))
+        grid = buffer[:cells].view(self.images, self.rows, self.columns, -1)
+        return grid.permute(0, 3, 1, 2)
+
+    def collect(self, grid: Tensor) -> Tensor:
+        """(B, D, rows, columns) -> (B, K, D); zero for class and coarse tokens.
+
+        Padding gets the vector of some cell: no one reads it, and masking costs time.
+        """
+        cells = grid.permute(0, 2, 3, 1).flatten(0, 2)
+        taken = cells.index_select(0, self.flat.clamp(max=len(cells) - 1))
+        taken = taken.view(*self.on_grid.shape, -1)
+        return taken if self.complete else taken * self.on_grid.unsqueeze(-1).to(taken.dtype)
+
+
+class MaskedBatchNorm(nn.Module):
+    """Batch normalisation of (B, K, D) whose statistics see the valid tokens only.
+
+    With every token valid it is `nn.BatchNorm1d` over B·K rows (momentum 0.1, eps 1e-5).
+    """
+
+    def __init__(self, dim: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.bias = nn.Parameter(torch.zeros(dim))
+        self.register_buffer("running_mean", torch.zeros(dim))
+        self.register_buffer("running_var", torch.ones(dim))
+        self.momentum, self.eps = momentum, eps
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        mean, var = self.running_mean, self.running_var
+        count = valid.sum()
+        if self.training and count > 1:
+            keep = valid.unsqueeze(-1).float()
+            mean = (x.float() * keep).sum((0, 1)) / count
+            var = ((x.float() - mean) ** 2 * keep).sum((0, 1)) / count
+            with torch.no_grad():
+                self.running_mean.lerp_(mean, self.momentum)
+                self.running_var.lerp_(var * count / (count - 1), self.momentum)
+        scale = self.weight * (var + self.eps).rsqrt()
+        return (x * scale + (self.bias - mean * scale)).to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Multi-head attention with one of `lib.models.attention.MECHANISMS`.
+
+    normalizer, floor: of the linear mechanisms. temperature: start value of the learned
+    factor per head (None: none); L2ViT starts at D^-0.5, XCiT at 1.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        mechanism: str = "relu_linear",
+        normalizer: str = "mean",
+        floor: float = 1e-6,
+        temperature: float | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if mechanism not in MECHANISMS:
+            raise ValueError(f"attention={mechanism!r}: use one of {', '.join(MECHANISMS)}")
+        if dim % heads:
+            raise ValueError(f"dim={dim} is not a multiple of heads={heads}")
+        self.heads, self.mechanism, self.settings = heads, mechanism, {}
+        if mechanism in ("relu_linear", "elu_linear"):
+            self.settings = {"normalizer": normalizer, "floor": floor}
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.dropout = nn.Dropout(dropout)
+        self.temperature = None
+        if temperature is not None and mechanism in (
+            "relu_linear",
+            "elu_linear",
+            "cross_covariance",
+        ):
+            self.temperature = nn.Parameter(torch.full((heads, 1, 1), float(temperature)))
+        if mechanism == "additive":
+            self.query_weight = nn.Parameter(torch.zeros(heads, dim // heads))
+            self.key_weight = nn.Parameter(torch.zeros(heads, dim // heads))
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x (B, K, D) -> queries, keys, values, each (B, H, K, D/H)."""
+        parts = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return parts[0], parts[1], parts[2]
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        q, k, v = self.split(x)
+        extra = dict(self.settings)
+        if self.temperature is not None:
+            extra["temperature"] = self.temperature
+        if self.mechanism == "additive":
+            extra |= {"query_weight": self.query_weight, "key_weight": self.key_weight}
+        out = MECHANISMS[self.mechanism](q, k, v, valid, **extra)
+        return self.dropout(self.proj(out.transpose(1, 2).flatten(2)))
+
+
+class LocalConcentration(nn.Module):
+    """The local concentration module of L2ViT: depthwise convolution, GELU, norm, again.
+
+    A depthwise convolution gives each patch its neighbourhood, which linear attention
+    blurs. Only cells that hold a token are kept between the two convolutions.
+    norm: "batch" (as published) or "layer".
+    """
+
+    def __init__(self, dim: int, kernel: int = 7, norm: str = "batch") -> None:
+        super().__init__()
+        if norm not in ("batch", "layer"):
+            raise ValueError(f"lcm_norm={norm!r}: use 'batch' or 'layer'")
+        self.first = nn.Conv2d(dim, dim, kernel, padding=kernel // 2, groups=dim)
+        self.act = nn.GELU()
+        self.norm = MaskedBatchNorm(dim) if norm == "batch" else nn.LayerNorm(dim)
+        self.second = nn.Conv2d(dim, dim, kernel, padding=kernel // 2, groups=dim)
+
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+        x = self.act(layout.collect(self.first(layout.spread(x))))
+        if isinstance(self.norm, MaskedBatchNorm):
+            x = self.norm(x, layout.on_grid)
+        else:
+            x = self.norm(x)
+        return layout.collect(self.second(layout.spread(x)))
+
+
+class DropPath(nn.Module):
+    """Stochastic depth (arXiv:1603.09382): drop a residual branch, image by image."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        keep = torch.rand(len(x), 1, 1, device=x.device) >= self.rate
+        return x * keep / (1 - self.rate)
+
+
+class MLP(nn.Sequential):
+    """Linear, GELU, linear, with dropout behind each."""
+
+    def __init__(self, dim: int, hidden: int, dropout: float = 0.0) -> None:
+        super().__init__(
+            nn.Linear(dim, hidden),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, dim),
+            nn.Dropout(dropout),
+        )
+
+
+class Block(nn.Module):
+    """Pre-norm block: x + attention, x + local convolution (if any), x + MLP."""
+
+    def __init__(self, config, drop_path: float = 0.0) -> None:
+        """config: a `lib.models.vit.ViTConfig`."""
+        super().__init__()
+        dim = config.dim
+        self.norm1 = nn.LayerNorm(dim)
+        self.attention = Attention(
+            dim,
+            config.heads,
+            config.attention,
+            config.normalizer,
+            config.floor,
+            config.temperature,
+            config.dropout,
+        )
+        self.lcm = None
+        if config.lcm_kernel:
+            self.norm_lcm = nn.LayerNorm(dim)
+            self.lcm = LocalConcentration(dim, config.lcm_kernel, config.lcm_norm)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = MLP(dim, int(dim * config.mlp_ratio), config.dropout)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor, valid: Tensor, layout: Layout, local: bool = True) -> Tensor:
+        """local=False leaves the convolution out, as R1's masked pretraining does."""
+        x = x + self.drop_path(self.attention(self.norm1(x), valid))
+        if self.lcm is not None and local:
+            x = x + self.drop_path(self.lcm(self.norm_lcm(x), layout))
+        return x + self.drop_path(self.mlp(self.norm2(x)))

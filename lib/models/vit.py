@@ -1,0 +1,313 @@
+"""JetViT: a vision transformer with linear attention on the patches that hold something."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lib.data.tokens import Grid, Hits, TokenBatch
+from lib.models.blocks import Block, Layout
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """Every setting of JetViT. `R1` below is the published model, the default is ours.
+
+    tokens       which patches become tokens: "active", "all", "two_scale" (see `tokenize`)
+    stem         patch embedding: "linear", "mlp" or "conv" (3 x 3 within the patch)
+    embed_norm   LayerNorm behind the embedding; it removes the energy of a patch
+    position     "learned" (one vector a patch), "factorised" (row + column) or "none"
+    attention    one of `lib.models.attention.MECHANISMS`, with normalizer and floor
+    temperature  start of the learned factor per head; None: no factor
+    lcm_kernel   size of the depthwise convolutions; 0: none
+    pool         "mean", "mean_max" or "cls"
+    summary      log multiplicity and log energy per channel beside the pooled tokens
+    scale        "log" (per channel, fitted on training data) or a number to divide by
+    mass_head    predict the jet mass
+    """
+
+    channels: int = 8
+    height: int = 125
+    width: int = 125
+    patch_height: int = 5
+    patch_width: int = 5
+    tokens: str = "active"
+    dim: int = 96
+    depth: int = 3
+    heads: int = 3
+    mlp_ratio: float = 4.0
+    stem: str = "linear"
+    embed_norm: bool = False
+    position: str = "learned"
+    attention: str = "relu_linear"
+    normalizer: str = "mean"
+    floor: float = 1e-6
+    temperature: float | None = None
+    lcm_kernel: int = 3
+    lcm_norm: str = "layer"
+    pool: str = "mean_max"
+    summary: bool = True
+    scale: str | float = "log"
+    dropout: float = 0.0
+    drop_path: float = 0.0
+    classes: int = 2
+    mass_head: bool = True
+
+    @property
+    def grid(self) -> Grid:
+        return Grid(self.channels, self.height, self.width, self.patch_height, self.patch_width)
+
+    @classmethod
+    def of(cls, grid: Grid, **settings) -> ViTConfig:
+        """A config for `grid`; an unknown setting is a ValueError that names the known ones."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        if wrong := sorted(set(settings) - known):
+            raise ValueError(
+                f"unknown setting {', '.join(wrong)}; known: {', '.join(sorted(known))}"
+            )
+        return cls(**{**dataclasses.asdict(grid), **settings})
+
+
+# R1's published model: 5,111,579 parameters. Its text gives a floor of 1e-6, its code 100.
+R1 = dict(
+    tokens="all", dim=256, depth=6, heads=4, mlp_ratio=4.0, stem="linear", embed_norm=True,
+    position="learned", attention="relu_linear", normalizer="sum", floor=1e-6, temperature=64**-0.5,
+    lcm_kernel=7, lcm_norm="batch", pool="mean", summary=False, scale=255.0, dropout=0.1,
+    drop_path=0.1,
+)  # fmt: skip
+
+
+class InputScale(nn.Module):
+    """Pixel values to numbers of order one: sign(x) log(1 + |x|/unit) / norm, per channel.
+
+    unit and norm are fitted on training hits: the median and, after the logarithm, the root
+    mean square of a channel's non-zero pixels. Zero stays zero.
+    """
+
+    def __init__(self, channels: int, scale: str | float) -> None:
+        super().__init__()
+        self.divisor = None if scale == "log" else float(scale)
+        self.register_buffer("unit", torch.ones(channels, 1))
+        self.register_buffer("norm", torch.ones(channels, 1))
+
+    def fit(self, hits: Hits) -> None:
+        for channel in range(len(self.unit)):
+            values = hits.value[hits.channel == channel].abs()
+            if len(values):
+                self.unit[channel] = values.median().clamp(min=1e-6)
+                logs = (values / self.unit[channel]).log1p()
+                self.norm[channel] = logs.square().mean().sqrt().clamp(min=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, K, C·p·q) -> the same shape."""
+        if self.divisor is not None:
+            return x / self.divisor
+        pixels = x.unflatten(-1, (len(self.unit), -1))
+        return (pixels.sign() * (pixels.abs() / self.unit).log1p() / self.norm).flatten(-2)
+
+
+class Summary(nn.Module):
+    """Log multiplicity and log energy of each channel: (B, 2C), standardised on training data."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.register_buffer("mean", torch.zeros(2 * channels))
+        self.register_buffer("std", torch.ones(2 * channels))
+
+    def raw(self, features: Tensor, valid: Tensor) -> Tensor:
+        pixels = features.unflatten(-1, (self.channels, -1))
+        sums = torch.cat([pixels.ne(0).to(pixels.dtype).sum(-1), pixels.abs().sum(-1)], -1)
+        return (sums * valid.unsqueeze(-1)).sum(1).log1p()  # of (B, K, 2C)
+
+    def forward(self, features: Tensor, valid: Tensor) -> Tensor:
+        return (self.raw(features, valid) - self.mean) / self.std
+
+
+class ConvStem(nn.Module):
+    """A 3 x 3 convolution within each patch, GELU, then a linear map: (B, K, F) -> (B, K, D)."""
+
+    def __init__(self, grid: Grid, dim: int, width: int = 24) -> None:
+        super().__init__()
+        self.patch = (grid.channels, grid.patch_height, grid.patch_width)
+        self.conv = nn.Conv2d(grid.channels, width, 3)
+        inner = width * (grid.patch_height - 2) * (grid.patch_width - 2)
+        self.proj = nn.Linear(inner, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = x.flatten(0, 1).unflatten(-1, self.patch)
+        out = nn.functional.gelu(self.conv(patches)).flatten(1)
+        return self.proj(out).unflatten(0, x.shape[:2])
+
+
+def _stem(config: ViTConfig) -> nn.Module:
+    grid, dim = config.grid, config.dim
+    if config.stem == "linear":
+        return nn.Linear(grid.patch_dim, dim)
+    if config.stem == "mlp":
+        return nn.Sequential(nn.Linear(grid.patch_dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+    if config.stem == "conv":
+        return ConvStem(grid, dim)
+    raise ValueError(f"stem={config.stem!r}: use 'linear', 'mlp' or 'conv'")
+
+
+class Position(nn.Module):
+    """Learned position vectors: (B, K) patch numbers -> (B, K, D)."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        grid, coarse = config.grid, 0
+        if config.tokens == "two_scale":
+            coarse = grid.coarse[0] * grid.coarse[1]
+        self.kind, self.patches, self.columns = config.position, grid.patches, grid.columns
+        if self.kind == "learned":
+            self.table = nn.Embedding(grid.patches + coarse, config.dim)
+        elif self.kind == "factorised":
+            self.row = nn.Embedding(grid.rows, config.dim)
+            self.column = nn.Embedding(grid.columns, config.dim)
+            self.coarse = nn.Embedding(coarse, config.dim) if coarse else None
+        elif self.kind != "none":
+            raise ValueError(f"position={self.kind!r}: use 'learned', 'factorised' or 'none'")
+
+    def forward(self, position: Tensor) -> Tensor:
+        if self.kind == "learned":
+            return self.table(position)
+        if self.kind == "none":
+            return torch.zeros(1, device=position.device)
+        fine = position.clamp(max=self.patches - 1)
+        out = self.row(fine // self.columns) + self.column(fine % self.columns)
+        if self.coarse is None:
+            return out
+        block = self.coarse((position - self.patches).clamp(min=0))
+        return torch.where((position < self.patches).unsqueeze(-1), out, block)
+
+
+class JetViT(nn.Module):
+    """Patch embedding, `depth` blocks, LayerNorm, pooling, a class head and a mass head."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        if config.pool not in ("mean", "mean_max", "cls"):
+            raise ValueError(f"pool={config.pool!r}: use 'mean', 'mean_max' or 'cls'")
+        self.config, dim = config, config.dim
+        self.scale = InputScale(config.channels, config.scale)
+        self.stem = _stem(config)
+        self.embed_norm = nn.LayerNorm(dim) if config.embed_norm else nn.Identity()
+        self.position = Position(config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.cls = nn.Parameter(torch.zeros(1, 1, dim)) if config.pool == "cls" else None
+        rates = torch.linspace(0, config.drop_path, config.depth).tolist()
+        self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
+        self.norm = nn.LayerNorm(dim)
+        self.summary = Summary(config.channels) if config.summary else None
+        self.width = dim * (2 if config.pool == "mean_max" else 1)
+        self.width += 2 * config.channels if config.summary else 0
+        self.class_head = nn.Linear(self.width, config.classes)
+        self.mass_head = nn.Linear(self.width, 1) if config.mass_head else None
+        self.register_buffer("mass_mean", torch.tensor(0.0))
+        self.register_buffer("mass_std", torch.tensor(1.0))
+        self.apply(self._initialise)
+        if self.cls is not None:
+            nn.init.trunc_normal_(self.cls, std=0.02)
+
+    @staticmethod
+    def _initialise(module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+
+    def fit_scales(self, hits: Hits, tokens: TokenBatch, mass: Tensor | None = None) -> JetViT:
+        """Fit the scaling layers on training jets: input, summary and mass (GeV)."""
+        self.scale.fit(hits)
+        if self.summary is not None:
+            raw = self.summary.raw(tokens.features, tokens.valid)
+            self.summary.mean.copy_(raw.mean(0))
+            self.summary.std.copy_(raw.std(0).clamp(min=1e-3))
+        if mass is not None and self.mass_head is not None:
+            self.mass_mean.copy_(mass.mean())
+            self.mass_std.copy_(mass.std().clamp(min=1e-6))
+        return self
+
+    def embed(self, tokens: TokenBatch) -> Tensor:
+        """Scaled and embedded patches with their positions: (B, K, D)."""
+        x = self.embed_norm(self.stem(self.scale(tokens.features)))
+        return self.dropout(x + self.position(tokens.position).to(x.dtype))
+
+    def blocks_on(self, x: Tensor, tokens: TokenBatch, local: bool = True) -> Tensor:
+        """Run the blocks on embedded tokens (B, K, D), class token first if there is one."""
+        position, valid, grid = tokens.position, tokens.valid, self.config.grid
+        if self.cls is not None:
+            x = torch.cat([self.cls.expand(len(x), -1, -1).to(x.dtype), x], 1)
+            position = nn.functional.pad(position, (1, 0), value=-1)
+            valid = nn.functional.pad(valid, (1, 0), value=True)
+        all_on_grid = self.cls is None and self.config.tokens != "two_scale"
+        layout = Layout.of(position, valid, grid.rows, grid.columns, all_on_grid)
+        for block in self.blocks:
+            x = block(x, valid, layout, local)
+        return self.norm(x)
+
+    def encode(self, tokens: TokenBatch) -> Tensor:
+        """One vector a token: (B, K, D); what is not valid is undefined."""
+        x = self.blocks_on(self.embed(tokens), tokens)
+        return x if self.cls is None else x[:, 1:]
+
+    def features(self, tokens: TokenBatch) -> Tensor:
+        """One vector a jet: (B, width), float32. A jet without tokens pools to zero."""
+        x = self.blocks_on(self.embed(tokens), tokens).float()
+        if self.cls is not None:
+            parts = [x[:, 0]]
+        else:
+            keep = tokens.valid.unsqueeze(-1)
+            count = keep.sum(1).clamp(min=1)
+            parts = [(x * keep).sum(1) / count]
+            if self.config.pool == "mean_max":
+                top = x.masked_fill(~keep, torch.finfo(x.dtype).min).amax(1)
+                parts.append(torch.where(keep.any(1), top, 0.0))
+        if self.summary is not None:
+            parts.append(self.summary(tokens.features, tokens.valid))
+        return torch.cat(parts, -1)
+
+    def forward(self, tokens: TokenBatch) -> tuple[Tensor, Tensor | None]:
+        """-> logits (B, classes) and mass (B,) in GeV, or None without a mass head."""
+        x = self.features(tokens)
+        with torch.autocast(x.device.type, enabled=False):
+            logits = self.class_head(x)
+            if self.mass_head is None:
+                return logits, None
+            return logits, self.mass_head(x).squeeze(-1) * self.mass_std + self.mass_mean
+
+    def save_pretrained(self, folder: str | Path, card: str = "") -> Path:
+        """Write config.json, model.safetensors and, if given, a model card to `folder`."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = json.dumps(dataclasses.asdict(self.config), indent=1)
+        (folder / "config.json").write_text(config + "\n")
+        save_file(self.state_dict(), folder / "model.safetensors")
+        if card:
+            (folder / "README.md").write_text(card)
+        return folder
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> JetViT:
+        """Rebuild what `save_pretrained` wrote. FileNotFoundError or ValueError name the file."""
+        folder = Path(folder)
+        for name in ("config.json", "model.safetensors"):
+            if not (folder / name).is_file():
+                raise FileNotFoundError(f"{folder / name} is missing: not a saved JetViT")
+        model = cls(ViTConfig(**json.loads((folder / "config.json").read_text())))
+        try:
+            model.load_state_dict(load_file(folder / "model.safetensors"))
+        except RuntimeError as error:
+            raise ValueError(
+                f"{folder / 'model.safetensors'} does not fit its config.json: "
+                f"{str(error).splitlines()[-1].strip()}"
+            ) from error
+        return model.eval()

@@ -1,0 +1,350 @@
+"""A parametrised CMS-like detector: particles in, eight images of 125×125 pixels out.
+
+The detector is a solenoid with three pixel layers, a tracker, a crystal calorimeter and a hadron
+calorimeter, each reduced to the few numbers that shape an image: geometry, resolution, threshold,
+shower width. One pixel is one barrel crystal (π/180 in η and φ), one 5×5 block one HCAL tower.
+
+Notation: rows are η, columns φ; lengths cm, energies GeV. References: CMS, JINST 3 (2008) S08004
+[CMS]; tracking, JINST 9 (2014) P10009 [TRK]; ECAL, JINST 8 (2013) P09009 [ECAL]; particle flow,
+JINST 12 (2017) P10003 [PF]. Constants marked *fitted* have no reference: they were chosen in a
+plausible range so that simulated images resemble the published ones (closure table, notebook 01).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lib.data.particles import Helix, Particles, wrap
+
+# --- grid -------------------------------------------------------------------------------------
+PIXEL = np.pi / 180  # one barrel crystal in η and in φ [CMS]: 360 crystals around
+TOWER = 5  # crystals per HCAL tower, each way [CMS]
+SIZE = 125  # pixels per side of the image: 25 towers
+HALF = 12  # towers on each side of the central one
+WINDOW = 47  # towers per side of the working area around the jet axis (seed within ±11 towers)
+
+# --- beam -------------------------------------------------------------------------------------
+BEAM_Z = 5.0  # cm, r.m.s. of the luminous region along the beam, 2012 [TRK]
+
+# --- tracker ----------------------------------------------------------------------------------
+PIXEL_RADII = (4.4, 7.3, 10.2)  # cm, barrel pixel layers [CMS]
+PIXEL_HALF_LENGTH = 26.5  # cm [CMS]
+PIXEL_EFFICIENCY = 0.985  # hits per crossing [TRK]; fitted within 0.97–0.995
+LOOPER_TURNS = 1  # turns of a curling particle that leave hits; fitted
+SECONDARY_RATE = (0.15, 0.25, 0.30)  # extra hits per crossing: δ rays, conversions, nuclear; fitted
+SECONDARY_SPREAD = 0.10  # r.m.s. in η and φ of those around the crossing; fitted
+TRACK_PT_MIN = 0.5  # GeV, of a high-purity track; fitted ([TRK] reconstructs from 0.1)
+TRACK_ETA_MAX = 2.5  # tracker acceptance [CMS]
+TRACK_EFFICIENCY = {"hadron": 0.90, "electron": 0.85, "muon": 0.98}  # [TRK], fig. 8 and 9
+PT_RESOLUTION = (0.010, 0.00015)  # relative: constant ⊕ slope·pT/GeV [TRK], central barrel
+D0_RESOLUTION = (0.0020, 0.0100)  # cm: constant ⊕ slope/(pT/GeV) [TRK], fig. 15
+DZ_RESOLUTION = (0.0040, 0.0150)  # cm: constant ⊕ slope/(pT/GeV), times cosh η [TRK], fig. 15
+DISPLACED_MAX = 30.0  # cm, largest production radius of a reconstructed track [TRK], fig. 12
+
+# --- electromagnetic calorimeter --------------------------------------------------------------
+ECAL_RADIUS, ECAL_Z = 129.0, 317.0  # cm, front faces of barrel and endcap [CMS]
+ECAL_RESOLUTION = (0.028, 0.12, 0.003)  # stochastic √GeV, noise GeV, constant [ECAL]
+ECAL_THRESHOLD = 0.12  # GeV per crystal, three times the noise of 40 MeV [ECAL]
+SHOWER_CORE, SHOWER_TAIL, TAIL_SHARE = 0.28, 1.0, 0.22  # lateral profile: two Laplace, in crystals; fitted
+MIP_ENERGY = 0.25  # GeV left by a minimum-ionising particle in 26 X0 of PbWO4 [CMS]
+HADRON_SHARE = 0.55  # probability that a hadron starts its shower in the ECAL (about 1 λ) [CMS]
+HADRON_ECAL = (1.2, 2.2)  # Beta parameters of the energy share such a shower leaves there; fitted
+HADRON_SPOTS, HADRON_WIDTH = 8, 1.3  # spots of a hadronic shower, their spread in crystals; fitted
+
+# --- hadron calorimeter -----------------------------------------------------------------------
+HCAL_RESOLUTION = (1.10, 0.07)  # stochastic √GeV, constant (ECAL and HCAL together) [PF]
+HCAL_SPOTS = 6  # spots of a shower in the HCAL; fitted
+HCAL_WIDTH = 1.6  # crystals, spread of those spots: about a quarter of 1 λ = 16 cm; fitted
+HCAL_THRESHOLD = 0.8  # GeV per tower, zero suppression [PF]
+HCAL_RESPONSE = 0.8  # mean response to low-energy hadrons (non-compensation) [CMS]
+
+CHANNELS = 8
+SHAPE = (CHANNELS, SIZE, SIZE)
+
+
+@dataclass
+class Candidates:
+    """Reconstructed particles: smeared momenta (n,) GeV, and which of them a jet algorithm sees."""
+
+    px: np.ndarray
+    py: np.ndarray
+    pz: np.ndarray
+    energy: np.ndarray
+    clustered: np.ndarray
+
+
+@dataclass
+class Response:
+    """What the detector makes of one event before any image is cut out."""
+
+    particles: Particles
+    tracked: np.ndarray  # (n,) bool
+    track_pt: np.ndarray  # (n,) GeV, smeared
+    em: np.ndarray  # (n,) GeV deposited in the ECAL
+    had: np.ndarray  # (n,) GeV deposited in the HCAL
+    showers: np.ndarray  # (n,) bool: hadronic shower that starts in the ECAL
+
+
+def respond(particles: Particles, rng: np.random.Generator) -> Response:
+    """Tracks found and energies deposited by n particles: everything that needs no geometry."""
+    n = len(particles)
+    pdg = np.abs(particles.pdg)
+    charged = particles.charge != 0
+    photon, electron, muon = pdg == 22, pdg == 11, pdg == 13
+    hadron = ~(photon | electron | muon)
+    pt = particles.pt
+    efficiency = np.select(
+        [electron, muon], [TRACK_EFFICIENCY["electron"], TRACK_EFFICIENCY["muon"]],
+        TRACK_EFFICIENCY["hadron"],
+    )
+    radius = np.hypot(particles.x, particles.y)
+    efficiency = efficiency * np.clip(1 - radius / DISPLACED_MAX, 0, 1)
+    tracked = (
+        charged & (pt > TRACK_PT_MIN) & (np.abs(particles.eta) < TRACK_ETA_MAX)
+        & (rng.random(n) < efficiency)
+    )
+    sigma = np.hypot(PT_RESOLUTION[0], PT_RESOLUTION[1] * pt)
+    track_pt = pt * np.maximum(1 + sigma * rng.normal(size=n), 0.1)
+
+    e = particles.energy
+    a, b, c = ECAL_RESOLUTION
+    em_sigma = np.sqrt(a * a / e + (b / e) ** 2 + c * c)
+    em_energy = e * np.maximum(1 + em_sigma * rng.normal(size=n), 0)
+    showers = hadron & (rng.random(n) < HADRON_SHARE)
+    share = np.where(showers, rng.beta(*HADRON_ECAL, size=n), 0)
+    had_sigma = np.hypot(HCAL_RESOLUTION[0] / np.sqrt(e), HCAL_RESOLUTION[1])
+    had_energy = e * HCAL_RESPONSE * np.maximum(1 + had_sigma * rng.normal(size=n), 0)
+    mip = MIP_ENERGY * np.maximum(1 + 0.3 * rng.normal(size=n), 0.2)  # Landau width, roughly
+    mip = np.minimum(mip, e)
+    em = np.where(photon | electron, em_energy, share * had_energy)
+    em = np.where((hadron & charged & ~showers) | muon, mip, em)
+    had = np.where(hadron, (1 - share) * had_energy, 0)
+    return Response(particles, tracked, track_pt, em, had, showers)
+
+
+def candidates(response: Response) -> Candidates:
+    """Particle-flow-like candidates for jet clustering, as momenta at the vertex.
+
+    Charged particles take the track where there is one; all else takes calorimeter energy.
+    Tracks of pile-up collisions are dropped (charged-hadron subtraction, [PF] section 7).
+    """
+    p = response.particles
+    is_em = (np.abs(p.pdg) == 22) | (np.abs(p.pdg) == 11)
+    energy = np.where(is_em, response.em, (response.em + response.had) / HCAL_RESPONSE)
+    energy = np.where(response.tracked, p.energy * response.track_pt / np.maximum(p.pt, 1e-9), energy)
+    floor = np.where(is_em, 2 * ECAL_THRESHOLD, HCAL_THRESHOLD)
+    clustered = response.tracked & (p.vertex == 0) | ~response.tracked & (energy > floor)
+    scale = energy / p.energy
+    return Candidates(p.px * scale, p.py * scale, p.pz * scale, energy, clustered)
+
+
+def _crystal(angle: np.ndarray) -> np.ndarray:
+    return np.floor(angle / PIXEL).astype(np.int64)
+
+
+def _laplace_cdf(x: np.ndarray) -> np.ndarray:
+    return np.where(x < 0, 0.5 * np.exp(np.minimum(x, 0)), 1 - 0.5 * np.exp(-np.maximum(x, 0)))
+
+
+def _shares(offset: np.ndarray, width: float) -> np.ndarray:
+    """Share of a Laplace profile in five cells; `offset` (n,) in [0, 1) lies in the middle one."""
+    edges = np.arange(-2, 4)[None, :] - offset[:, None]
+    return np.diff(_laplace_cdf(edges / width), axis=1)
+
+
+class Event:
+    """All particles of one event propagated once; `image(axis)` cuts a jet image out of it."""
+
+    def __init__(self, response: Response, primary_z: float, rng: np.random.Generator):
+        self.response, self.primary_z, self.rng = response, primary_z, rng
+        p = response.particles
+        self.helix = helix = Helix.of(p)
+        out, _, _ = helix.crossings(ECAL_RADIUS)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            to_endcap = (np.sign(helix.slope) * ECAL_Z - helix.z) / helix.slope
+        self.arc = np.minimum(out, np.where(helix.slope == 0, np.inf, to_endcap))
+        self.reaches = np.isfinite(self.arc) & (np.hypot(p.x, p.y) < ECAL_RADIUS)
+        x, y, z = helix.at(np.where(self.reaches, self.arc, 0))
+        self.phi = np.arctan2(y, x)
+        self.eta = np.arcsinh(z / np.maximum(np.hypot(x, y), 1e-6))
+
+    def image(self, axis_eta: float, axis_phi: float) -> tuple[np.ndarray, np.ndarray] | None:
+        """Sparse image around the hottest HCAL tower within 0.8 of a jet axis.
+
+        Returns:
+            indices (k,) int32 into the flat (8, 125, 125) image, ascending; values (k,) float32:
+            GeV, signed cm for dz and d0, counts for the pixel layers. None without HCAL energy.
+        """
+        centre = (_crystal(np.array(axis_eta)) // TOWER, _crystal(np.array(axis_phi)) // TOWER)
+        corner = [(int(c) - WINDOW // 2) * TOWER for c in centre]
+        grid = _Grid(corner[0], corner[1])
+        near = (
+            self.reaches & (np.abs(self.eta - axis_eta) < 2.2)
+            & (np.abs(wrap(self.phi - axis_phi)) < 2.2)
+        )
+        i = np.flatnonzero(near)
+        hcal = self._hcal(i, grid)
+        towers = (np.arange(WINDOW) - WINDOW // 2) * TOWER * PIXEL
+        inside = np.hypot(towers[:, None], towers[None, :]) < 0.8
+        hottest = np.argmax(np.where(inside, hcal, -1))
+        row, column = np.unravel_index(hottest, hcal.shape)
+        if hcal[row, column] <= HCAL_THRESHOLD:
+            return None
+        crop = (row - HALF, column - HALF)
+        image = np.zeros(SHAPE, dtype=np.float32)
+        pixels = slice(crop[0] * TOWER, crop[0] * TOWER + SIZE), slice(
+            crop[1] * TOWER, crop[1] * TOWER + SIZE)
+        hcal = hcal[crop[0]: crop[0] + 25, crop[1]: crop[1] + 25]
+        hcal = np.where(hcal > HCAL_THRESHOLD, hcal, 0)
+        image[4] = np.repeat(np.repeat(hcal, TOWER, axis=0), TOWER, axis=1)
+        ecal = self._ecal(i, grid)[pixels]
+        image[3] = np.where(ecal > ECAL_THRESHOLD, ecal, 0)
+        for channel, plane in zip((0, 1, 2), self._tracks(i, grid), strict=True):
+            image[channel] = plane[pixels]
+        for layer in range(3):
+            image[5 + layer] = self._pixel_layer(layer, axis_eta, axis_phi, grid)[pixels]
+        flat = image.ravel()
+        indices = np.flatnonzero(flat)
+        return indices.astype(np.int32), flat[indices]
+
+    def _tracks(self, i: np.ndarray, grid: _Grid) -> list[np.ndarray]:
+        """Track pT (sum), dz and d0 (of the hardest track of a pixel) where tracks enter the ECAL."""
+        i = i[self.response.tracked[i]]
+        pt = self.response.track_pt[i]
+        d0, z = self.helix.impact()
+        d0, dz = d0[i], z[i] - self.primary_z
+        cosh = np.cosh(self.response.particles.eta[i])
+        d0 = d0 + np.hypot(D0_RESOLUTION[0], D0_RESOLUTION[1] / pt) * self.rng.normal(size=len(i))
+        dz = dz + np.hypot(DZ_RESOLUTION[0], DZ_RESOLUTION[1] / pt) * cosh * self.rng.normal(
+            size=len(i))
+        cell, ok = grid.cells(_crystal(self.eta[i]), _crystal(self.phi[i]))
+        cell, pt, dz, d0 = cell[ok], pt[ok], dz[ok], d0[ok]
+        planes = [grid.sum(cell, pt)]
+        order = np.argsort(pt)  # the hardest track of a pixel is written last
+        for value in (dz, d0):
+            plane = np.zeros(grid.side**2)
+            plane[cell[order]] = value[order]
+            planes.append(plane.reshape(grid.side, grid.side))
+        return planes
+
+    def _ecal(self, i: np.ndarray, grid: _Grid) -> np.ndarray:
+        r = self.response
+        electromagnetic = i[(r.em[i] > 0) & ~r.showers[i]]
+        hadronic = i[(r.em[i] > 0.02) & r.showers[i]]
+        eta = self.eta[electromagnetic] / PIXEL
+        phi = self.phi[electromagnetic] / PIXEL
+        energy = r.em[electromagnetic]
+        if len(hadronic):
+            # A hadronic shower: a few electromagnetic spots, unequal, around the impact point.
+            weights = self.rng.exponential(size=(len(hadronic), HADRON_SPOTS))
+            weights *= (r.em[hadronic] / weights.sum(axis=1))[:, None]
+            spread = HADRON_WIDTH * self.rng.laplace(size=(2, len(hadronic), HADRON_SPOTS))
+            eta = np.concatenate([eta, (self.eta[hadronic, None] / PIXEL + spread[0]).ravel()])
+            phi = np.concatenate([phi, (self.phi[hadronic, None] / PIXEL + spread[1]).ravel()])
+            energy = np.concatenate([energy, weights.ravel()])
+        row, column = np.floor(eta).astype(np.int64), np.floor(phi).astype(np.int64)
+        core = _shares(eta - row, SHOWER_CORE)[:, :, None] * _shares(phi - column, SHOWER_CORE)[:, None]
+        tail = _shares(eta - row, SHOWER_TAIL)[:, :, None] * _shares(phi - column, SHOWER_TAIL)[:, None]
+        deposit = energy[:, None, None] * ((1 - TAIL_SHARE) * core + TAIL_SHARE * tail)
+        steps = np.arange(-2, 3)
+        rows = np.broadcast_to(row[:, None, None] + steps[None, :, None], deposit.shape)
+        columns = np.broadcast_to(column[:, None, None] + steps[None, None, :], deposit.shape)
+        keep = deposit.ravel() > 1e-3
+        cell, ok = grid.cells(rows.ravel()[keep], columns.ravel()[keep])
+        return grid.sum(cell[ok], deposit.ravel()[keep][ok])
+
+    def _hcal(self, i: np.ndarray, grid: _Grid) -> np.ndarray:
+        """Tower energies (47, 47): each hadron's energy in a few spots around its impact point."""
+        i = i[self.response.had[i] > 0.02]
+        weights = self.rng.exponential(size=(len(i), HCAL_SPOTS))
+        weights *= (self.response.had[i] / weights.sum(axis=1))[:, None]
+        spread = HCAL_WIDTH * self.rng.laplace(size=(2, len(i), HCAL_SPOTS))
+        row = np.floor(self.eta[i, None] / PIXEL + spread[0]).astype(np.int64).ravel()
+        column = np.floor(self.phi[i, None] / PIXEL + spread[1]).astype(np.int64).ravel()
+        cell, ok = grid.cells(row, column)
+        side, energy = grid.side, weights.ravel()[ok]
+        tower = cell[ok] // side // TOWER * WINDOW + cell[ok] % side // TOWER
+        return np.bincount(tower, energy, minlength=WINDOW**2).reshape(WINDOW, WINDOW)
+
+    def _pixel_layer(self, layer: int, axis_eta: float, axis_phi: float, grid: _Grid) -> np.ndarray:
+        """Hits of one pixel layer, placed as seen from the primary vertex."""
+        radius, rng = PIXEL_RADII[layer], self.rng
+        charged = np.flatnonzero(self.response.particles.charge != 0)
+        out, back, period = (t[charged] for t in self.helix.crossings(radius))
+        arcs, owners = [out], [charged]
+        # Particles that turn back before the calorimeter cross the layer again, once or more.
+        curls = np.isfinite(out) & ~self.reaches[charged]
+        for turn in range(LOOPER_TURNS):
+            arcs += [back[curls] + turn * period[curls], out[curls] + (turn + 1) * period[curls]]
+            owners += [charged[curls]] * 2
+        arc, owner = np.concatenate(arcs), np.concatenate(owners)
+        ok = np.isfinite(arc)
+        arc, owner = arc[ok], owner[ok]
+        h = self.helix
+        x, y, z = Helix(
+            h.x[owner], h.y[owner], h.z[owner], h.phi[owner], h.kappa[owner], h.slope[owner]
+        ).at(arc)
+        ok = (np.abs(z) < PIXEL_HALF_LENGTH) & (rng.random(len(z)) < PIXEL_EFFICIENCY)
+        eta = np.arcsinh((z[ok] - self.primary_z) / radius)
+        phi = np.arctan2(y[ok], x[ok])
+        extra = np.repeat(np.arange(len(eta)), rng.poisson(SECONDARY_RATE[layer], size=len(eta)))
+        noise = SECONDARY_SPREAD * rng.normal(size=(2, len(extra)))
+        eta = np.concatenate([eta, eta[extra] + noise[0]])
+        phi = np.concatenate([phi, phi[extra] + noise[1]])
+        cell, ok = grid.cells(_crystal(eta), _crystal(phi))
+        return grid.sum(cell[ok], None)
+
+
+@dataclass
+class _Grid:
+    """A square working area of crystals whose first row and column are given (φ wraps at 360)."""
+
+    row: int
+    column: int
+    side: int = WINDOW * TOWER
+
+    def cells(self, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Flat cell numbers and which of them lie inside."""
+        row, column = row - self.row, (column - self.column) % 360
+        ok = (row >= 0) & (row < self.side) & (column < self.side)
+        return row * self.side + column, ok
+
+    def sum(self, cell: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+        return np.bincount(cell, weights, minlength=self.side**2).reshape(self.side, self.side)
+
+
+# --- encoding ---------------------------------------------------------------------------------
+FLOOR = 1e-3  # smaller values, and all negative ones, become zero (published pipeline)
+CLIP = 500.0  # standard deviations (published pipeline)
+# Mean and standard deviation of a pixel, per channel, over simulated jets in `gev`. The published
+# ones are not known; min–max scaling undoes any choice but for the clip.
+PIXEL_MEAN = (0.03, 0.003, 0.0003, 0.02, 0.5, 0.009, 0.011, 0.011)
+PIXEL_STD = (0.8, 0.15, 0.02, 0.5, 4.0, 0.1, 0.11, 0.11)
+
+
+def encode_cms8(indices: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The published 8-bit pipeline on one sparse image.
+
+    Zero below 1e-3 → z-score per channel → clip at 500 σ → min–max per image and channel to
+    0…255 → truncate. In float32, as published, so that a peak is 255 or, by rounding, 254. What
+    follows from it: negative d0 and dz vanish, as does all below 1/255 of a channel's peak.
+
+    Args:
+        indices (k,) into (8, 125, 125) flat; values (k,) in physical units.
+    Returns:
+        indices (j,) and uint8 values (j,) of the non-zero pixels.
+    """
+    keep = values >= FLOOR
+    indices, values = indices[keep], values[keep].astype(np.float32)
+    channel = indices // SIZE**2
+    mean, std = np.float32(PIXEL_MEAN), np.float32(PIXEL_STD)
+    score = np.clip((values - mean[channel]) / std[channel], -CLIP, CLIP).astype(np.float32)
+    lowest = np.clip((0 - mean) / std, -CLIP, CLIP).astype(np.float32)  # an empty pixel
+    highest = np.full(CHANNELS, -np.inf, dtype=np.float32)
+    np.maximum.at(highest, channel, score)
+    with np.errstate(invalid="ignore"):
+        scaled = (score - lowest[channel]) / (highest - lowest)[channel] * np.float32(255)
+    levels = scaled.astype(np.uint8)
+    return indices[levels > 0], levels[levels > 0]

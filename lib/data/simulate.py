@@ -1,0 +1,220 @@
+"""Files of simulated jets: in parallel, reproducible, whole or not at all.
+
+A file is made of chunks. The content of a chunk depends on the seed and its number alone, so a
+file is the same whatever the number of workers.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from lib.data import detector, events
+from lib.data.packing import replacing, unpack, write_packed
+from lib.data.store import ENCODINGS, Chunk, DataError
+from lib.profiles import Profile
+
+CHUNK = 250  # jets per chunk: small enough to share out, large enough to hide Pythia's start
+SEEDS = {"labelled": 1, "test": 2, "unlabelled": 3}  # seeds of the course's own files
+VERSION = 1  # of the simulation: raise it when the same seed would give other jets
+
+_pools: dict[tuple[str, int | None], events.PileUp] = {}
+
+
+def simulate(
+    process: str, jets: int, out: str | Path, seed: int = 1, workers: int | None = None,
+    encoding: str = "cms8", dense: bool = False, labelled: bool = True, progress: bool = True,
+    pool: str = "train", pile_up: float | None = None, pool_events: int | None = None,
+) -> Path:
+    """Simulate a file of jets.
+
+    Args:
+        process: "top_qcd" (8 channels, label 1 is top) or "quark_gluon" (3 channels: track pT,
+            ECAL, HCAL; label 1 is quark).
+        jets: how many.
+        out: file to write (HDF5, packed form; the public dense form with `dense`).
+        seed: same seed, same file. Files of different seeds share no event.
+        workers: processes; default one per core.
+        encoding: "cms8" (the published 8-bit pipeline) or "gev".
+        labelled: False leaves out Y, m and pT (they stay in the group `truth`).
+        pool: pile-up pool, "train" or "test".
+        pile_up: mean number of pile-up collisions, in place of the run's distribution; the hard
+            events of a seed stay the same.
+        pool_events: size of the pile-up pool (tests use a small one).
+    Raises:
+        DataError: unknown process or encoding, no jets, full disk.
+    """
+    if process not in events.SAMPLES:
+        raise DataError(f"unknown process {process!r}; choose from {', '.join(events.SAMPLES)}")
+    if encoding not in ENCODINGS:
+        raise DataError(f"unknown encoding {encoding!r}; choose from {', '.join(ENCODINGS)}")
+    if jets < 1:
+        raise DataError(f"{out}: cannot simulate {jets} jets; ask for at least one")
+    out = Path(out)
+    sample = events.SAMPLES[process]
+    attributes = provenance(process, jets, seed, pool, pile_up, pool_events)
+    events.pile_up_pool(pool, pool_events)  # made once, before the workers need it
+    make = partial(_chunk, process=process, jets=jets, seed=seed, encoding=encoding,
+                   labelled=labelled, pool=pool, pile_up=pile_up, pool_events=pool_events)
+    shape = (len(sample.channels), detector.SIZE, detector.SIZE)
+    numbers = range(-(-jets // CHUNK))
+    workers = min(workers or os.cpu_count() or 1, len(numbers))
+    with _mapped(make, numbers, workers) as chunks:
+        chunks = _reported(chunks, jets, out.name, progress)
+        if not dense:
+            return write_packed(out, chunks, shape, encoding, attributes)
+        with replacing(out) as whole:
+            packed = whole.with_name(f"{whole.name}.packed")
+            try:
+                write_packed(packed, chunks, shape, encoding, attributes)
+                unpack(packed, whole)
+            finally:
+                packed.unlink(missing_ok=True)
+    return out
+
+
+def provenance(process: str, jets: int, seed: int, pool: str, pile_up: float | None,
+               pool_events: int | None = None) -> dict:
+    """What a simulated file says about its making; equal provenance, equal content."""
+    return {
+        "generator": "simulated: Pythia 8, FastJet, parametrised CMS-like detector",
+        "process": process, "jets": jets, "seed": seed, "pool": pool,
+        "pool_events": pool_events or events.POOL_EVENTS[pool],
+        "pile_up": list(events.PILE_UP) if pile_up is None else pile_up,
+        "settings": [list(p.settings) for p in events.SAMPLES[process].processes],
+        "version": VERSION, "pythia8mc": version("pythia8mc"), "fastjet": version("fastjet"),
+        "numpy": np.__version__,
+    }
+
+
+def quotas(number: int, jets: int, fraction: float) -> tuple[int, int]:
+    """How many jets of label 0 and of label 1 chunk `number` holds.
+
+    The two processes are generated in the proportion of the public file; within a file the
+    proportion is exact to one jet.
+    """
+    first, last = number * CHUNK, min((number + 1) * CHUNK, jets)
+    ones = round(last * fraction) - round(first * fraction)
+    return last - first - ones, ones
+
+
+def _chunk(number: int, process: str, jets: int, seed: int, encoding: str, labelled: bool,
+           pool: str, pile_up: float | None, pool_events: int | None) -> Chunk:
+    sample = events.SAMPLES[process]
+    if (pool, pool_events) not in _pools:
+        _pools[pool, pool_events] = events.pile_up_pool(pool, pool_events)
+    root = np.random.SeedSequence([seed, number, *process.encode()])
+    accepted = []
+    wanted = quotas(number, jets, sample.fraction)
+    for kind, n, child in zip(sample.processes, wanted, root.spawn(2), strict=True):
+        stream = events.jets(sample, kind, _pools[pool, pool_events], child, pile_up)
+        accepted += [next(stream) for _ in range(n)]
+    order = np.random.default_rng(root.spawn(1)[0]).permutation(len(accepted))
+    accepted = [accepted[i] for i in order]
+    images = [_encode(jet, encoding, sample.channels) for jet in accepted]
+    column = {name: np.array([getattr(j, name) for j in accepted]) for name in (
+        "label", "mass", "pt", "true_mass", "true_pt", "parton", "vertices")}
+    columns = {"Y": column["label"], "m": column["mass"], "pT": column["pt"]} if labelled else {}
+    truth = {name: column[name].astype(np.float32) for name in ("mass", "pt", "true_mass", "true_pt")}
+    truth |= {name: column[name].astype(np.int32) for name in ("label", "parton", "vertices")}
+    return Chunk(
+        np.concatenate([[0], np.cumsum([len(i) for i, _ in images])]).astype(np.int64),
+        np.concatenate([i for i, _ in images]).astype(np.int32),
+        np.concatenate([v for _, v in images]),
+        {k: v.astype(np.float32) for k, v in columns.items()}, truth,
+    )
+
+
+def _encode(jet: events.Jet, encoding: str, channels: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    indices, values = jet.indices, jet.values
+    if encoding == "cms8":
+        indices, values = detector.encode_cms8(indices, values)
+    if len(channels) == detector.CHANNELS:
+        return indices, values
+    pixels = detector.SIZE**2
+    place = np.full(detector.CHANNELS, -1)
+    place[list(channels)] = np.arange(len(channels))
+    channel, pixel = np.divmod(indices, pixels)
+    keep = place[channel] >= 0
+    return (place[channel] * pixels + pixel)[keep].astype(np.int32), values[keep]
+
+
+class _mapped:
+    """Chunks in order, from this process or from several workers, which end with the block."""
+
+    def __init__(self, make: partial, numbers: range, workers: int):
+        self.make, self.numbers, self.pool = make, numbers, None
+        if workers > 1:
+            self.pool = multiprocessing.get_context("spawn").Pool(workers)
+
+    def __enter__(self) -> Iterable[Chunk]:
+        return self.pool.imap(self.make, self.numbers) if self.pool else map(self.make, self.numbers)
+
+    def __exit__(self, *_) -> None:
+        if self.pool:
+            self.pool.terminate()
+            self.pool.join()
+
+
+def _reported(chunks: Iterable[Chunk], jets: int, name: str, progress: bool) -> Iterator[Chunk]:
+    """A bar on a terminal, a line now and then in a log."""
+    bar = tqdm(total=jets, unit="jet", desc=name, disable=not (progress and sys.stderr.isatty()))
+    start = last = time.monotonic()
+    done = 0
+    for chunk in chunks:
+        yield chunk
+        done += len(chunk.indptr) - 1
+        bar.update(len(chunk.indptr) - 1)
+        now = time.monotonic()
+        if progress and bar.disable and (now - last > 20 or done == jets):
+            last = now
+            print(f"{name}: {done} of {jets} jets, {done / (now - start):.0f} jets/s", flush=True)
+    bar.close()
+
+
+# --- the course's files -----------------------------------------------------------------------
+def course_files(profile: Profile) -> dict[str, Path | None]:
+    """The labelled, test and unlabelled file of a profile; simulated ones are made if missing.
+
+    With the public data `test` is None (split A of the labelled file is used).
+    Raises: DataError where a public file is missing.
+    """
+    if profile.data == "cms":
+        files = {name: profile.data_dir / f"{name}.h5" for name in ("labelled", "unlabelled")}
+        for name, path in files.items():
+            if not path.exists():
+                raise DataError(f"{path}: the public {name} file is not here; run "
+                                f"`python -m lib download {name}`")
+        return {"labelled": files["labelled"], "test": None, "unlabelled": files["unlabelled"]}
+    files = {}
+    for name in ("labelled", "test", "unlabelled"):
+        path = profile.data_dir / f"{name}.h5"
+        pool = "test" if name == "test" else "train"
+        wanted = provenance("top_qcd", getattr(profile, name), SEEDS[name], pool, None)
+        if not (path.exists() and _same_making(path, wanted)):
+            simulate("top_qcd", getattr(profile, name), path, seed=SEEDS[name], pool=pool,
+                     labelled=name != "unlabelled")
+        files[name] = path
+    return files
+
+
+def _same_making(path: Path, wanted: dict) -> bool:
+    """Whether a file was made with the present settings."""
+    import json
+
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            return json.loads(file.attrs["provenance"]) == json.loads(json.dumps(wanted))
+    except (OSError, KeyError, ValueError):
+        return False

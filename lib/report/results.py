@@ -1,0 +1,323 @@
+"""Results as JSON: what a notebook measured, with everything needed to check it later.
+
+One experiment is one file, ``results/<profile>-<data>/<experiment>.json``, its predictions in npz
+files beside it. Paper, README and tables read these files and nothing else.
+
+A result is *stale* when code it was made with has changed since (comments and docstrings do not
+count): the file keeps a hash of every module of ``lib`` that was loaded and of its notebook.
+Running the notebook again with the cache renews it in minutes, for a run is taken from the cache
+only where the present code still reproduces its fingerprint.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lib import profiles
+from lib.profiles import ROOT, Profile
+from lib.training import metrics as measure
+
+# What a result depends on. Drawing and printing change no number.
+CODE = ("lib.data", "lib.models", "lib.training")
+SOURCES = ("lib", "notebooks/*.py", "requirements.txt", "pyproject.toml", "run_all.sh")
+TIMES = "course"  # the experiment in which the runner notes how long each notebook took
+
+
+class ResultsError(ValueError):
+    """A result that is missing or damaged; the message says which notebook makes it."""
+
+
+class Experiment:
+    """Collects what one notebook measures and writes it as one file.
+
+    >>> experiment = Experiment("07_finetune", profile)
+    >>> experiment.add_run("scratch", predictions, seed=0, parameters=312_000, train_seconds=215.0)
+    >>> experiment.add_run("mass_cut", baseline)
+    >>> experiment.compare("scratch", "mass_cut", ["auc"])
+    >>> experiment.values["closure"] = {"zeros": 0.988}   # \\result{07_finetune/closure/zeros}
+    >>> experiment.save()
+    """
+
+    def __init__(self, name: str, profile: Profile) -> None:
+        self.name, self.profile = name, profile
+        self.runs: list[dict[str, Any]] = []
+        self.comparisons: list[dict[str, Any]] = []
+        self.values: dict[str, Any] = {}
+        self.curves: dict[str, Any] = {}
+        self._predictions: dict[str, list[measure.Predictions]] = {}
+        self._metrics: dict[str, Sequence[str] | None] = {}
+
+    def add_run(
+        self,
+        name: str,
+        predictions: measure.Predictions,
+        *,
+        seed: int = 0,
+        labels: int | None = None,
+        parameters: int | None = None,
+        train_seconds: float | None = None,
+        metrics: Sequence[str] | None = None,
+        extra: Mapping[str, float] | None = None,
+    ) -> dict[str, float]:
+        """Add one run of the system ``name``; runs of one name differ in their seed only.
+
+        Args:
+            predictions: on the test jets; they are written beside the JSON.
+            labels: number of labelled jets it was trained on.
+            parameters: number of trainable parameters.
+            train_seconds: seconds of training, on the machine that the file names.
+            metrics: the metrics that make sense for it; None for all that the predictions allow.
+            extra: further metrics of this run, e.g. ``{"loss": 0.31}``.
+
+        Returns:
+            its metrics, without intervals.
+        """
+        found = measure.evaluate(predictions)
+        found = {k: v for k, v in found.items() if metrics is None or k in metrics}
+        found.update(extra or {})
+        self.runs.append({
+            "name": name, "seed": seed, "labels": labels, "parameters": parameters,
+            "train_seconds": train_seconds, "metrics": found,
+            "predictions": f"{self.name}.{name}.{seed}.npz",
+        })
+        self._predictions.setdefault(name, []).append(predictions)
+        self._metrics[name] = metrics
+        return found
+
+    def compare(self, a: str, b: str, metrics: Sequence[str] | None = None) -> dict[str, dict]:
+        """Differences a - b of two systems, paired by jet and by seed; kept and returned."""
+        for name in (a, b):
+            if name not in self._predictions:
+                raise ResultsError(f"{self.name}: no run called {name!r} to compare")
+        rows = measure.compare(self._predictions[a], self._predictions[b], metrics)
+        for metric, row in rows.items():
+            self.add_comparison(a, b, metric, **row)
+        return rows
+
+    def add_comparison(
+        self, a: str, b: str, metric: str, difference: float, low: float, high: float,
+        p: float | None = None, **more: Any,
+    ) -> None:
+        """Add a difference a - b that was computed elsewhere, with its 95 % interval."""
+        self.comparisons.append({
+            "a": a, "b": b, "metric": metric, "difference": difference, "low": low, "high": high,
+            "p": p, **more,
+        })
+
+    def summary(self) -> dict[str, dict[str, dict]]:
+        """``{name: {metric: {mean, low, high, seeds, points}}}`` over the runs added so far."""
+        found = {}
+        for name, runs in self._predictions.items():
+            found[name] = measure.summary(runs, self._metrics[name])
+            rows = [run["metrics"] for run in self.runs if run["name"] == name]
+            for metric in rows[0]:  # metrics that are no function of the predictions
+                if metric not in found[name]:
+                    points = [row.get(metric, math.nan) for row in rows]
+                    found[name][metric] = {
+                        "mean": float(np.mean(points)), "low": None, "high": None,
+                        "seeds": len(points), "points": points,
+                    }
+        return found
+
+    def save(self) -> Path:
+        """Write predictions and JSON, each all or nothing; returns the JSON's path."""
+        folder = self.profile.results_dir
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = set()
+        for run, predictions in zip(self.runs, self._in_order()):
+            predictions.save(folder / run["predictions"])
+            kept.add(run["predictions"])
+        for old in folder.glob(f"{self.name}.*.npz"):
+            if old.name not in kept:  # a run that this experiment no longer has
+                old.unlink()
+        path = folder / f"{self.name}.json"
+        write_json(path, {
+            "experiment": self.name,
+            "profile": self.profile.name,
+            "data": self.profile.data,
+            "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "commit": commit(),
+            "machine": machine(),
+            "runs": self.runs,
+            "summary": self.summary(),
+            "comparisons": self.comparisons,
+            "values": self.values,
+            "curves": self.curves,
+            "code": code_hashes(self.name, self.profile),
+        })
+        return path
+
+    def _in_order(self) -> list[measure.Predictions]:
+        left = {name: iter(runs) for name, runs in self._predictions.items()}
+        return [next(left[run["name"]]) for run in self.runs]
+
+
+def load(name: str, profile: Profile) -> dict[str, Any]:
+    """The published or just written results of an experiment.
+
+    Raises:
+        ResultsError: missing (the message names the notebook to run) or damaged.
+    """
+    path = profile.results_dir / f"{name}.json"
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        shown = os.path.relpath(path, profiles.home())
+        raise ResultsError(f"{shown} is missing: {how_to_make(name, profile)}") from None
+    except json.JSONDecodeError as error:
+        todo = how_to_make(name, profile)
+        raise ResultsError(f"{path.name} is damaged ({error}): {todo}") from None
+
+
+def how_to_make(name: str, profile: Profile) -> str:
+    """The command that makes an experiment's results."""
+    command = f"./run_all.sh --profile {profile.name}"
+    if profile.data != "simulated":
+        command += f" --data {profile.data}"
+    return f"run {command}" + (f" --only {name[:2]}" if name[:2].isdigit() else "")
+
+
+def load_predictions(name: str, profile: Profile) -> dict[str, list[measure.Predictions]]:
+    """The predictions of every run of an experiment, by name, in the order of its runs."""
+    found: dict[str, list[measure.Predictions]] = {}
+    for run in load(name, profile)["runs"]:
+        path = profile.results_dir / run["predictions"]
+        found.setdefault(run["name"], []).append(measure.Predictions.load(path))
+    return found
+
+
+def names(profile: Profile) -> list[str]:
+    """Experiments that have results in this profile."""
+    return sorted(path.stem for path in profile.results_dir.glob("*.json"))
+
+
+# --- is it still true? ----------------------------------------------------------------------------
+
+
+def check(profile: Profile) -> list[str]:
+    """One line for each published result that is stale or was not made by a clean commit."""
+    problems = []
+    for name in names(profile):
+        found, where = load(name, profile), f"{profile.tag}/{name}"
+        made = found.get("commit") or "unknown"
+        if made == "unknown" or made.endswith("-dirty"):
+            problems.append(f"{where}: made by uncommitted code ({made})")
+        elif _git("merge-base", "--is-ancestor", made, "HEAD") is None:
+            problems.append(f"{where}: commit {made} is not in the history")
+        old = found.get("code", {})
+        if name == TIMES:  # how long notebooks took stays true of the commit that it names
+            continue
+        now = {key: _hash_of(key, profile) for key in old}
+        changed = sorted(key for key in old if now[key] != old[key])
+        if not old:
+            problems.append(f"{where}: does not say what code made it")
+        elif changed:
+            problems.append(f"{where}: stale, changed since: {', '.join(changed)}")
+        for run in found["runs"]:
+            if not (profile.results_dir / run["predictions"]).is_file():
+                problems.append(f"{where}: {run['predictions']} is missing")
+    return problems
+
+
+def code_hashes(experiment: str, profile: Profile) -> dict[str, str]:
+    """Hashes of what a result depends on: the modules of ``lib`` that are loaded now, the
+    experiment's notebook and the settings of the profile."""
+    keys = [m for m in sys.modules if m.startswith(CODE) and getattr(sys.modules[m], "__file__", 0)]
+    keys += ["profile", f"notebooks/{experiment}.py"]
+    return {key: found for key in sorted(keys) if (found := _hash_of(key, profile))}
+
+
+def _hash_of(key: str, profile: Profile) -> str | None:
+    if key == "profile":
+        return hashlib.sha256(repr(profile).encode()).hexdigest()[:16]
+    if key.endswith(".py"):
+        path = ROOT / key
+    else:
+        path = ROOT.joinpath(*key.split(".")).with_suffix(".py")
+        if not path.is_file():
+            path = path.with_suffix("") / "__init__.py"
+    return _hash_file(path) if path.is_file() else None
+
+
+def _hash_file(path: Path) -> str:
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):  # strings that stand alone are documentation
+            node.body = [
+                x for x in body
+                if not (isinstance(x, ast.Expr) and isinstance(x.value, ast.Constant))
+            ]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
+
+
+@cache
+def commit() -> str:
+    """The commit of the code, ``-dirty`` appended where a source differs from it."""
+    head = _git("rev-parse", "--short=12", "HEAD")
+    if not head:
+        return "unknown"
+    return head + ("-dirty" if _git("status", "--porcelain", "--", *SOURCES) else "")
+
+
+def _git(*arguments: str) -> str | None:
+    """Output of git, or None where it fails or is absent."""
+    try:
+        run = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+    except OSError:
+        return None
+    return run.stdout.strip() if run.returncode == 0 else None
+
+
+@cache
+def machine() -> str:
+    """Processor, cores, memory, accelerator and versions; nothing that names the machine."""
+    import torch
+
+    cpu = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    parts = [f"{cpu}, {cores} cores, {memory:.0f} GiB"]
+    if torch.cuda.is_available():
+        parts.append(torch.cuda.get_device_name())
+    parts.append(f"Python {platform.python_version()}, PyTorch {torch.__version__.split('+')[0]}")
+    return "; ".join(parts)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON, all or nothing; numbers that are not finite become null."""
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(json.dumps(_plain(content), indent=1, allow_nan=False) + "\n")
+    os.replace(partial, path)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if hasattr(value, "tolist"):  # arrays, tensors, numpy's scalars
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        # Seven digits are float32's; more only make the files longer.
+        return float(f"{value:.7g}") if math.isfinite(value) else None
+    return value

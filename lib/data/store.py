@@ -60,7 +60,7 @@ class Chunk:
 class Header:
     """What a file says about itself; ``encoding`` is a guess for an undeclared dense file."""
 
-    path: Path
+    path: Path | str  # or the address of a remote file
     kind: str  # "dense" or "packed"
     jets: int
     shape: tuple[int, int, int]  # (C, H, W)
@@ -85,12 +85,16 @@ def scan(path: str | Path, consume: Callable[[Header, Iterator[Chunk]], Any]) ->
     """
     path = Path(path)
     with opened(path) as file:
-        header = read_header(file, path)
-        try:
-            return consume(header, read_chunks(file, header))
-        except _NotEightBit:
-            header = replace(header, encoding="gev")
-            return consume(header, read_chunks(file, header))
+        return in_its_encoding(read_header(file, path),
+                               lambda header: consume(header, read_chunks(file, header)))
+
+
+def in_its_encoding(header: Header, work: Callable[[Header], Any]) -> Any:
+    """``work(header)``, done again as ``gev`` where the file proves not to be ``cms8``."""
+    try:
+        return work(header)
+    except _NotEightBit:
+        return work(replace(header, encoding="gev"))
 
 
 @contextlib.contextmanager
@@ -123,7 +127,7 @@ def _reading(path: Path, what: str) -> Iterator[None]:
                         "fetch or make it again") from error
 
 
-def read_header(file: h5py.File, path: Path) -> Header:
+def read_header(file: h5py.File, path: Path | str) -> Header:
     """Shape, encoding, columns and attributes of an open file, checked for consistency."""
     with _reading(path, "its table of contents"):
         jet = file.get("jet")

@@ -1,0 +1,260 @@
+"""Downloads against a local server that drops connections, and one that ignores ranges."""
+
+import hashlib
+import http.server
+import json
+import re
+import threading
+
+import h5py
+import numpy as np
+import pytest
+
+from lib.data.download import Source, download
+from lib.data.jets import DataError, JetImages
+
+JETS = 30
+
+
+@pytest.fixture(scope="module")
+def public(tmp_path_factory):
+    """Bytes of a small file made like the public ones: contiguous, without attributes."""
+    path = tmp_path_factory.mktemp("public") / "labelled.h5"
+    rng = np.random.default_rng(0)
+    images = np.zeros((JETS, 125, 125, 8), np.float32)
+    images[rng.random(images.shape) < 0.01] = 1
+    images *= rng.integers(1, 256, images.shape)
+    with h5py.File(path, "w") as file:
+        file["jet"] = images
+        file["Y"] = (np.arange(JETS, dtype=np.float32) % 2)[:, None]
+        file["m"] = rng.uniform(50, 200, (JETS, 1)).astype(np.float32)
+        file["pT"] = rng.uniform(400, 900, (JETS, 1)).astype(np.float32)
+    return path.read_bytes(), images
+
+
+class Server:
+    """Serves ``content``; ``cut``: bytes after which a connection is dropped; may misbehave."""
+
+    def __init__(self, content, cut=None, ranges=True, errors=()):
+        self.content, self.cut, self.ranges = content, cut, ranges
+        self.errors, self.asked, self.sent, self.tag = list(errors), [], 0, '"one"'
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                outer.answer(self)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}/labelled.h5"
+
+    def answer(self, handler):
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", handler.headers.get("Range") or "")
+        self.asked.append(handler.headers.get("Range"))
+        if self.errors:
+            handler.send_error(self.errors.pop(0))
+            return
+        total, start, stop = len(self.content), 0, len(self.content)
+        fresh = handler.headers.get("If-Range") in (None, self.tag)
+        partial = bool(wanted) and self.ranges and fresh
+        if partial:
+            start, stop = int(wanted[1]), min(total, int(wanted[2] or total - 1) + 1)
+            if start >= total:
+                handler.send_response(416)
+                handler.send_header("Content-Range", f"bytes */{total}")
+                handler.send_header("Content-Length", "0")
+                handler.end_headers()
+                return
+        handler.send_response(206 if partial else 200)
+        if partial:
+            handler.send_header("Content-Range", f"bytes {start}-{stop - 1}/{total}")
+        handler.send_header("Content-Length", str(stop - start))
+        handler.send_header("ETag", self.tag)
+        handler.end_headers()
+        if self.cut is not None and stop - start > self.cut:
+            stop = start + self.cut
+        try:
+            handler.wfile.write(self.content[start:stop])
+            self.sent += stop - start
+        except OSError:
+            pass  # the client did not want the rest
+        handler.close_connection = True
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    servers = []
+
+    def start(content, **options):
+        servers.append(Server(content, **options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.server.shutdown()
+        server.server.server_close()
+
+
+def fetch(server, folder, sample=None, size=None, tries=4, log=lambda line: None):
+    waits = []
+    sources = {"labelled": Source(server.url, JETS, ("Y", "m", "pT"), size)}
+    try:
+        [path] = download("labelled", folder, sample, sources=sources, tries=tries,
+                          sleep=waits.append, log=log)
+    finally:
+        fetch.waits = waits
+    return path
+
+
+def test_whole_file_survives_dropped_connections(public, serve, tmp_path):
+    content, _ = public
+    server = serve(content, cut=4_000_000)
+    path = fetch(server, tmp_path, size=len(content))
+    assert path.read_bytes() == content
+    assert server.sent == len(content), "nothing is fetched twice"
+    assert len(server.asked) == -(-len(content) // 4_000_000)
+    assert set(fetch.waits) == {2}, "each attempt brought something, so the wait stays short"
+    record = json.loads((tmp_path / "labelled.h5.json").read_text())
+    assert record["sha256"] == hashlib.sha256(content).hexdigest()
+    assert record["bytes"] == len(content)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["labelled.h5", "labelled.h5.json"]
+    asked = len(server.asked)
+    assert fetch(server, tmp_path, size=len(content)) == path
+    assert len(server.asked) == asked, "a complete file is not fetched again"
+
+
+def test_a_stopped_download_goes_on_where_it_was(public, serve, tmp_path):
+    content, _ = public
+    server = serve(content, cut=5_000_000)
+    with pytest.raises(DataError, match=r"given up after 1 tries .*same command again"):
+        fetch(server, tmp_path, size=len(content), tries=1)
+    assert (tmp_path / "labelled.h5.part").stat().st_size == 5_000_000
+    assert not (tmp_path / "labelled.h5").exists()
+    server.cut = None
+    assert fetch(server, tmp_path, size=len(content)).read_bytes() == content
+    assert server.asked[-1] == "bytes=5000000-"
+    assert server.sent == len(content)
+
+
+def test_all_bytes_here_but_not_yet_in_place(public, serve, tmp_path):
+    content, _ = public
+    (tmp_path / "labelled.h5.part").write_bytes(content)
+    server = serve(content)
+    assert fetch(server, tmp_path).read_bytes() == content
+    assert server.sent == 0
+
+
+def test_a_file_that_changed_on_the_server_is_not_mixed_with_the_old_one(public, serve, tmp_path):
+    content, _ = public
+    server = serve(b"x" * len(content), cut=5_000_000)
+    with pytest.raises(DataError):
+        fetch(server, tmp_path, tries=1)
+    server.content, server.tag, server.cut = content, '"two"', None
+    assert fetch(server, tmp_path).read_bytes() == content
+
+
+def test_server_without_ranges_starts_over(public, serve, tmp_path):
+    content, _ = public
+    server = serve(content, cut=6_000_000, ranges=False)
+    with pytest.raises(DataError, match="given up after 3 tries"):
+        fetch(server, tmp_path, tries=3)
+    assert len(server.asked) == 3, "fetching the same bytes again is not progress"
+    server.cut = None
+    assert fetch(server, tmp_path).read_bytes() == content
+
+
+def test_server_errors_are_waited_out_but_not_a_wrong_address(public, serve, tmp_path):
+    content, _ = public
+    assert fetch(serve(content, errors=[503, 429, 500]), tmp_path / "a").exists()
+    assert fetch.waits == [2, 4, 8]
+    with pytest.raises(DataError, match=r"404.*new address"):
+        fetch(serve(content, errors=[404]), tmp_path / "b")
+    assert fetch.waits == []
+
+
+def test_no_server_at_all(public, serve, tmp_path):
+    server = serve(b"")
+    server.server.server_close()
+    with pytest.raises(DataError, match=r"given up after 4 tries \(.*refused.*check the network"):
+        fetch(server, tmp_path)
+
+
+def test_another_length_is_refused_before_anything_is_written(public, serve, tmp_path):
+    content, _ = public
+    with pytest.raises(DataError, match=r"has 15,\d+,\d+ bytes, the published file has 5,000"):
+        fetch(serve(content), tmp_path, size=5_000)
+    with pytest.raises(DataError, match="has 9 bytes"):
+        fetch(serve(b"sign in!\n"), tmp_path)
+    assert not (tmp_path / "labelled.h5").exists()
+
+
+def test_a_complete_file_with_the_wrong_structure_is_refused(public, serve, tmp_path):
+    content, _ = public
+    with pytest.raises(DataError, match="not an HDF5 file"):
+        fetch(serve(b"x" * len(content)), tmp_path)
+    assert [p.name for p in tmp_path.iterdir() if p.suffix != ".json"] == []
+
+
+def test_full_disk(public, serve, tmp_path, monkeypatch):
+    content, _ = public
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: usage)
+    with pytest.raises(DataError, match="free some space"):
+        fetch(serve(content), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("jets", [1, 7, 23, JETS])
+def test_sample_fetches_only_its_jets(public, serve, tmp_path, jets):
+    content, images = public
+    server = serve(content, cut=700_000)
+    path = fetch(server, tmp_path, sample=jets)
+    sample = JetImages.open(path)
+    rows = np.concatenate([np.arange(*block) for block in sample.attributes["rows"]])
+    assert len(rows) == len(set(rows)) == jets
+    np.testing.assert_array_equal(sample.dense(slice(None)).numpy(),
+                                  np.moveaxis(images[rows], -1, 1))
+    np.testing.assert_array_equal(sample.labels.numpy(), rows % 2)
+    assert sample.mass is not None
+    assert sample.pt is not None
+    assert sample.encoding == "cms8"
+    assert sample.attributes["source"] == server.url
+    assert server.sent < jets * 500_000 + 500_000
+    asked = len(server.asked)
+    assert fetch(server, tmp_path, sample=jets) == path
+    assert len(server.asked) == asked
+
+
+def test_sample_spreads_over_the_file(public, serve, tmp_path):
+    content, _ = public
+    rows = JetImages.open(fetch(serve(content), tmp_path, sample=20)).attributes["rows"]
+    assert rows == [[0, 10], [15, 25]]
+
+
+def test_sample_needs_ranges(public, serve, tmp_path):
+    content, _ = public
+    with pytest.raises(DataError, match=r"ignores range requests.*without --sample"):
+        fetch(serve(content, ranges=False), tmp_path, sample=5)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sample_of_a_lost_server_leaves_nothing(public, serve, tmp_path):
+    content, _ = public
+    with pytest.raises(DataError, match="given up"):
+        fetch(serve(content, errors=[500] * 9), tmp_path, sample=5)
+    server = serve(content, cut=0)
+    with pytest.raises(DataError, match="given up"):
+        fetch(server, tmp_path, sample=5)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_requests(public, serve, tmp_path):
+    with pytest.raises(ValueError, match="labelled, unlabelled or all"):
+        download("everything", tmp_path)
+    for jets in (0, JETS + 1):
+        with pytest.raises(DataError, match="ask for 1 to 30"):
+            fetch(serve(b""), tmp_path, sample=jets)

@@ -1,0 +1,105 @@
+"""Checkpoints that are whole or not there, and signals that wait for the end of an update."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+@contextlib.contextmanager
+def interrupts() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM: the loop looks at them between two updates, so that nothing is
+    cut in half. A second signal is not collected. Only the main thread may do this."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, frame: object) -> None:
+        caught.append(number)
+        signal.signal(number, before[number])
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def write(path: Path, tensors: dict[str, Tensor], **notes: object) -> None:
+    """Tensors and JSON notes into one safetensors file, all or nothing."""
+    flat = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file(flat, part, metadata={k: json.dumps(v) for k, v in notes.items()})
+    os.replace(part, path)
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict]:
+    """What ``write`` wrote: tensors and notes.
+
+    Raises:
+        ValueError: the file is damaged or something else.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            notes = {k: json.loads(v) for k, v in (file.metadata() or {}).items()}
+            return {k: file.get_tensor(k) for k in file.keys()}, notes
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not a checkpoint ({error}): delete its folder") from error
+
+
+def write_json(path: Path, data: object) -> None:
+    """JSON, all or nothing."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(json.dumps(data, indent=1) + "\n")
+    os.replace(part, path)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """State of an optimiser as flat tensors: ``optimizer.<parameter>.<quantity>``."""
+    state = optimizer.state_dict()["state"]
+    return {f"optimizer.{number}.{key}": torch.as_tensor(value)
+            for number, quantities in state.items() for key, value in quantities.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """The inverse of ``optimizer_tensors``; the groups stay as they are."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, number, key = name.split(".", 2)
+            state.setdefault(int(number), {})[key] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """State of torch's generators: on the CPU and, where one is used, on the GPU."""
+    state = {"random.cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["random.cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def restore_random(tensors: dict[str, Tensor], device: torch.device) -> None:
+    """The inverse of ``random_state``; a generator that was not saved is left alone."""
+    torch.set_rng_state(tensors["random.cpu"])
+    if device.type == "cuda" and "random.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["random.cuda"], device)
+
+
+def part(tensors: dict[str, Tensor], start: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with ``start``, without it."""
+    return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}

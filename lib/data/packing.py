@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
 import shutil
@@ -120,9 +121,7 @@ def replacing(path: str | Path, room: int = 0) -> Iterator[Path]:
 def is_full(error: BaseException) -> bool:
     """Whether an error says that the disk, the quota or the permitted file size is used up."""
     codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return isinstance(error, (OSError, RuntimeError)) and (
-        getattr(error, "errno", None) in codes
-        or any(f"errno = {code}," in str(error) for code in codes))
+    return isinstance(error, OSError) and error.errno in codes
 
 
 def _alive(process: str) -> bool:
@@ -133,6 +132,46 @@ def _alive(process: str) -> bool:
     except PermissionError:
         return True
     return True
+
+
+class _Disk(io.FileIO):
+    """A file for HDF5 to write to, which keeps a failure to itself until ``check``.
+
+    The HDF5 library crashes the whole process when it cannot write out what it holds as it
+    closes a file. So the first failure is remembered, and everything after it is dropped.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        written = 0
+        while self.error is None and written < len(view):
+            try:
+                written += super().write(view[written:])
+            except OSError as error:
+                self.error = error
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return self.tell() if self.error else super().truncate(size)
+        except OSError as error:
+            self.error = error
+            return self.tell()
+
+    def check(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+@contextlib.contextmanager
+def _creating(path: Path, room: int = 0) -> Iterator[tuple[h5py.File, _Disk]]:
+    """A new HDF5 file that appears under its name when complete; see ``replacing``."""
+    with replacing(path, room) as temporary, _Disk(temporary, "w+") as disk:
+        with h5py.File(disk, "w") as file:
+            yield file, disk
+        disk.check()
 
 
 def write_packed(path: str | Path, chunks: Iterable[Chunk], shape: tuple[int, int, int],
@@ -146,7 +185,7 @@ def write_packed(path: str | Path, chunks: Iterable[Chunk], shape: tuple[int, in
     path, dtype = Path(path), ENCODINGS[encoding]
     counts, columns, truth = [], {}, {}
     options = dict(chunks=(HDF5_CHUNK,), compression="gzip", compression_opts=6, shuffle=True)
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with _creating(path) as (file, disk):
         _describe(file, encoding, attributes, schema=SCHEMA, shape=np.array(shape, np.int64))
         stored = [file.create_dataset(f"jet/{name}", (0,), kind, maxshape=(None,), **options)
                   for name, kind in (("indices", np.int32), ("data", dtype))]
@@ -162,6 +201,7 @@ def write_packed(path: str | Path, chunks: Iterable[Chunk], shape: tuple[int, in
             while waiting[0].size >= HDF5_CHUNK:
                 for dataset, values in zip(stored, waiting, strict=True):
                     _append(dataset, values[:HDF5_CHUNK])
+                disk.check()
                 waiting = [values[HDF5_CHUNK:] for values in waiting]
         for dataset, values in zip(stored, waiting, strict=True):
             _append(dataset, values)
@@ -210,8 +250,7 @@ def write_dense(path: str | Path, header: Header, chunks: Iterable[Chunk]) -> Pa
         raise DataError(f"{header.path}: images of {header.shape} have no dense format; dense "
                         "files are for (8, 125, 125) and (3, 125, 125): keep it packed")
     layout = (header.jets, height, width, channels)
-    with (replacing(path, room=4 * int(np.prod(layout))) as temporary,
-          h5py.File(temporary, "w") as file):
+    with _creating(path, room=4 * int(np.prod(layout))) as (file, disk):
         _describe(file, header.encoding, header.attributes)
         _write_columns(file, header.columns, header.truth, path)
         jet, start = file.create_dataset("jet", layout, np.float32), 0
@@ -219,6 +258,7 @@ def write_dense(path: str | Path, header: Header, chunks: Iterable[Chunk]) -> Pa
             for low, high in row_blocks(np.arange(len(chunk.indptr)), DENSE_JETS):
                 jet[start:start + high - low] = densify(chunk, low, high, header.shape)
                 start += high - low
+                disk.check()
     return path
 
 

@@ -190,7 +190,10 @@ def implied_map(q: Tensor, k: Tensor, valid: Tensor | None = None, kernel: str =
     """
     q, k = q.float(), k.float()
     if kernel == "softmax":
-        weight = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1)
+        scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
+        if valid is not None:
+            scores = scores.masked_fill(~valid[:, None, None, :], torch.finfo(scores.dtype).min)
+        weight = scores.softmax(-1)
     elif kernel == "relu":
         weight = (q.relu() + 1e-6) @ (k.relu() + 1e-6).transpose(-2, -1)
     elif kernel == "elu":

@@ -33,7 +33,7 @@ def _simulate(options: argparse.Namespace) -> None:
 def _download(options: argparse.Namespace) -> None:
     from lib.data.download import download
 
-    folder = options.out or profiles.home() / "data" / "cms"
+    folder = options.out or profiles.get("laptop", "cms").data_dir
     for path in download(options.which, folder, sample=options.sample):
         print(path)
 
@@ -120,7 +120,7 @@ def _doctor(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace) -> int | None:
     from lib.tools import bench
 
-    return bench.main(options)
+    return bench.main(options.rest)
 
 
 # --- the parser -----------------------------------------------------------------------------------
@@ -203,15 +203,19 @@ def build_parser() -> argparse.ArgumentParser:
     add_arguments(command("course", _course, "run the notebooks in order, then the report"))
     command("doctor", _doctor, "check the environment")
     if importlib.util.find_spec("lib.tools.bench"):
-        from lib.tools import bench
-
-        bench.add_arguments(command("bench", _bench, "images per second on this machine"))
+        # Its options are its own; importing it takes seconds, which --help should not.
+        commands.add_parser(
+            "bench", help="training speed against the published dense model", add_help=False
+        ).set_defaults(run=_bench)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    options = build_parser().parse_args(arguments)
+    parser = build_parser()
+    options, options.rest = parser.parse_known_args(arguments)
+    if options.rest and options.command != "bench":
+        parser.error(f"unrecognized arguments: {' '.join(options.rest)}")
     try:
         return options.run(options) or 0
     except (ValueError, OSError, MemoryError) as error:

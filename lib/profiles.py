@@ -62,7 +62,9 @@ class Profile:
 
     @property
     def data_dir(self) -> Path:
-        """Simulated jets of this profile, or the packed public files."""
+        """Simulated jets of this profile, or the public files, which are the same for all."""
+        if self.data == "cms":
+            return home() / "data" / "cms"
         if self.name == "smoke":
             return self.build_dir / "data"
         return home() / "data" / self.tag

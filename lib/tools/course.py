@@ -141,12 +141,20 @@ class Course:
             shutil.rmtree(self.profile.data_dir, ignore_errors=True)
 
     def public_files(self) -> None:
-        """--data cms: pack the public files before anything else, or say how to get them."""
-        from lib.data.simulate import course_files
+        """--data cms: pack the public files that were downloaded and are not packed yet."""
+        from lib.data.download import SOURCES
+        from lib.data.jets import pack
 
-        start = self.begin("public files")
-        files = [path for path in course_files(self.profile).values() if path]
-        self.line("public files", time.time() - start, ", ".join(path.name for path in files))
+        folder = self.profile.data_dir
+        for name, source in SOURCES.items():
+            packed, dense = folder / f"{name}.h5", folder / source.name
+            if not packed.exists() and dense.exists():
+                start = self.begin(f"pack {name}")
+                pack(dense, packed)
+                self.line(f"pack {name}", time.time() - start, _shown(packed))
+        if not (folder / "labelled.h5").exists():
+            raise NotebookError(f"{_shown(folder / 'labelled.h5')} is missing: "
+                                "run python -m lib download labelled (5 GB)")
 
     def notebook(self, source: Path) -> notebooks.Executed:
         """Run one notebook and check that everything it promised is there and new."""

@@ -14,11 +14,15 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from lib.data import detector, events
+from lib.data.jets import JetImages
 from lib.data.packing import replacing, unpack, write_packed
 from lib.data.store import ENCODINGS, Chunk, DataError
 from lib.profiles import Profile
@@ -205,6 +209,37 @@ def course_files(profile: Profile) -> dict[str, Path | None]:
                      labelled=name != "unlabelled")
         files[name] = path
     return files
+
+
+class CourseJets(NamedTuple):
+    """The labelled jets of a profile and the parts they are used in: image numbers, long tensors.
+
+    `test` are numbers within `test_jets`. Simulated data have a test file of their own, so 90 %
+    of the labelled file is for training and 10 % for validation; the public data are split
+    70/10/20 (the test part is split A), and `test_jets` is `jets` itself.
+    """
+
+    jets: JetImages
+    train: Tensor
+    validation: Tensor
+    test_jets: JetImages
+    test: Tensor
+    hold_out: bool  # whether the test is a part of the labelled file: a setting of the runs
+
+
+def course_jets(profile: Profile) -> CourseJets:
+    """Training, validation and test jets of a profile, as every notebook uses them.
+
+    `lib.training.runs` makes the same parts where its settings say the same `hold_out`.
+    """
+    files = course_files(profile)
+    jets = JetImages.open(files["labelled"])
+    train, validation, test = jets.split()
+    if files["test"] is None:
+        return CourseJets(jets, train, validation, jets, test, True)
+    test_jets = JetImages.open(files["test"])
+    return CourseJets(jets, torch.cat([train, test]), validation, test_jets,
+                      torch.arange(len(test_jets)), False)
 
 
 def _same_making(path: Path, wanted: dict) -> bool:

@@ -27,7 +27,7 @@ from lib.data.tokens import HCAL, QUARK_GLUON, TOP_QCD, Batch, Grid, Hits, token
 
 __all__ = ["DataError", "JetImages", "Split", "inspect", "pack", "unpack", "write_packed"]
 
-SAVED_JETS = 1024  # images written at once
+BLOCK = 1024  # images handled at once where there may be very many
 
 
 class Split(NamedTuple):
@@ -151,8 +151,8 @@ class JetImages:
 
     def _chunks(self) -> Iterator[Chunk]:
         columns = {"Y": self.labels, "m": self.mass, "pT": self.pt}
-        for start in range(0, len(self), SAVED_JETS):
-            rows = slice(start, min(start + SAVED_JETS, len(self)))
+        for start in range(0, len(self), BLOCK):
+            rows = slice(start, min(start + BLOCK, len(self)))
             indptr = self.indptr[rows.start:rows.stop + 1]
             hits = slice(int(indptr[0]), int(indptr[-1]))
             yield Chunk(_array(indptr - indptr[0]), _array(self.indices[hits]),
@@ -233,11 +233,15 @@ class JetImages:
     def subset(self, index: Any) -> JetImages:
         """The images ``index`` (see ``hits``), in that order, as a store of their own."""
         index = self._index(index)
-        _, where = self._gather(index)
         counts = self.indptr[index + 1] - self.indptr[index]
         indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        return self._map(lambda column: column[index], indptr, self.indices[where],
-                         self.data[where])
+        indices, data = (old.new_empty(int(indptr[-1])) for old in (self.indices, self.data))
+        for start in range(0, len(index), BLOCK):  # positions of all hits at once take gigabytes
+            stop = min(start + BLOCK, len(index))
+            _, where = self._gather(index[start:stop])
+            part = slice(int(indptr[start]), int(indptr[stop]))
+            indices[part], data[part] = self.indices[where], self.data[where]
+        return self._map(lambda column: column[index], indptr, indices, data)
 
     def to(self, device: str | torch.device) -> JetImages:
         """The same images with every tensor on ``device``."""

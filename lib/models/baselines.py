@@ -219,7 +219,7 @@ class ResNet15(nn.Module):
         """Fit the scaling of the mass on training jets; hits and tokens are not needed."""
         if mass is not None:
             self.mass_mean.copy_(mass.mean())
-            self.mass_std.copy_(mass.std().clamp(min=1e-6))
+            self.mass_std.copy_(mass.std(correction=0).clamp(min=1e-6))
         return self
 
     def forward(self, tokens: TokenBatch) -> tuple[Tensor, Tensor]:

@@ -106,6 +106,8 @@ class Attention(nn.Module):
             raise ValueError(f"attention={mechanism!r}: use one of {', '.join(MECHANISMS)}")
         if dim % heads:
             raise ValueError(f"dim={dim} is not a multiple of heads={heads}")
+        if normalizer not in ("mean", "sum"):
+            raise ValueError(f"normalizer={normalizer!r}: use 'mean' or 'sum'")
         self.heads, self.mechanism, self.settings = heads, mechanism, {}
         if mechanism in ("relu_linear", "elu_linear"):
             self.settings = {"normalizer": normalizer, "floor": floor}

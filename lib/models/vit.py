@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -195,6 +196,8 @@ class JetViT(nn.Module):
         super().__init__()
         if config.pool not in ("mean", "mean_max", "cls"):
             raise ValueError(f"pool={config.pool!r}: use 'mean', 'mean_max' or 'cls'")
+        if config.tokens not in ("active", "all", "two_scale"):
+            raise ValueError(f"tokens={config.tokens!r}: use 'active', 'all' or 'two_scale'")
         self.config, dim = config, config.dim
         self.scale = InputScale(config.channels, config.scale)
         self.stem = _stem(config)
@@ -230,10 +233,10 @@ class JetViT(nn.Module):
         if self.summary is not None:
             raw = self.summary.raw(tokens.features, tokens.valid)
             self.summary.mean.copy_(raw.mean(0))
-            self.summary.std.copy_(raw.std(0).clamp(min=1e-3))
+            self.summary.std.copy_(raw.std(0, correction=0).clamp(min=1e-3))
         if mass is not None and self.mass_head is not None:
             self.mass_mean.copy_(mass.mean())
-            self.mass_std.copy_(mass.std().clamp(min=1e-6))
+            self.mass_std.copy_(mass.std(correction=0).clamp(min=1e-6))
         return self
 
     def embed(self, tokens: TokenBatch) -> Tensor:
@@ -302,10 +305,13 @@ class JetViT(nn.Module):
         for name in ("config.json", "model.safetensors"):
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"{folder / name} is missing: not a saved JetViT")
-        model = cls(ViTConfig(**json.loads((folder / "config.json").read_text())))
+        try:
+            model = cls(ViTConfig(**json.loads((folder / "config.json").read_text())))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{folder / 'config.json'} is not a JetViT's: {error}") from error
         try:
             model.load_state_dict(load_file(folder / "model.safetensors"))
-        except RuntimeError as error:
+        except (RuntimeError, SafetensorError) as error:
             raise ValueError(
                 f"{folder / 'model.safetensors'} does not fit its config.json: "
                 f"{str(error).splitlines()[-1].strip()}"

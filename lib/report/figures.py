@@ -125,7 +125,7 @@ def training_curves(history: Sequence[Mapping[str, float]], best: int | None = N
         return [r[0] for r in rows], [r[1] for r in rows]
 
     parts = [p for p in ("loss", "class", "mass") if curve(p)[0]]
-    others = {"val_auc": "AUC (validation)", "val_mae": "mass MAE (GeV, validation)"}
+    others = {"val_auc": "AUC", "val_mae": "mass MAE (GeV)"}
     others = {k: v for k, v in others.items() if curve(k)[0]}
     titles = {"loss": "total loss", "class": "class loss", "mass": "mass loss"}
     count = len(parts) + len(others)
@@ -172,7 +172,7 @@ def response(rows: Sequence[Mapping[str, Any]]) -> Figure:
     axes[0, 0].axhline(1, color=GREY, lw=0.8, ls="--")
     axes[0, 0].set_ylabel("median of predicted / true mass")
     axes[0, 1].set_ylabel("resolution (%)")
-    axes[0, 1].set_ylim(0)
+    axes[0, 1].set_ylim(0, 110 * max(row["resolution"] for row in rows))
     axes[0, 0].legend()
     for ax in axes.flat:
         ax.set_xlabel("true jet mass (GeV)")

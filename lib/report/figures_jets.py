@@ -25,7 +25,7 @@ def _extent(image: np.ndarray) -> tuple[float, float, float, float]:
 
 def _panels(images: np.ndarray, titles: Sequence[str], unit: str, columns: int) -> Figure:
     rows = -(-len(images) // columns)
-    fig, axes = new(rows, columns, 1.75 * rows + 0.35, sharex=True, sharey=True)
+    fig, axes = new(rows, columns, 1.62 * rows + 0.35, sharex=True, sharey=True)
     positive = images[images > 0]
     floor = max(positive.min(), positive.max() * 1e-4) if positive.size else 1e-3
     norm = LogNorm(floor, max(positive.max(), floor * 10) if positive.size else 1.0)

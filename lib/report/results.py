@@ -16,12 +16,9 @@ import hashlib
 import json
 import math
 import os
-import platform
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +27,11 @@ import numpy as np
 from lib import profiles
 from lib.profiles import ROOT, Profile
 from lib.training import metrics as measure
+from lib.training import origin
+from lib.training.runs import Run
 
 # What a result depends on. Drawing and printing change no number.
 CODE = ("lib.data", "lib.models", "lib.training")
-SOURCES = ("lib", "notebooks/*.py", "requirements.txt", "pyproject.toml", "run_all.sh")
 TIMES = "course"  # the experiment in which the runner notes how long each notebook took
 
 
@@ -64,9 +62,9 @@ class Experiment:
     def add_run(
         self,
         name: str,
-        predictions: measure.Predictions,
+        predictions: measure.Predictions | Run,
         *,
-        seed: int = 0,
+        seed: int | None = None,
         labels: int | None = None,
         parameters: int | None = None,
         train_seconds: float | None = None,
@@ -76,7 +74,8 @@ class Experiment:
         """Add one run of the system ``name``; runs of one name differ in their seed only.
 
         Args:
-            predictions: on the test jets; they are written beside the JSON.
+            predictions: on the test jets, written beside the JSON; or a Run of
+                ``lib.training.runs``, which knows the rest as well.
             labels: number of labelled jets it was trained on.
             parameters: number of trainable parameters.
             train_seconds: seconds of training, on the machine that the file names.
@@ -86,6 +85,12 @@ class Experiment:
         Returns:
             its metrics, without intervals.
         """
+        if isinstance(predictions, Run):
+            run, predictions = predictions, predictions.predictions
+            seed = run.seed if seed is None else seed
+            labels = labels or run.record["train_jets"]
+            parameters, train_seconds = run.parameters, run.train_seconds
+        seed = seed or 0
         found = measure.evaluate(predictions)
         found = {k: v for k, v in found.items() if metrics is None or k in metrics}
         found.update(extra or {})
@@ -150,8 +155,8 @@ class Experiment:
             "profile": self.profile.name,
             "data": self.profile.data,
             "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "commit": commit(),
-            "machine": machine(),
+            "commit": origin.commit(),
+            "machine": origin.machine(),
             "runs": self.runs,
             "summary": self.summary(),
             "comparisons": self.comparisons,
@@ -216,7 +221,7 @@ def check(profile: Profile) -> list[str]:
         made = found.get("commit") or "unknown"
         if made == "unknown" or made.endswith("-dirty"):
             problems.append(f"{where}: made by uncommitted code ({made})")
-        elif _git("merge-base", "--is-ancestor", made, "HEAD") is None:
+        elif not origin.is_past(made):
             problems.append(f"{where}: commit {made} is not in the history")
         old = found.get("code", {})
         if name == TIMES:  # how long notebooks took stays true of the commit that it names
@@ -263,44 +268,6 @@ def _hash_file(path: Path) -> str:
                 if not (isinstance(x, ast.Expr) and isinstance(x.value, ast.Constant))
             ]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
-
-
-@cache
-def commit() -> str:
-    """The commit of the code, ``-dirty`` appended where a source differs from it."""
-    head = _git("rev-parse", "--short=12", "HEAD")
-    if not head:
-        return "unknown"
-    return head + ("-dirty" if _git("status", "--porcelain", "--", *SOURCES) else "")
-
-
-def _git(*arguments: str) -> str | None:
-    """Output of git, or None where it fails or is absent."""
-    try:
-        run = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
-    except OSError:
-        return None
-    return run.stdout.strip() if run.returncode == 0 else None
-
-
-@cache
-def machine() -> str:
-    """Processor, cores, memory, accelerator and versions; nothing that names the machine."""
-    import torch
-
-    cpu = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    parts = [f"{cpu}, {cores} cores, {memory:.0f} GiB"]
-    if torch.cuda.is_available():
-        parts.append(torch.cuda.get_device_name())
-    parts.append(f"Python {platform.python_version()}, PyTorch {torch.__version__.split('+')[0]}")
-    return "; ".join(parts)
 
 
 def write_json(path: Path, content: Any) -> None:

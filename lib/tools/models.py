@@ -1,0 +1,106 @@
+"""Train, evaluate and predict from the command line, through the same cache as the notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from lib.data.batches import Batches
+from lib.data.jets import JetImages
+from lib.data.simulate import course_files
+from lib.models.vit import JetViT
+from lib.profiles import Profile
+from lib.report.tables import with_interval
+from lib.training import metrics, runs
+from lib.training.evaluate import predict as predict_batches
+
+
+def supervised(profile: Profile, seed: int = 0) -> dict:
+    """Settings of the profile's model, trained from scratch."""
+    return {"seed": seed, "model": profile.model, "fit": profile.train}
+
+
+def train(name: str, profile: Profile, seed: int = 0, file: Path | None = None) -> Path:
+    """Train the profile's model on its labelled jets or on those of ``file``; its folder."""
+    if file is None:
+        files = course_files(profile)
+        jets, test = files["labelled"], files["test"]
+    else:
+        jets, test = JetImages.open(file), None
+        if jets.labels is None:
+            raise ValueError(f"{file} has no labels (Y): training needs a labelled file")
+    run = runs.train(name, supervised(profile, seed), jets, test, runs=profile.runs_dir)
+    return run.folder
+
+
+def find(run: str, profile: Profile) -> Path:
+    """The folder of a run, given as a path or by the name of its folder.
+
+    Raises:
+        ValueError: no such run; the message lists those there are.
+    """
+    for folder in (Path(run), profile.runs_dir / run):
+        if (folder / "run.json").is_file():
+            return folder
+    known = sorted(path.parent.name for path in profile.runs_dir.glob("*/run.json"))
+    matching = [name for name in known if name.startswith(f"{run}-")]
+    if len(matching) == 1:
+        return profile.runs_dir / matching[0]
+    listed = ", ".join(matching or known) or "none; train one with python -m lib train"
+    raise ValueError(f"no run {run!r}; there are: {listed}")
+
+
+def evaluate(
+    names: Sequence[str], profile: Profile, file: Path | None = None, out: Path | None = None
+) -> dict[str, dict[str, str]]:
+    """Metrics of runs on the test jets or on ``file``: ``{run: {metric: "0.93 [0.92, 0.94]"}}``."""
+    if out is not None and len(names) > 1:
+        raise ValueError("--out takes the predictions of one run: evaluate the runs one by one")
+    if out is not None:
+        _check_out(out)
+    folders = [find(name, profile) for name in names]
+    if file is not None:
+        jets, index = JetImages.open(file), None
+    else:
+        files = course_files(profile)
+        jets, index = JetImages.open(files["test"] or files["labelled"]), None
+        if files["test"] is None:
+            index = jets.split().test
+    if jets.labels is None:
+        raise ValueError(f"{file} has no labels (Y): use predict")
+    found = {}
+    for folder in folders:
+        predictions = runs.Run.open(folder).predict(jets, index)
+        rows = metrics.summary(predictions)
+        found[folder.name] = {name: with_interval(row) for name, row in rows.items()}
+        if out is not None:
+            predictions.save(out)
+    return found
+
+
+def predict(run: str, file: Path, out: Path) -> Path:
+    """Write scores (probability of top) and masses (GeV) for all jets of ``file`` to an npz.
+
+    Args:
+        run: folder of a run, or of published weights.
+    """
+    _check_out(out)  # before the work, not after it
+    jets, folder = JetImages.open(file), Path(run)
+    if (folder / "run.json").is_file():
+        predictions = runs.Run.open(folder).predict(jets)
+    elif (folder / "config.json").is_file():
+        model = JetViT.from_pretrained(folder)
+        index = torch.arange(len(jets))
+        predictions = predict_batches(model, Batches(jets, index, 256, model.config.tokens))
+    else:
+        raise ValueError(f"{folder} is neither a run nor weights: it has no run.json, config.json")
+    predictions.save(out)
+    return out
+
+
+def _check_out(out: Path) -> None:
+    if out.suffix != ".npz":
+        raise ValueError(f"{out}: predictions are written as .npz")
+    out.parent.mkdir(parents=True, exist_ok=True)

@@ -237,6 +237,11 @@ def test_arrays_come_in_one_form():
     assert other.grid.height == 2
 
 
+def test_columns_in_memory_become_float32():
+    jets = JetImages.from_arrays([0, 1], [3], [7], (1, 2, 3), "cms8", mass=np.array([0.1]))
+    assert jets.mass.dtype == torch.float32
+
+
 @pytest.mark.parametrize(("change", "message"), [
     (dict(indptr=[0, 2]), "ends at 2, but there are 3"),
     (dict(indptr=[0, 3, 2, 3]), "does not start at 0 and grow"),

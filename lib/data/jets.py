@@ -43,7 +43,7 @@ class JetImages:
 
     indptr (N+1,) int64, indices (hits,) int32 (flat pixel in (C, H, W) order, rising within
     an image), data (hits,) uint8 for ``cms8`` or float32 for ``gev``: the arguments of
-    ``scipy.sparse.csr_matrix`` in another order. labels (N,) int64, 1 is top (or gluon);
+    ``scipy.sparse.csr_matrix`` in another order. labels (N,) int64, 1 is top (or quark);
     mass and pt (N,) float32 in GeV; each None where the file has none. truth: what only a
     simulation knows, one tensor (N, ...) per name. attributes: provenance.
     Make one with ``open``, ``from_arrays`` or ``from_dense``.

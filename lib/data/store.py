@@ -211,7 +211,11 @@ def _column(dataset: h5py.Dataset, name: str, jets: int, path: Path) -> np.ndarr
     if values.shape not in ((jets, 1), (jets,)):
         raise DataError(f"{path}: `{name}` has the shape {values.shape} for {jets} images, "
                         f"expected is ({jets}, 1); make the file again")
-    return check_column(values.reshape(-1), name, path)
+    exact = check_column(values.reshape(-1), name, path)
+    if not np.array_equal(exact, values.reshape(-1)):
+        raise DataError(f"{path}: `{name}` is {values.dtype} and would lose digits as float32; "
+                        "write it as float32")
+    return exact
 
 
 def check_column(values: np.ndarray, name: str, path: str | Path) -> np.ndarray:
@@ -222,12 +226,8 @@ def check_column(values: np.ndarray, name: str, path: str | Path) -> np.ndarray:
                         "leave out these jets")
     if name == "Y" and not np.isin(values, (0, 1)).all():
         raise DataError(f"{path}: the labels `Y` hold {np.unique(values)[:5].tolist()}; they must "
-                        "be 0 (QCD, or quark) or 1 (top, or gluon)")
-    exact = values.astype(np.float32)
-    if not np.array_equal(exact, values):
-        raise DataError(f"{path}: `{name}` is {values.dtype} and would lose digits as float32; "
-                        "write it as float32")
-    return exact
+                        "be 0 (QCD, or gluon) or 1 (top, or quark)")
+    return values.astype(np.float32)
 
 
 def read_chunks(file: h5py.File, header: Header) -> Iterator[Chunk]:

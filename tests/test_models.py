@@ -198,7 +198,8 @@ def test_convolution_sees_neighbours_and_attention_does_not():
     before = model(tokenize(inside, GRID))[0]
     moved = dataclasses.replace(inside, row=inside.row + 5, column=inside.column + 5)
     assert_close(model(tokenize(moved, GRID))[0], before, atol=1e-5, rtol=1e-5)
-    apart = dataclasses.replace(inside, row=torch.where(inside.row < 10, inside.row, inside.row + 5))
+    row = torch.where(inside.row < 10, inside.row, inside.row + 5)
+    apart = dataclasses.replace(inside, row=row)
     assert not torch.allclose(model(tokenize(apart, GRID))[0], before, atol=1e-6)
     model = make_model(inside, position="none", lcm_kernel=0).eval()
     assert_close(model(tokenize(apart, GRID))[0], model(tokenize(inside, GRID))[0],
@@ -210,7 +211,10 @@ def test_r1_has_its_published_size():
     assert sum(p.numel() for p in model.parameters()) == 5_111_579
 
 
-@pytest.mark.parametrize("name", ["default", "softmax", "lcm_batch", "two_scale", "cross_covariance"])
+LOW_PRECISION = ["default", "softmax", "lcm_batch", "two_scale", "cross_covariance"]
+
+
+@pytest.mark.parametrize("name", LOW_PRECISION)
 def test_bfloat16_stays_close_to_float32(name):
     settings, hits = SETTINGS[name], make_hits(6)
     # Of a single token XCA's normalised columns are signs, which rounding may flip.

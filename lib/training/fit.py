@@ -11,6 +11,7 @@ and because the order of the jets follows from the number of the pass alone.
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import sys
 import time
@@ -46,7 +47,10 @@ def _share(batches: Iterable[Batch], fabric: Fabric) -> Iterator[Batch]:
 
 
 def _stream(batches: Iterable[Batch], fabric: Fabric, epoch: int) -> Iterator[Batch]:
-    """Batches without end, pass after pass."""
+    """Batches without end, pass after pass; made on the device, if that is where jets can be."""
+    if fabric.device.type != "cpu" and hasattr(batches, "jets"):
+        batches = copy.copy(batches)
+        batches.jets = batches.jets.to(fabric.device)
     while True:
         if hasattr(batches, "set_epoch"):
             batches.set_epoch(epoch)

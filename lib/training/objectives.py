@@ -13,12 +13,17 @@ The loop (``lib.training.fit``) asks for little:
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.data.tokens import Batch
+from lib.data.jets import JetImages
+from lib.data.tokens import Batch, Grid
+from lib.models.baselines import ResNet15
+from lib.models.vit import JetViT, ViTConfig
 
 MASS_LOSSES = ("huber", "mse", "l1", "gaussian")
 
@@ -95,3 +100,45 @@ class Supervised(nn.Module):
             if self.log_sigma is not None:  # several GPUs want a gradient for every parameter
                 total = total + 0 * self.log_sigma
         return total, parts
+
+
+SCALE_JETS = 512  # training jets that the scaling layers are fitted on (the mass: on all)
+
+
+def make_model(settings: Mapping, jets: JetImages | None = None, index: Any = None) -> nn.Module:
+    """The model of ``settings``: ``architecture`` (``vit`` or ``resnet15``) with the arguments
+    ``model``; its scaling layers are fitted on the training jets ``index`` where jets are given.
+
+    Raises:
+        ValueError: an unknown architecture or argument.
+    """
+    architecture, arguments = settings.get("architecture", "vit"), settings.get("model", {})
+    grid = Grid(**settings["grid"])
+    if architecture == "vit":
+        model = JetViT(ViTConfig.of(grid, **arguments))
+    elif architecture == "resnet15":
+        model = ResNet15(grid.channels, **{k: v for k, v in arguments.items() if k != "tokens"})
+    else:
+        raise ValueError(f"architecture={architecture!r}: choose vit or resnet15")
+    if jets is not None:
+        some = index[torch.linspace(0, len(index) - 1, min(len(index), SCALE_JETS)).long()]
+        tokens = jets.batch(some, arguments.get("tokens", "active")).tokens
+        mass = None if jets.mass is None else jets.mass[index.to(jets.mass.device)]
+        model.fit_scales(jets.hits(some), tokens, mass)
+    return model
+
+
+def build(settings: Mapping, jets: JetImages | None = None, index: Any = None) -> nn.Module:
+    """The objective of ``settings``: ``objective`` (``supervised``) with the arguments ``loss``.
+
+    Args:
+        settings: plain JSON, completed by ``lib.training.runs.complete``.
+        jets, index: training jets, to fit scales on; left out where weights are loaded next.
+
+    Raises:
+        ValueError: an unknown objective.
+    """
+    kind = settings.get("objective", "supervised")
+    if kind != "supervised":
+        raise ValueError(f"objective={kind!r}: choose supervised")
+    return Supervised(make_model(settings, jets, index), **settings.get("loss", {}))

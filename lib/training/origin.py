@@ -1,0 +1,57 @@
+"""Where a result comes from: the commit of the code, and the machine (not its name)."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from lib.profiles import ROOT
+
+# What a number can depend on; generated files do not make the code dirty.
+SOURCES = ("lib", "notebooks/*.py", "requirements.txt", "pyproject.toml", "run_all.sh")
+
+
+@cache
+def commit() -> str:
+    """The commit of the code, ``-dirty`` appended where a source differs from it."""
+    head = _git("rev-parse", "--short=12", "HEAD")
+    if not head:
+        return "unknown"
+    return head + ("-dirty" if _git("status", "--porcelain", "--", *SOURCES) else "")
+
+
+def is_past(made: str) -> bool:
+    """Whether a commit is in the history of this one."""
+    return _git("merge-base", "--is-ancestor", made, "HEAD") is not None
+
+
+def _git(*arguments: str) -> str | None:
+    """Output of git, or None where it fails or is absent."""
+    try:
+        run = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+    except OSError:
+        return None
+    return run.stdout.strip() if run.returncode == 0 else None
+
+
+def machine() -> str:
+    """Processor and threads, or the accelerator: ``Intel Xeon ..., 2 threads``."""
+    cpu = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()} ({cpu}, {os.cpu_count()} cores)"
+    return f"{cpu}, {torch.get_num_threads()} threads"
+
+
+def versions() -> dict[str, str]:
+    """Versions that a number can depend on."""
+    return {"python": platform.python_version(), "torch": torch.__version__}

@@ -148,6 +148,12 @@ def test_all_bytes_here_but_not_yet_in_place(public, serve, tmp_path):
     assert server.sent == 0
 
 
+def test_a_part_longer_than_the_file_is_thrown_away(public, serve, tmp_path):
+    content, _ = public
+    (tmp_path / "labelled.h5.part").write_bytes(content + b"more")
+    assert fetch(serve(content), tmp_path).read_bytes() == content
+
+
 def test_a_file_that_changed_on_the_server_is_not_mixed_with_the_old_one(public, serve, tmp_path):
     content, _ = public
     server = serve(b"x" * len(content), cut=5_000_000)

@@ -142,11 +142,12 @@ def _whole(source: Source, folder: Path, remote: Remote, log: Callable[[str], No
 
 def _fetch(source: Source, remote: Remote, part: Path, tag: Path, have: int) -> None:
     with part.open("r+b" if have else "wb") as file:
+        file.seek(have)
         for offset, piece in remote.stream(have, restart=True):
             if remote.size is not None:
                 source.check_size(remote.size, source.url)
             if offset != file.tell():
-                file.seek(offset)  # to the end of what is here, or to 0 to start over
+                file.seek(offset)  # back to 0: the server starts over
                 file.truncate()
             if offset in (0, have):
                 tag.write_text(json.dumps({"version": remote.version}))

@@ -16,6 +16,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA_CHOICES = ("simulated", "cms")
+# On GitHub. Set here alone: the Colab badges and cells of the notebooks are filled in from it.
+REPOSITORY = "OWNER/jets-in-linear-time"
 
 
 def home() -> Path:

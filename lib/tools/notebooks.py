@@ -24,7 +24,7 @@ from typing import Any
 import jupytext
 import nbformat
 
-from lib.profiles import Profile, home
+from lib.profiles import REPOSITORY, Profile, home
 
 MAX_CELL_ERROR = 300  # characters of an error that are shown
 
@@ -57,10 +57,12 @@ def sources(folder: Path) -> dict[str, Path]:
 
 
 def read_source(path: Path) -> nbformat.NotebookNode:
-    """The notebook in a py:percent file, with cell ids that depend on the cells' text only."""
+    """The notebook in a py:percent file, with cell ids that depend on the cells' text only and
+    with the repository's address for ``{REPOSITORY}``."""
     notebook = jupytext.read(path)
     seen: dict[str, int] = {}
     for cell in notebook.cells:
+        cell.source = cell.source.replace("{REPOSITORY}", REPOSITORY)
         digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
         seen[digest] = seen.get(digest, 0) + 1
         cell["id"] = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"

@@ -11,22 +11,25 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lib.models.vit import ViTConfig
 from lib.profiles import Profile
 from lib.report import results
 from lib.report.results import ResultsError
+from lib.training.settings import FitSettings
 
 KEYS = re.compile(r"\\result(?:value|percent)?\{([^}#]+)\}")
 BLOCK = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
-# Rows and columns of the main table. A metric: its head, and whether more is better.
+# Columns and rows of the main table.
 SYSTEMS = {
-    "scratch": "JetViT, linear attention, from scratch",
-    "boosted_trees": "Boosted trees on image observables",
-    "mass_cut": "Jet mass alone",
-    "mean": "Predicting the mean mass",
+    "scratch": "JetViT, from scratch",
+    "boosted_trees": "boosted trees",
+    "mass_cut": "jet mass alone",
+    "mean": "mean mass",
 }
 METRICS = {
     "accuracy": "accuracy",
@@ -69,7 +72,7 @@ def format_number(value: Any, digits: int | None = None) -> str:
     if isinstance(value, bool | str):
         return str(value)
     if digits is not None:
-        return f"{value:,.{digits}f}"
+        return f"{round(value, digits) + 0.0:,.{digits}f}"  # + 0.0: no minus before a zero
     if isinstance(value, int) or (float(value).is_integer() and abs(value) >= 1000):
         return f"{int(value):,}"
     if abs(value) >= 1000:
@@ -122,6 +125,9 @@ def flatten(found: Mapping[str, Any]) -> dict[str, Any]:
             for inner in value:  # rows such as those of the closure table
                 if isinstance(inner, Mapping) and "quantity" in inner:
                     keys[f"{prefix}/{slug(inner['quantity'])}"] = inner.get("measured")
+            verdicts = [x["ok"] for x in value if isinstance(x, Mapping) and "ok" in x]
+            if verdicts:
+                keys[f"{prefix}/within"], keys[f"{prefix}/total"] = sum(verdicts), len(verdicts)
         else:
             keys[prefix if "/" in prefix else f"values/{prefix}"] = value
 
@@ -138,8 +144,13 @@ def slug(text: str) -> str:
 
 
 def numbers(profile: Profile) -> dict[str, Any]:
-    """Every result of a profile by its full key ``experiment/name/metric``."""
-    found = {}
+    """Every result of a profile by its full key ``experiment/name/metric``; its settings are
+    ``profile/model/...`` and ``profile/train/...``."""
+    found = {f"profile/{what}": getattr(profile, what) for what in ("labelled", "test", "name")}
+    settings = {"model": ViTConfig(**profile.model), "train": FitSettings(**profile.train)}
+    for what, values in settings.items():
+        found |= {f"profile/{what}/{k}": v for k, v in asdict(values).items()
+                  if isinstance(v, int | float | str)}
     for name in results.names(profile):
         for key, value in flatten(results.load(name, profile)).items():
             found[f"{name}/{key}"] = value
@@ -147,7 +158,7 @@ def numbers(profile: Profile) -> dict[str, Any]:
 
 
 def check_keys(source: Path, profile: Profile) -> None:
-    """Check that every ``\\result`` of a LaTeX file exists.
+    """Check that every ``\\result`` and every figure of a LaTeX file exists.
 
     Raises:
         ResultsError: names the key, and the notebook to run where a whole experiment is missing.
@@ -156,10 +167,14 @@ def check_keys(source: Path, profile: Profile) -> None:
     known = numbers(profile)
     for key in KEYS.findall(text):
         experiment = key.split("/")[0]
-        if experiment not in results.names(profile):
+        if experiment not in ("profile", *results.names(profile)):
             results.load(experiment, profile)  # raises, and says what to run
         if key not in known:
             raise ResultsError(f"{source.name}: no result {key!r} in {experiment}.json")
+    for name in re.findall(r"\\includegraphics(?:\[[^]]*\])?\{(\w+)\}", text):
+        if not (profile.figures_dir / f"{name}.pdf").is_file():
+            todo = results.how_to_make(name, profile)
+            raise ResultsError(f"{source.name}: no figure {name}.pdf: {todo}")
 
 
 # --- LaTeX ----------------------------------------------------------------------------------------
@@ -277,13 +292,13 @@ def closure_table(found: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]
 
 
 def systems_table(found: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
-    """Systems against metrics, value with interval; what a system cannot say is a dash."""
+    """Metrics against systems, value with interval; what a system cannot say is a dash."""
     summary = found["summary"]
     chosen = [name for name in SYSTEMS if name in summary]
     chosen += [name for name in summary if name not in SYSTEMS]
     metrics = [m for m in METRICS if any(m in summary[name] for name in chosen)]
-    rows = [[SYSTEMS.get(n, n), *(summary[n].get(m) for m in metrics)] for n in chosen]
-    return ["system", *(METRICS[m] for m in metrics)], rows
+    rows = [[METRICS[m], *(summary[name].get(m) for name in chosen)] for m in metrics]
+    return ["", *(SYSTEMS.get(name, name) for name in chosen)], rows
 
 
 # --- the README -----------------------------------------------------------------------------------

@@ -27,7 +27,11 @@ class ViTConfig:
     attention    one of `lib.models.attention.MECHANISMS`, with normalizer and floor
     temperature  start of the learned factor per head; None: no factor
     lcm_kernel   size of the depthwise convolutions; 0: none
-    pool         "mean", "mean_max" or "cls"
+    pool         "mean", "mean_max", "cls" or "energy": mean, maximum and, per channel, a mean
+                 weighted by the energy of the patches, as in an energy flow network
+                 (arXiv:1810.05165)
+    head_hidden  width of a hidden layer shared by the heads; 0: linear heads
+    patch_energy log multiplicity and log energy per channel of each patch, beside its pixels
     summary      log multiplicity and log energy per channel beside the pooled tokens
     scale        "log" (per channel, fitted on training data) or a number to divide by
     mass_head    predict the jet mass
@@ -44,6 +48,7 @@ class ViTConfig:
     heads: int = 3
     mlp_ratio: float = 4.0
     stem: str = "linear"
+    patch_energy: bool = True
     embed_norm: bool = False
     position: str = "learned"
     attention: str = "relu_linear"
@@ -53,6 +58,7 @@ class ViTConfig:
     lcm_kernel: int = 3
     lcm_norm: str = "layer"
     pool: str = "mean_max"
+    head_hidden: int = 0
     summary: bool = True
     scale: str | float = "log"
     dropout: float = 0.0
@@ -77,8 +83,8 @@ class ViTConfig:
 
 # R1's published model: 5,111,579 parameters. Its text gives a floor of 1e-6, its code 100.
 R1 = dict(
-    tokens="all", dim=256, depth=6, heads=4, mlp_ratio=4.0, stem="linear", embed_norm=True,
-    position="learned", attention="relu_linear", normalizer="sum", floor=1e-6, temperature=64**-0.5,
+    tokens="all", dim=256, depth=6, heads=4, mlp_ratio=4.0, stem="linear", patch_energy=False,
+    embed_norm=True, position="learned", attention="relu_linear", normalizer="sum", floor=1e-6, temperature=64**-0.5,
     lcm_kernel=7, lcm_norm="batch", pool="mean", summary=False, scale=255.0, dropout=0.1,
     drop_path=0.1,
 )  # fmt: skip
@@ -113,6 +119,12 @@ class InputScale(nn.Module):
         return (pixels.sign() * (pixels.abs() / self.unit).log1p() / self.norm).flatten(-2)
 
 
+def patch_sums(features: Tensor, channels: int) -> Tensor:
+    """Multiplicity and energy of each channel in each patch: (B, K, C·p·q) -> (B, K, 2C)."""
+    pixels = features.unflatten(-1, (channels, -1))
+    return torch.cat([pixels.ne(0).to(pixels.dtype).sum(-1), pixels.abs().sum(-1)], -1)
+
+
 class Summary(nn.Module):
     """Log multiplicity and log energy of each channel: (B, 2C), standardised on training data."""
 
@@ -122,13 +134,12 @@ class Summary(nn.Module):
         self.register_buffer("mean", torch.zeros(2 * channels))
         self.register_buffer("std", torch.ones(2 * channels))
 
-    def raw(self, features: Tensor, valid: Tensor) -> Tensor:
-        pixels = features.unflatten(-1, (self.channels, -1))
-        sums = torch.cat([pixels.ne(0).to(pixels.dtype).sum(-1), pixels.abs().sum(-1)], -1)
-        return (sums * valid.unsqueeze(-1)).sum(1).log1p()  # of (B, K, 2C)
+    def raw(self, sums: Tensor, valid: Tensor) -> Tensor:
+        return (sums * valid.unsqueeze(-1)).sum(1).log1p()
 
-    def forward(self, features: Tensor, valid: Tensor) -> Tensor:
-        return (self.raw(features, valid) - self.mean) / self.std
+    def forward(self, sums: Tensor, valid: Tensor) -> Tensor:
+        """sums: (B, K, 2C) of `patch_sums`, valid: (B, K)."""
+        return (self.raw(sums, valid) - self.mean) / self.std
 
 
 class ConvStem(nn.Module):
@@ -194,13 +205,14 @@ class JetViT(nn.Module):
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        if config.pool not in ("mean", "mean_max", "cls"):
-            raise ValueError(f"pool={config.pool!r}: use 'mean', 'mean_max' or 'cls'")
+        if config.pool not in ("mean", "mean_max", "cls", "energy"):
+            raise ValueError(f"pool={config.pool!r}: use 'mean', 'mean_max', 'cls' or 'energy'")
         if config.tokens not in ("active", "all", "two_scale"):
             raise ValueError(f"tokens={config.tokens!r}: use 'active', 'all' or 'two_scale'")
         self.config, dim = config, config.dim
         self.scale = InputScale(config.channels, config.scale)
         self.stem = _stem(config)
+        self.energy = nn.Linear(2 * config.channels, dim) if config.patch_energy else None
         self.embed_norm = nn.LayerNorm(dim) if config.embed_norm else nn.Identity()
         self.position = Position(config)
         self.dropout = nn.Dropout(config.dropout)
@@ -209,10 +221,21 @@ class JetViT(nn.Module):
         self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
         self.norm = nn.LayerNorm(dim)
         self.summary = Summary(config.channels) if config.summary else None
-        self.width = dim * (2 if config.pool == "mean_max" else 1)
+        self.width = dim * (2 if config.pool in ("mean_max", "energy") else 1)
+        self.flow = None
+        if config.pool == "energy":
+            self.flow = nn.Linear(dim, dim // 4)
+            self.width += config.channels * (dim // 4)
         self.width += 2 * config.channels if config.summary else 0
-        self.class_head = nn.Linear(self.width, config.classes)
-        self.mass_head = nn.Linear(self.width, 1) if config.mass_head else None
+        width, self.hidden = self.width, nn.Identity()
+        if config.head_hidden:
+            width = config.head_hidden
+            self.hidden = nn.Sequential(
+                nn.LayerNorm(self.width), nn.Linear(self.width, width), nn.GELU(),
+                nn.Dropout(config.dropout),
+            )  # fmt: skip
+        self.class_head = nn.Linear(width, config.classes)
+        self.mass_head = nn.Linear(width, 1) if config.mass_head else None
         self.register_buffer("mass_mean", torch.tensor(0.0))
         self.register_buffer("mass_std", torch.tensor(1.0))
         self.apply(self._initialise)
@@ -231,7 +254,7 @@ class JetViT(nn.Module):
         """Fit the scaling layers on training jets: input, summary and mass (GeV)."""
         self.scale.fit(hits)
         if self.summary is not None:
-            raw = self.summary.raw(tokens.features, tokens.valid)
+            raw = self.summary.raw(patch_sums(tokens.features, self.config.channels), tokens.valid)
             self.summary.mean.copy_(raw.mean(0))
             self.summary.std.copy_(raw.std(0, correction=0).clamp(min=1e-3))
         if mass is not None and self.mass_head is not None:
@@ -241,7 +264,10 @@ class JetViT(nn.Module):
 
     def embed(self, tokens: TokenBatch) -> Tensor:
         """Scaled and embedded patches with their positions: (B, K, D)."""
-        x = self.embed_norm(self.stem(self.scale(tokens.features)))
+        x = self.stem(self.scale(tokens.features))
+        if self.energy is not None:
+            x = x + self.energy(patch_sums(tokens.features, self.config.channels).log1p())
+        x = self.embed_norm(x)
         return self.dropout(x + self.position(tokens.position).to(x.dtype))
 
     def blocks_on(self, x: Tensor, tokens: TokenBatch, local: bool = True) -> Tensor:
@@ -265,23 +291,31 @@ class JetViT(nn.Module):
     def features(self, tokens: TokenBatch) -> Tensor:
         """One vector a jet: (B, width), float32. A jet without tokens pools to zero."""
         x = self.blocks_on(self.embed(tokens), tokens).float()
+        sums = None
+        if self.summary is not None or self.flow is not None:
+            sums = patch_sums(tokens.features, self.config.channels)
         if self.cls is not None:
             parts = [x[:, 0]]
         else:
             keep = tokens.valid.unsqueeze(-1)
             count = keep.sum(1).clamp(min=1)
             parts = [(x * keep).sum(1) / count]
-            if self.config.pool == "mean_max":
+            if self.config.pool in ("mean_max", "energy"):
                 top = x.masked_fill(~keep, torch.finfo(x.dtype).min).amax(1)
                 parts.append(torch.where(keep.any(1), top, 0.0))
+            if self.flow is not None:
+                energy = sums[..., self.config.channels :] * keep  # (B, K, C)
+                share = energy / energy.sum(1, keepdim=True).clamp(min=1e-6)
+                parts.append((share.transpose(1, 2) @ self.flow(x).float()).flatten(1))
         if self.summary is not None:
-            parts.append(self.summary(tokens.features, tokens.valid))
+            parts.append(self.summary(sums, tokens.valid))
         return torch.cat(parts, -1)
 
     def forward(self, tokens: TokenBatch) -> tuple[Tensor, Tensor | None]:
         """-> logits (B, classes) and mass (B,) in GeV, or None without a mass head."""
         x = self.features(tokens)
         with torch.autocast(x.device.type, enabled=False):
+            x = self.hidden(x)
             logits = self.class_head(x)
             if self.mass_head is None:
                 return logits, None

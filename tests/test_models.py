@@ -17,7 +17,7 @@ from lib.data.jets import JetImages
 from lib.data.tokens import HCAL, TOP_QCD, Grid, Hits, TokenBatch, tokenize
 from lib.models.attention import MECHANISMS
 from lib.models.blocks import MaskedBatchNorm
-from lib.models.vit import R1, JetViT, ViTConfig
+from lib.models.vit import R1, JetViT, ViTConfig, patch_sums
 
 GRID = Grid(8, 33, 28, 5, 5)  # both far edges overhang
 REAL_JET = Path(lib.__file__).parents[2] / "shared" / "data" / "real_jet_3459.npz"
@@ -35,6 +35,7 @@ SETTINGS = {
     "lcm_none": {"lcm_kernel": 0},
     "lcm_batch_cls": {"lcm_norm": "batch", "pool": "cls"},
     "pool_mean": {"pool": "mean"},
+    "pool_energy": {"pool": "energy", "head_hidden": 32},
     "pool_cls": {"pool": "cls"},
     "cls_softmax": {"pool": "cls", "attention": "softmax", "lcm_kernel": 0},
     "factorised": {"position": "factorised"},
@@ -272,12 +273,13 @@ def test_input_scale_keeps_zero_sign_and_order():
 def test_summary_counts_pixels_and_energy():
     hits = make_hits()
     model, tokens = make_model(hits), tokenize(hits, GRID)
-    raw = model.summary.raw(tokens.features, tokens.valid).expm1()
+    sums = patch_sums(tokens.features, GRID.channels)
+    raw = model.summary.raw(sums, tokens.valid).expm1()
     dense = torch.zeros(5, *GRID.shape)
     dense.index_put_((hits.image, hits.channel, hits.row, hits.column), hits.value, accumulate=True)
     expected = torch.cat([dense.ne(0).float().sum((2, 3)), dense.sum((2, 3))], 1)
     assert_close(raw, expected, atol=1e-3, rtol=1e-4)
-    assert_close(model.summary(tokens.features, tokens.valid).mean(0), torch.zeros(16),
+    assert_close(model.summary(sums, tokens.valid).mean(0), torch.zeros(16),
                  atol=1e-4, rtol=0)
 
 

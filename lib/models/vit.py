@@ -84,9 +84,9 @@ class ViTConfig:
 # R1's published model: 5,111,579 parameters. Its text gives a floor of 1e-6, its code 100.
 R1 = dict(
     tokens="all", dim=256, depth=6, heads=4, mlp_ratio=4.0, stem="linear", patch_energy=False,
-    embed_norm=True, position="learned", attention="relu_linear", normalizer="sum", floor=1e-6, temperature=64**-0.5,
-    lcm_kernel=7, lcm_norm="batch", pool="mean", summary=False, scale=255.0, dropout=0.1,
-    drop_path=0.1,
+    embed_norm=True, position="learned", attention="relu_linear", normalizer="sum", floor=1e-6,
+    temperature=64**-0.5, lcm_kernel=7, lcm_norm="batch", pool="mean", summary=False, scale=255.0,
+    dropout=0.1, drop_path=0.1,
 )  # fmt: skip
 
 

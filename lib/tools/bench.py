@@ -18,9 +18,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lib import profiles
-from lib.data.simulate import course_files
 from lib.data.batches import Batches
 from lib.data.jets import JetImages
+from lib.data.simulate import course_files
 from lib.data.tokens import Batch, Grid
 from lib.models.baselines import ResNet15
 from lib.models.vit import R1, JetViT, ViTConfig

@@ -44,8 +44,8 @@ class Experiment:
 
     >>> experiment = Experiment("07_finetune", profile)
     >>> experiment.add_run("scratch", predictions, seed=0, parameters=312_000, train_seconds=215.0)
-    >>> experiment.add_run("mass_cut", baseline)
-    >>> experiment.compare("scratch", "mass_cut", ["auc"])
+    >>> experiment.add_run("mass_only", baseline)
+    >>> experiment.compare("scratch", "mass_only", ["auc"])
     >>> experiment.values["closure"] = {"zeros": 0.988}   # \\result{07_finetune/closure/zeros}
     >>> experiment.save()
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 
 from lib.data.tokens import Batch
 from lib.training.metrics import Predictions, auc
+
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # not a line for every Fabric
 
 
 @torch.no_grad()

@@ -198,6 +198,34 @@ def fit(
             best.parent.mkdir(parents=True, exist_ok=True)
             checkpoint.write(best, kept, update=history.updates)
 
+    def validated(factor: float) -> dict:
+        """The row of the history for this moment; the best weights are kept, patience may end."""
+        seconds = history.train_seconds - state["clock"]
+        row = {"epoch": history.updates / per_epoch, "update": history.updates,
+               "lr": settings.lr * factor, "jets": state["jets"]}
+        row |= {name: float(value) / state["jets"] for name, value in sums.items()}
+        row |= {"images_s": state["jets"] * fabric.world_size / max(seconds, 1e-9),
+                "seconds": history.train_seconds}
+        objective.eval()
+        with _averaged(objective, average):
+            row |= validate(objective, validation, fabric) if validation else {}
+            row |= monitor(objective) if monitor else {}
+            if validation and (good := goodness(row, settings.select)) > state["best"]:
+                state.update(best=good, waited=0)
+                keep()
+            else:
+                state["waited"] += 1
+            if history.stopped and not kept:
+                keep()
+        objective.train()
+        follow_plateau(state["plateau"], row, settings)
+        if validation and settings.patience and state["waited"] >= settings.patience:
+            history.stopped = "patience"
+        history.append(row)
+        state.update(jets=0, clock=history.train_seconds)
+        sums.clear()
+        return row
+
     objective.train()
     on_terminal = sys.stderr.isatty() and fabric.is_global_zero
     bar = tqdm(total=settings.updates, initial=history.updates, disable=not on_terminal)
@@ -247,32 +275,8 @@ def fit(
 
             if history.updates % every == 0 or history.stopped:
                 look()
-                row = {"epoch": history.updates / per_epoch, "update": history.updates,
-                       "lr": settings.lr * factor, "jets": state["jets"]}
-                row |= {n: float(v) / state["jets"] for n, v in sums.items()}
-                seconds = history.train_seconds - state["clock"]
-                row |= {"images_s": state["jets"] * fabric.world_size / max(seconds, 1e-9),
-                        "seconds": history.train_seconds}
-                objective.eval()
-                with _averaged(objective, average):
-                    row |= validate(objective, validation, fabric) if validation else {}
-                    row |= monitor(objective) if monitor else {}
-                    if validation and (good := goodness(row, settings.select)) > state["best"]:
-                        state |= {"best": good, "waited": 0}
-                        keep()
-                    else:
-                        state["waited"] += 1
-                    if history.stopped and not kept:
-                        keep()
-                objective.train()
-                follow_plateau(state["plateau"], row, settings)
-                if validation and settings.patience and state["waited"] >= settings.patience:
-                    history.stopped = "patience"
-                history.append(row)
-                state |= {"jets": 0, "clock": history.train_seconds}
-                sums.clear()
                 with tqdm.external_write_mode() if on_terminal else contextlib.nullcontext():
-                    log(_line(row, settings.updates / per_epoch, settings.updates))
+                    log(_line(validated(factor), settings.updates / per_epoch, settings.updates))
             if history.updates % every == 0 or history.stopped or caught or now - saved > 60:
                 save()
                 before, started = history.train_seconds, time.perf_counter()

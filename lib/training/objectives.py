@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from lib.data.jets import JetImages
 from lib.data.tokens import Batch, Grid
-from lib.models.baselines import ResNet15
 from lib.models.vit import JetViT, ViTConfig
 
 MASS_LOSSES = ("huber", "mse", "l1", "gaussian")
@@ -117,6 +116,8 @@ def make_model(settings: Mapping, jets: JetImages | None = None, index: Any = No
     if architecture == "vit":
         model = JetViT(ViTConfig.of(grid, **arguments))
     elif architecture == "resnet15":
+        from lib.models.baselines import ResNet15  # scikit-learn comes with it, and takes seconds
+
         model = ResNet15(grid.channels, **{k: v for k, v in arguments.items() if k != "tokens"})
     else:
         raise ValueError(f"architecture={architecture!r}: choose vit or resnet15")

@@ -13,7 +13,7 @@ another run, and equal ones are found whatever their name. It holds
 "A checkpoint exists" does not say that the code would still make it. So a run keeps a fingerprint:
 the losses of three updates of a freshly initialised model on a few fixed jets, and the loss
 afterwards in evaluation mode. Present code repeats this in a second; if it gets something else
-(by more than 1e-3), the run is stale, moved aside, and trained again.
+(by more than 1e-3), the run is stale, moved to the folder ``stale``, and trained again.
 """
 
 from __future__ import annotations
@@ -327,7 +327,9 @@ def _trained(name: str, settings: dict, jets: JetImages, data: dict, folder: Pat
     record = _record(folder)
     if folder.exists() and (why := _unusable(record, settings, jets, print_of, fresh)):
         log(f"{name}: {why}; training again")
-        shutil.rmtree(aside := folder.with_name(folder.name + ".stale"), ignore_errors=True)
+        aside = folder.parent / "stale" / folder.name
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.parent.mkdir(exist_ok=True)
         os.replace(folder, aside)
         record = None
     if record and record.get("finished"):

@@ -96,7 +96,7 @@ class Experiment:
         found.update(extra or {})
         self.runs.append({
             "name": name, "seed": seed, "labels": labels, "parameters": parameters,
-            "train_seconds": train_seconds, "metrics": found,
+            "train_seconds": train_seconds, "test_jets": len(predictions), "metrics": found,
             "predictions": f"{self.name}.{name}.{seed}.npz",
         })
         self._predictions.setdefault(name, []).append(predictions)

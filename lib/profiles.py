@@ -47,6 +47,15 @@ class Profile:
     train: dict[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
 
+    def settings(self, seed: int | None = None) -> dict[str, Any]:
+        """Settings of the supervised model from scratch, for ``lib.training.runs.train``.
+
+        Simulated jets have a test file of their own, so the test part of the split trains too.
+        """
+        seed = self.seeds[0] if seed is None else seed
+        return {"seed": seed, "model": dict(self.model), "fit": dict(self.train),
+                "augment": "flips", "hold_out": self.data != "simulated"}
+
     @property
     def tag(self) -> str:
         """``laptop-simulated``: the name of this run's folders."""

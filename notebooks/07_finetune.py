@@ -210,8 +210,7 @@ for name, p in {"jet mass alone": mass_only, "boosted trees": boosted}.items():
 
 # %%
 config = ViTConfig.of(jets.grid, **profile.model)
-settings = runs.complete(dict(seed=profile.seeds[0], model=profile.model,
-                              fit=profile.train, hold_out=hold_out), jets)
+settings = runs.complete(profile.settings(), jets)
 torch.manual_seed(settings["seed"])
 model = make_model(settings, jets, train)
 count = sum(p.numel() for p in model.parameters())

@@ -17,21 +17,18 @@ from lib.training import metrics, runs
 from lib.training.evaluate import predict as predict_batches
 
 
-def supervised(profile: Profile, seed: int = 0) -> dict:
-    """Settings of the profile's model, trained from scratch."""
-    return {"seed": seed, "model": profile.model, "fit": profile.train}
-
-
 def train(name: str, profile: Profile, seed: int = 0, file: Path | None = None) -> Path:
     """Train the profile's model on its labelled jets or on those of ``file``; its folder."""
+    settings = profile.settings(seed)
     if file is None:
         files = course_files(profile)
         jets, test = files["labelled"], files["test"]
     else:
+        settings["hold_out"] = True
         jets, test = JetImages.open(file), None
         if jets.labels is None:
             raise ValueError(f"{file} has no labels (Y): training needs a labelled file")
-    run = runs.train(name, supervised(profile, seed), jets, test, runs=profile.runs_dir)
+    run = runs.train(name, settings, jets, test, runs=profile.runs_dir)
     return run.folder
 
 

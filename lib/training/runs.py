@@ -37,6 +37,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lib.data.augment import Flips
 from lib.data.batches import Batches
 from lib.data.jets import JetImages
 from lib.data.tokens import Batch, Grid
@@ -110,7 +111,12 @@ def make_batches(settings: Mapping, jets: JetImages) -> tuple[Batches, Batches]:
     train, validation = indices(settings, jets)
     keep = settings["model"].get("tokens", "active")
     size, seed = settings["fit"]["batch_size"], settings.get("seed", 0)
-    return (Batches(jets, train, size, keep, shuffle=True, seed=seed),
+    augment = None
+    if (kind := settings.get("augment")) is not None:
+        if kind != "flips":
+            raise ValueError(f"augment={kind!r}: choose flips, or leave it out")
+        augment = Flips(jets.grid, signed=jets.encoding == "gev")
+    return (Batches(jets, train, size, keep, shuffle=True, seed=seed, augment=augment),
             Batches(jets, validation, size, keep))
 
 
@@ -277,7 +283,8 @@ def train(
         name: what to call it.
         settings: plain JSON: ``seed``; ``model`` (arguments of ``ViTConfig``); ``fit`` (arguments
             of ``FitSettings``); optional ``objective``, ``architecture``, ``loss`` (see
-            ``objectives.build``), ``labels`` and ``split`` (see ``indices``).
+            ``objectives.build``), ``labels`` and ``split`` (see ``indices``), ``augment``
+            ("flips").
         jets: training and validation jets, or their file.
         test: test jets, or their file; None: the test part of the split of ``jets``. They are
             predicted once, at the end.

@@ -26,10 +26,11 @@ from lib.data.particles import INVISIBLE, Particles, wrap
 from lib.profiles import home
 
 ENERGY = 8000  # GeV, centre-of-mass energy of the 2012 run
-PILE_UP = (20.0, 5.0)  # mean and spread of the pile-up per event: 2012, 21 ± 6 on average; fitted
+PILE_UP = (21.0, 6.0)  # mean and spread of the pile-up per event: 2012, 21 ± 6 on average; fitted
 POOL_EVENTS = {"train": 3000, "test": 3000}  # minimum-bias events in each pool
 POOL_SEEDS = {"train": 814, "test": 1408}
 POOL_ETA = 4.0  # particles of the pool beyond this |η| cannot enter an image
+fastjet._swig.ClusterSequence.set_fastjet_banner_stream(None)  # it is cited above instead
 BATCH = 25  # events clustered in one call: spreads FastJet's set-up cost
 
 COMMON = (
@@ -70,16 +71,17 @@ class Sample:
 
 
 SAMPLES = {
-    # p̂T bias: dσ/dp̂T is multiplied by p̂T^pow, so that the jet pT spectrum is as in the public files.
+    # p̂T bias: dσ/dp̂T is multiplied by p̂T^pow; fitted, with the p̂T cut and the turn-on, to the pT
+    # spectrum of the public files.
     "top_qcd": Sample(
         processes=(
-            Process(0, ("HardQCD:all = on", "PhaseSpace:pTHatMin = 390",
-                        "PhaseSpace:bias2Selection = on", "PhaseSpace:bias2SelectionPow = 2.5")),
+            Process(0, ("HardQCD:all = on", "PhaseSpace:pTHatMin = 365",
+                        "PhaseSpace:bias2Selection = on", "PhaseSpace:bias2SelectionPow = 0.7")),
             Process(1, ("Top:gg2ttbar = on", "Top:qqbar2ttbar = on", "24:onMode = off",
-                        "24:onIfAny = 1 2 3 4 5", "PhaseSpace:pTHatMin = 390",
-                        "PhaseSpace:bias2Selection = on", "PhaseSpace:bias2SelectionPow = 2.5")),
+                        "24:onIfAny = 1 2 3 4 5", "PhaseSpace:pTHatMin = 365",
+                        "PhaseSpace:bias2Selection = on", "PhaseSpace:bias2SelectionPow = 0.3")),
         ),
-        radius=0.8, pt_min=400.0, eta_max=1.37, turn_on=(400.0, 20.0), fraction=0.4878,
+        radius=0.8, pt_min=400.0, eta_max=1.37, turn_on=(408.0, 18.0), fraction=0.4878,
         channels=tuple(range(8)),
     ),
     # The public set: dijets of quarks or of gluons, p̂T 80–120 GeV, pT > 70 GeV, |η| < 1.8
@@ -107,7 +109,7 @@ class Jet:
     label: int
     mass: float  # GeV, reconstructed
     pt: float  # GeV, reconstructed
-    true_mass: float  # GeV, particle level without pile-up; 0 where no particle-level jet is near
+    true_mass: float  # GeV, particle level, without pile-up; 0 where there is no such jet
     true_pt: float
     parton: int  # PDG number of the parton (6 for a top) nearest to the jet
     vertices: int  # collisions in the event, the hard one included
@@ -231,12 +233,12 @@ def partons(event: pythia8mc.Event, top: bool) -> list[list[tuple[float, float, 
     A light jet is matched to one outgoing parton of the hard process.
     """
     groups = []
-    for p in event:
-        if top and p.idAbs() == 6 and p.status() == -62:
-            children = [event[i] for i in p.daughterList()]
-            groups.append([(p.eta(), p.phi(), 6)] + [(c.eta(), c.phi(), c.idAbs()) for c in children])
-        elif not top and p.status() == -23:
-            groups.append([(p.eta(), p.phi(), p.idAbs())])
+    for p in (event[5], event[6]):  # the two outgoing particles of the hard process
+        group = [p]
+        if top:
+            last = event[p.iBotCopyId()]  # after its recoils, as it decays
+            group = [last] + [event[i] for i in last.daughterList()]
+        groups.append([(g.eta(), g.phi(), g.idAbs()) for g in group])
     return groups
 
 
@@ -272,7 +274,7 @@ def _accept(sample: Sample, process: Process, pool: PileUp, batch: list, rng: np
         truth.append(np.stack([hard.px, hard.py, hard.pz, hard.energy], axis=1))
         mean = pile_up if pile_up is not None else max(rng.normal(*PILE_UP), 0.0)
         n = rng.poisson(mean)
-        z = rng.normal(0, detector.BEAM_Z, size=n + 1)
+        z = rng.normal(*detector.BEAM_Z, size=n + 1)
         hard.z = hard.z + z[0]
         particles = Particles.join([hard, pool.draw(n, z[1:], rng)])
         response = detector.respond(particles, rng)
@@ -296,7 +298,7 @@ def _accept(sample: Sample, process: Process, pool: PileUp, batch: list, rng: np
             if rng.random() > 0.5 * (1 + erf((pt - middle) / (sqrt(2) * width))):
                 continue
             event = event or detector.Event(response, z, rng)
-            image = event.image(eta, phi)
+            image = event.image(eta, phi, sample.radius)
             if image is None:
                 continue
             true_pt, true_eta, true_phi, true_mass = kinematics(true_momenta)

@@ -6,6 +6,8 @@ file is the same whatever the number of workers.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import multiprocessing
 import os
 import sys
@@ -16,12 +18,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+import h5py
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lib.data import detector, events
+from lib.data import detector, events, particles
 from lib.data.jets import JetImages
 from lib.data.packing import replacing, unpack, write_packed
 from lib.data.store import ENCODINGS, Chunk, DataError
@@ -29,7 +32,7 @@ from lib.profiles import Profile
 
 CHUNK = 250  # jets per chunk: small enough to share out, large enough to hide Pythia's start
 SEEDS = {"labelled": 1, "test": 2, "unlabelled": 3}  # seeds of the course's own files
-VERSION = 1  # of the simulation: raise it when the same seed would give other jets
+VERSION = 2  # raise it when the same seed and constants would give other jets
 
 _pools: dict[tuple[str, int | None], events.PileUp] = {}
 
@@ -49,7 +52,7 @@ def simulate(
         seed: same seed, same file. Files of different seeds share no event.
         workers: processes; default one per core.
         encoding: "cms8" (the published 8-bit pipeline) or "gev".
-        labelled: False leaves out Y, m and pT (they stay in the group `truth`).
+        labelled: False leaves out Y, m and pT (the label stays in the group `truth`).
         pool: pile-up pool, "train" or "test".
         pile_up: mean number of pile-up collisions, in place of the run's distribution; the hard
             events of a seed stay the same.
@@ -68,7 +71,8 @@ def simulate(
     attributes = provenance(process, jets, seed, pool, pile_up, pool_events)
     events.pile_up_pool(pool, pool_events)  # made once, before the workers need it
     make = partial(_chunk, process=process, jets=jets, seed=seed, encoding=encoding,
-                   labelled=labelled, pool=pool, pile_up=pile_up, pool_events=pool_events)
+                   labelled=labelled, pool=pool, pile_up=pile_up, pool_events=pool_events,
+                   size=CHUNK)
     shape = (len(sample.channels), detector.SIZE, detector.SIZE)
     numbers = range(-(-jets // CHUNK))
     workers = min(workers or os.cpu_count() or 1, len(numbers))
@@ -95,30 +99,38 @@ def provenance(process: str, jets: int, seed: int, pool: str, pile_up: float | N
         "pool_events": pool_events or events.POOL_EVENTS[pool],
         "pile_up": list(events.PILE_UP) if pile_up is None else pile_up,
         "settings": [list(p.settings) for p in events.SAMPLES[process].processes],
-        "version": VERSION, "pythia8mc": version("pythia8mc"), "fastjet": version("fastjet"),
-        "numpy": np.__version__,
+        "version": VERSION, "constants": _constants(), "numpy": np.__version__,
+        "pythia8mc": version("pythia8mc"), "fastjet": version("fastjet"),
     }
 
 
-def quotas(number: int, jets: int, fraction: float) -> tuple[int, int]:
+def _constants() -> str:
+    """A short hash of every constant of the detector and of the event selection."""
+    values = {f"{module.__name__}.{name}": repr(value)
+              for module in (particles, detector, events)
+              for name, value in vars(module).items() if name.isupper()}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def quotas(number: int, jets: int, fraction: float, size: int = CHUNK) -> tuple[int, int]:
     """How many jets of label 0 and of label 1 chunk `number` holds.
 
     The two processes are generated in the proportion of the public file; within a file the
     proportion is exact to one jet.
     """
-    first, last = number * CHUNK, min((number + 1) * CHUNK, jets)
+    first, last = number * size, min((number + 1) * size, jets)
     ones = round(last * fraction) - round(first * fraction)
     return last - first - ones, ones
 
 
 def _chunk(number: int, process: str, jets: int, seed: int, encoding: str, labelled: bool,
-           pool: str, pile_up: float | None, pool_events: int | None) -> Chunk:
+           pool: str, pile_up: float | None, pool_events: int | None, size: int) -> Chunk:
     sample = events.SAMPLES[process]
     if (pool, pool_events) not in _pools:
         _pools[pool, pool_events] = events.pile_up_pool(pool, pool_events)
     root = np.random.SeedSequence([seed, number, *process.encode()])
     accepted = []
-    wanted = quotas(number, jets, sample.fraction)
+    wanted = quotas(number, jets, sample.fraction, size)
     for kind, n, child in zip(sample.processes, wanted, root.spawn(2), strict=True):
         stream = events.jets(sample, kind, _pools[pool, pool_events], child, pile_up)
         accepted += [next(stream) for _ in range(n)]
@@ -128,7 +140,8 @@ def _chunk(number: int, process: str, jets: int, seed: int, encoding: str, label
     column = {name: np.array([getattr(j, name) for j in accepted]) for name in (
         "label", "mass", "pt", "true_mass", "true_pt", "parton", "vertices")}
     columns = {"Y": column["label"], "m": column["mass"], "pT": column["pt"]} if labelled else {}
-    truth = {name: column[name].astype(np.float32) for name in ("mass", "pt", "true_mass", "true_pt")}
+    # true_mass and true_pt: particle level without pile-up (GeV), 0 where there is no such jet.
+    truth = {name: column[name].astype(np.float32) for name in ("true_mass", "true_pt")}
     truth |= {name: column[name].astype(np.int32) for name in ("label", "parton", "vertices")}
     return Chunk(
         np.concatenate([[0], np.cumsum([len(i) for i, _ in images])]).astype(np.int64),
@@ -138,7 +151,8 @@ def _chunk(number: int, process: str, jets: int, seed: int, encoding: str, label
     )
 
 
-def _encode(jet: events.Jet, encoding: str, channels: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _encode(jet: events.Jet, encoding: str,
+            channels: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     indices, values = jet.indices, jet.values
     if encoding == "cms8":
         indices, values = detector.encode_cms8(indices, values)
@@ -161,7 +175,8 @@ class _mapped:
             self.pool = multiprocessing.get_context("spawn").Pool(workers)
 
     def __enter__(self) -> Iterable[Chunk]:
-        return self.pool.imap(self.make, self.numbers) if self.pool else map(self.make, self.numbers)
+        run = self.pool.imap if self.pool else map
+        return run(self.make, self.numbers)
 
     def __exit__(self, *_) -> None:
         if self.pool:
@@ -244,10 +259,6 @@ def course_jets(profile: Profile) -> CourseJets:
 
 def _same_making(path: Path, wanted: dict) -> bool:
     """Whether a file was made with the present settings."""
-    import json
-
-    import h5py
-
     try:
         with h5py.File(path) as file:
             return json.loads(file.attrs["provenance"]) == json.loads(json.dumps(wanted))

@@ -13,10 +13,18 @@ from matplotlib.colors import ListedColormap, LogNorm, SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
+from lib.report import style
 from lib.report.figures_jets import CHANNELS
-from lib.report.style import BLUE, CYCLE, GREY, LINES, ORANGE, QCD, TOP, VERMILION, array, new
+from lib.report.style import BLUE, CYCLE, GREY, LINES, ORANGE, QCD, TOP, VERMILION, array
 
 CLASSES = {"QCD": QCD, "top": TOP}
+
+
+def new(*size, **more):
+    """As ``style.new``; shown small, so that notebooks with many figures stay light."""
+    fig, axes = style.new(*size, **more)
+    fig.set_dpi(72)
+    return fig, axes
 
 
 def event_stages(stages: Mapping[str, np.ndarray], jets: np.ndarray, radius: float) -> Figure:
@@ -188,7 +196,7 @@ def bytes_per_jet(sizes: Mapping[str, float]) -> Figure:
     """Bytes a jet takes in each form, logarithmic; the factor over the first beside each bar."""
     fig, ((ax,),) = new(1, 1, 0.32 * len(sizes) + 0.7)
     first = next(iter(sizes.values()))
-    for y, (name, size) in enumerate(reversed(sizes.items())):
+    for y, size in enumerate(reversed(sizes.values())):
         ax.barh(y, size, color=BLUE, height=0.65)
         ax.text(size * 1.1, y, f"{size:,.0f}  (÷ {first / size:,.0f})", va="center", fontsize=8)
     ax.set_yticks(range(len(sizes)), list(reversed(sizes)))

@@ -31,11 +31,17 @@ may_install() {  # apt is there, and we are root or may sudo without a password
   [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null
 }
 
+quietly() {  # what a command prints is shown only when it fails
+  local output
+  output=$("$@" 2>&1) || { echo "$output" | tail -n 20 >&2; return 1; }
+}
+
 apt_install() {
-  local sudo=""
-  [ "$(id -u)" = 0 ] || sudo="sudo -n"
-  $sudo apt-get update -qq >/dev/null &&
-    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+  local sudo=()
+  [ "$(id -u)" = 0 ] || sudo=(sudo -n)
+  quietly "${sudo[@]}" apt-get update -qq &&
+    quietly "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
+      apt-get install -y -qq --no-install-recommends "$@"
 }
 
 find_python() {  # the first interpreter of at least 3.11
@@ -75,9 +81,9 @@ make_venv() {  # sets PYTHON; an environment whose requirements have not changed
     fi
   fi
   echo "environment: .venv, installing requirements.txt (some minutes the first time)"
-  "$PYTHON" -m pip install --quiet --disable-pip-version-check -r requirements.txt ||
+  quietly "$PYTHON" -m pip install --disable-pip-version-check -r requirements.txt ||
     fail "pip could not install requirements.txt (see above); run this again to go on"
-  "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-deps -e . ||
+  quietly "$PYTHON" -m pip install --disable-pip-version-check --no-deps -e . ||
     fail "pip could not install this repository (see above)"
   echo "$want $PWD" > "$stamp"
 }

@@ -146,7 +146,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     def command(name: str, run: Command, text: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        added.set_defaults(run=run)
+        added.set_defaults(call=run)
         return added
 
     add = command("simulate", _simulate, "simulate jets into a file").add_argument
@@ -206,7 +206,7 @@ def build_parser() -> argparse.ArgumentParser:
         # Its options are its own; importing it takes seconds, which --help should not.
         commands.add_parser(
             "bench", help="training speed against the published dense model", add_help=False
-        ).set_defaults(run=_bench)
+        ).set_defaults(call=_bench)
     return parser
 
 
@@ -217,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.rest and options.command != "bench":
         parser.error(f"unrecognized arguments: {' '.join(options.rest)}")
     try:
-        return options.run(options) or 0
+        return options.call(options) or 0
     except (ValueError, OSError, MemoryError) as error:
         message = " ".join(str(error).split()) or type(error).__name__
         print(f"python -m lib {options.command}: {message}", file=sys.stderr)

@@ -28,7 +28,7 @@ BLOCK = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SYSTEMS = {
     "scratch": "JetViT, from scratch",
     "boosted_trees": "boosted trees",
-    "mass_cut": "jet mass alone",
+    "mass_only": "jet mass alone",
     "mean": "mean mass",
 }
 METRICS = {
@@ -108,7 +108,7 @@ def flatten(found: Mapping[str, Any]) -> dict[str, Any]:
             keys[f"{name}/{metric}"] = row
         runs = [run for run in found["runs"] if run["name"] == name]
         keys[f"{name}/seeds"] = len(runs)
-        for what in ("parameters", "labels"):
+        for what in ("parameters", "labels", "test_jets"):
             if runs and runs[0].get(what) is not None:
                 keys[f"{name}/{what}"] = runs[0][what]
         seconds = [run["train_seconds"] for run in runs if run.get("train_seconds") is not None]

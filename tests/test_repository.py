@@ -1,0 +1,214 @@
+"""What the repository promises about itself: layout, notebooks, published numbers."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lib import profiles
+from lib.profiles import ROOT
+from lib.tools import notebooks
+
+ROOMS = ("data", "models", "training", "report", "tools")
+SOURCES = notebooks.sources(ROOT / "notebooks")
+PAPER = (ROOT / "paper/main.tex").read_text()
+PAPER_CODE = re.sub(r"(?<!\\)%.*", "", PAPER)
+
+
+def tracked() -> list[Path]:
+    """Files under version control; the test is skipped outside of a clone."""
+    if not shutil.which("git") or not (ROOT / ".git").exists():
+        pytest.skip("not a clone")
+    run = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    return [ROOT / name for name in run.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+# --- code -----------------------------------------------------------------------------------------
+
+
+def test_rooms_import_only_from_rooms_before_them():
+    for number, room in enumerate(ROOMS):
+        for path in (ROOT / "lib" / room).glob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ImportFrom):
+                    assert node.level == 0, f"{path.name}: relative import"
+                    module, imported = node.module or "", [alias.name for alias in node.names]
+                    found = [module] if module != "lib" else [f"lib.{name}" for name in imported]
+                elif isinstance(node, ast.Import):
+                    found = [alias.name for alias in node.names]
+                else:
+                    continue
+                for name in found:
+                    used = name.split(".")[1] if name.startswith("lib.") else None
+                    if used in ROOMS:
+                        assert ROOMS.index(used) <= number, f"lib/{room}/{path.name} uses {name}"
+
+
+def test_profiles_imports_nothing_of_lib():
+    assert "from lib" not in (ROOT / "lib/profiles.py").read_text()
+
+
+def test_files_are_short():
+    long = [p for p in (ROOT / "lib").rglob("*.py") if len(p.read_text().splitlines()) > 400]
+    assert not long
+
+
+def test_every_requirement_is_pinned_and_says_what_it_is_for():
+    for line in (ROOT / "requirements.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            assert re.fullmatch(r"[\w-]+==[\w.]+(; sys_platform == \"\w+\")? +# .+", line), line
+
+
+def test_environment_for_conda_reads_the_same_pins():
+    text = (ROOT / "environment.yml").read_text()
+    assert "- -r requirements.txt" in text
+    name = re.search(r"^name: (\S+)", text, re.M)[1]
+    assert f"= {name} ]" in (ROOT / "run_all.sh").read_text()
+
+
+@pytest.mark.parametrize("script", ["run_all.sh", "run_tests.sh", ".ci/run"])
+def test_scripts_parse_and_are_executable(script):
+    subprocess.run(["bash", "-n", ROOT / script], check=True)
+    assert (ROOT / script).stat().st_mode & 0o111
+
+
+def test_help_needs_no_environment():
+    run = subprocess.run(
+        ["bash", ROOT / "run_all.sh", "--help"], capture_output=True, text=True, check=True
+    )
+    for option in ("--profile", "--data", "--only", "--from", "--grids", "--fresh", "--setup",
+                   "--publish", "--submission"):
+        assert option in run.stdout
+
+
+# --- what is under version control ----------------------------------------------------------------
+
+
+def test_what_is_made_on_the_fly_is_ignored_and_source_is_not():
+    tracked()
+    for name, ignored in (("data/x.h5", True), ("runs/x", True), ("build/x", True),
+                          (".venv/x", True), ("lib/data/x.py", False), ("results/x.json", False)):
+        run = subprocess.run(["git", "check-ignore", "-q", name], cwd=ROOT)
+        assert (run.returncode == 0) == ignored, name
+
+
+def test_no_paths_of_a_machine_and_no_registry_hosts():
+    path = re.compile(r"(?:^|[^A-Za-z0-9_.])/(?:work|farm|root|home/\w+|Users/\w+)/")
+    hosts = [".".join(x) for x in (("pypi", "org"), ("pythonhosted", "org"),
+                                   ("deb", "debian", "org"), ("registry", "npmjs", "org"))]
+    for file in tracked():
+        try:
+            text = file.read_text()
+        except UnicodeDecodeError:
+            continue
+        assert not (found := path.search(text)), f"{file.name}: {found[0]}"
+        assert not any(host in text for host in hosts), file.name
+
+
+def test_published_files_are_small():
+    for file in tracked():
+        limit = 1_000_000
+        if file.suffix == ".ipynb":
+            limit = 300_000
+        elif file.parent.name == "figures":
+            limit = 200_000
+        elif "weights" in file.parts:
+            limit = 5_000_000
+        assert file.stat().st_size <= limit, f"{file.name}: {file.stat().st_size} bytes"
+
+
+# --- notebooks ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", SOURCES.values(), ids=lambda path: path.stem)
+def test_notebook_is_in_step_with_its_source_and_executed(source):
+    published = source.with_suffix(".ipynb")
+    assert published.exists(), "run ./run_all.sh --publish"
+    cells = json.loads(published.read_text())["cells"]
+    wanted = notebooks.read_source(source).cells
+    assert [(c["cell_type"], "".join(c["source"]), c["id"]) for c in cells] == [
+        (c.cell_type, c.source, c.id) for c in wanted
+    ], "the notebook and its source differ: run ./run_all.sh --publish"
+    for cell in cells:
+        if cell["cell_type"] == "code" and "".join(cell["source"]).strip():
+            assert cell["execution_count"], "a cell was not executed"
+            assert not any(o["output_type"] == "error" for o in cell["outputs"])
+
+
+@pytest.mark.parametrize("source", SOURCES.values(), ids=lambda path: path.stem)
+def test_notebook_takes_the_parameters_of_the_runner(source):
+    notebook = notebooks.read_source(source)
+    assert notebooks.parameter_names(notebook) == {"PROFILE", "DATA", "GRIDS"}
+    lines = [line for c in notebook.cells if c.cell_type == "code" for line in c.source.split("\n")]
+    assert max(map(len, lines)) <= 100
+
+
+def test_every_notebook_has_a_source():
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        assert path.with_suffix(".py").exists(), path.name
+
+
+def test_report_uses_only_what_a_notebook_promises():
+    promised = [notebooks.promised(path) for path in SOURCES.values()]
+    figures = re.findall(r"\\includegraphics(?:\[[^]]*\])?\{(\w+)\}", PAPER_CODE)
+    figures += re.findall(r"\]\(figures/(\w+)\.png\)", (ROOT / "README.md").read_text())
+    assert set(figures) <= {name for promise in promised for name in promise.figures}
+    written = {name for promise in promised for name in promise.experiments}
+    used = re.findall(r"\\result(?:value|percent)?\{(\d\d_\w+)/", PAPER_CODE)
+    assert set(used) <= written
+
+
+# --- no result typed by hand ----------------------------------------------------------------------
+
+NUMBER = re.compile(r"(?<![\w.])\d+\.\d+|\d\s*\\?%")
+
+
+def test_no_number_in_the_report_is_typed_by_hand():
+    text = PAPER_CODE.split(r"\begin{document}")[1]
+    text = re.sub(r"\\(result(value|percent)?|published|setting|input)\{[^}]*\}", "", text)
+    text = re.sub(r"(\[[^]]*\\linewidth|\[\d+ex)\]", "", text)  # sizes of figures
+    assert not (found := NUMBER.findall(text)), f"use \\result, \\published or \\setting: {found}"
+
+
+def test_no_number_in_the_readme_is_typed_by_hand():
+    text = (ROOT / "README.md").read_text()
+    text = re.sub(r"<!-- generated: \S+ -->.*?<!-- end -->", "", text, flags=re.DOTALL)
+    text = re.sub(r"arXiv:\d+\.\d+|Python 3\.\d+|CC BY 4\.0|95 %", "", text)
+    assert not (found := NUMBER.findall(text)), f"measured numbers are generated: {found}"
+
+
+def test_references_are_complete_and_l2vit_has_one_author():
+    text = (ROOT / "paper/references.bib").read_text()
+    entries = dict(re.findall(r"@\w+\{(\w+),(.*?)\n\}", text, re.DOTALL))
+    cited = {key.strip() for keys in re.findall(r"\\cite\w*\{([^}]+)\}", PAPER_CODE)
+             for key in keys.split(",")}
+    assert cited <= set(entries)
+    assert "author = {Zheng, Chuanyang}," in entries["zheng2025l2vit"]
+    assert all("author" in body and "title" in body for body in entries.values())
+
+
+# --- profiles -------------------------------------------------------------------------------------
+
+
+def test_profiles_keep_to_their_folders(monkeypatch, tmp_path):
+    monkeypatch.setenv("JETS_HOME", str(tmp_path))
+    smoke, laptop = profiles.get("smoke"), profiles.get("laptop", "cms")
+    build = tmp_path / "build/smoke-simulated"
+    for folder in (smoke.data_dir, smoke.runs_dir, smoke.results_dir, smoke.figures_dir,
+                   smoke.paper_dir, smoke.notebooks_dir):
+        assert folder.parent == build
+    assert laptop.results_dir == tmp_path / "results/laptop-cms"
+    assert laptop.notebooks_dir == tmp_path / "build/laptop-cms/notebooks"
+    assert profiles.get("full", "cms").data_dir == laptop.data_dir
+
+
+@pytest.mark.parametrize(("name", "data"), [("big", "simulated"), ("laptop", "real")])
+def test_unknown_profile_names_the_known_ones(name, data):
+    with pytest.raises(ValueError, match=r"choose one of \w+, \w+"):
+        profiles.get(name, data)

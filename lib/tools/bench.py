@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from lib import profiles
@@ -93,7 +94,8 @@ class Step:
 
     def flops(self) -> float:
         """Floating-point operations of one step per jet, as executed (2 a multiply-add)."""
-        with FlopCounterMode(display=False) as counter:
+        # The fused softmax attention of a CPU is unknown to the counter; as products it is counted.
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             self.run()
         return counter.get_total_flops() / len(self.batch)
 
@@ -145,8 +147,11 @@ def _middle(batches: Batches) -> Batch:
     return drawn[len(drawn) // 2]
 
 
-def measure(profile, rounds: int = 5, memory: bool = True, jets: JetImages | None = None) -> dict:
-    """Time every arm on the labelled jets of `profile`.
+def measure(
+    profile, rounds: int = 5, memory: bool = True, jets: JetImages | None = None,
+    compared: list[Arm] | None = None,
+) -> dict:
+    """Time every arm (of `arms`, or those of `compared`) on the labelled jets of `profile`.
 
     Returns {"rows": [...], "rates": {dtype: GFLOP/s}, "device", "threads"}; a row holds name,
     dtype, parameters, tokens (mean of valid ones), images_s, ratio (to the first arm),
@@ -156,7 +161,7 @@ def measure(profile, rounds: int = 5, memory: bool = True, jets: JetImages | Non
     jets = jets or JetImages.open(course_files(profile)["labelled"])
     index = torch.arange(min(len(jets), 640))
     steps = []
-    for arm in arms(profile.model):
+    for arm in compared or arms(profile.model):
         size = min(arm.batch, len(index))
         batch = _middle(Batches(jets, index, size, keep=arm.tokens, shuffle=True)).to(device)
         steps.append(Step(arm, jets.grid, batch))

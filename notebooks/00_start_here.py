@@ -146,7 +146,8 @@ print(f"share of zero pixels: {zeros:.4f}")
 assert 0.9 < zeros < 1
 assert (image == image.round()).all() and 0 <= image.min()
 for name, plane in zip(CHANNELS, image):
-    print(f"{name:9s} {int((plane > 0).sum()):5d} hits, max {plane.max():.0f}")
+    print(f"{name:9s} {int((plane > 0).sum()):5d} hits, "
+          f"max {plane.max():.0f}")
 assert image.max() in (254, 255)
 
 # %% [markdown]
@@ -282,7 +283,8 @@ print(f"untrained: {(logits.argmax(1) == batch.label).float().mean():.1%} "
 
 # %%
 UPDATES = {"smoke": 20, "laptop": 240, "full": 1_000}[profile.name]
-settings = FitSettings(updates=UPDATES, batch_size=32, lr=2e-3, every=40)
+settings = FitSettings(updates=UPDATES, batch_size=32, lr=2e-3,
+                       every=UPDATES // 6)
 objective = Supervised(model)
 history = fit(objective, Batches(jets, train, 32, shuffle=True),
               Batches(jets, split.validation, 64), settings)
@@ -348,7 +350,8 @@ verdict = ("the network is better" if paired["low"] > 0 else
            "the mass alone is better" if paired["high"] < 0 else
            "this test cannot tell them apart")
 display(Markdown(
-    f"AUC of the network minus AUC of the mass: **{paired['difference']:+.3f}** "
+    f"AUC of the network minus AUC of the mass: "
+    f"**{paired['difference']:+.3f}** "
     f"[{paired['low']:+.3f}, {paired['high']:+.3f}] on {len(test)} jets: "
     f"**{verdict}**."))
 

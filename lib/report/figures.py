@@ -129,17 +129,18 @@ def training_curves(history: Sequence[Mapping[str, float]], best: int | None = N
     others = {k: v for k, v in others.items() if curve(k)[0]}
     titles = {"loss": "total loss", "class": "class loss", "mass": "mass loss"}
     count = len(parts) + len(others)
+    dots = "." if len(history) < 20 else ""
     columns = min(3, count)
     rows = -(-count // columns)
     fig, axes = new(rows, columns, 2.0 * rows, sharex=True)
     for ax, part in zip(axes.flat, parts):
-        ax.plot(*curve(part), "-", color=CYCLE[0], label="training")
+        ax.plot(*curve(part), f"{dots}-", color=CYCLE[0], label="training")
         if curve(f"val_{part}")[0]:
-            ax.plot(*curve(f"val_{part}"), "--", color=CYCLE[1], label="validation")
+            ax.plot(*curve(f"val_{part}"), f"{dots}--", color=CYCLE[1], label="validation")
         ax.set_ylabel(titles[part])
         ax.legend()
     for ax, (name, label) in zip(axes.flat[len(parts):], others.items()):
-        ax.plot(*curve(name), "--", color=CYCLE[1])
+        ax.plot(*curve(name), f"{dots}--", color=CYCLE[1])
         ax.set_ylabel(label)
     for ax in axes.flat[count:]:
         ax.set_visible(False)

@@ -193,6 +193,8 @@ def how_to_make(name: str, profile: Profile) -> str:
     command = f"./run_all.sh --profile {profile.name}"
     if profile.data != "simulated":
         command += f" --data {profile.data}"
+    if name.endswith("_grid"):
+        command += " --grids"
     return f"run {command}" + (f" --only {name[:2]}" if name[:2].isdigit() else "")
 
 

@@ -275,8 +275,10 @@ def fit(
 
             if history.updates % every == 0 or history.stopped:
                 look()
+                line = _line(validated(factor), settings.updates / per_epoch, settings.updates)
                 with tqdm.external_write_mode() if on_terminal else contextlib.nullcontext():
-                    log(_line(validated(factor), settings.updates / per_epoch, settings.updates))
+                    if fabric.is_global_zero:
+                        log(line)
             if history.updates % every == 0 or history.stopped or caught or now - saved > 60:
                 save()
                 before, started = history.train_seconds, time.perf_counter()

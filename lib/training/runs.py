@@ -159,7 +159,8 @@ def fingerprint(settings: Mapping, objective: nn.Module, batch: Batch) -> list[f
     Uses up ``objective``.
     """
     batch = first_jets(batch, SAMPLE).to("cpu")
-    chosen = FitSettings(**{**settings["fit"], "lr": 1e-3, "rates": {}})
+    # small steps: large ones would make rounding errors grow, and the losses differ by machine
+    chosen = FitSettings(**{**settings["fit"], "lr": 1e-4, "rates": {}})
     objective = objective.cpu().train()
     optimizer = torch.optim.AdamW(parameter_groups(objective, chosen))
     losses = []

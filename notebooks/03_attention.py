@@ -1,0 +1,957 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     cell_metadata_filter: tags,-all
+#   kernelspec: {display_name: Python 3, language: python, name: python3}
+# ---
+
+# %% [markdown]
+# # 03 · What does attention cost, and what is lost when it becomes cheap?
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/{REPOSITORY}/blob/main/notebooks/03_attention.ipynb)
+#
+# Attention lets every patch of a jet ask every other patch a question. For
+# $N$ patches that is $N^2$ questions. *Linear* attention gets the answers
+# without asking them one by one, by doing the same sum in another order; the
+# price is that the questions must be simple. Picture a crowded room: softmax
+# attention is everybody talking to everybody, linear attention is one notice
+# board of fixed size that all write on and all read from. In one sentence: a
+# linear mechanism is an exact average with weights that are smooth and of low
+# rank, a small convolution gives back what that blurs, and at the size of our
+# jets the empty patches we never compute save more than the clever sum does.
+#
+# **You will** derive five attention mechanisms, check every equation in the
+# cell below it, break one of them in three ways and mend it, look at what
+# trained ones attend to, and time them all.
+#
+# **You need** notebook 02 for patches and tokens; matrix products. About four
+# minutes on two cores, one with a GPU.
+
+# %%
+# On Colab: fetch the course and only the packages that are missing.
+import sys
+
+if "google.colab" in sys.modules:
+    # !git clone -q --depth 1 https://github.com/{REPOSITORY} /content/course
+    # %cd -q /content/course/notebooks
+    sys.path.insert(0, "/content/course")
+    from lib.tools import colab
+
+    colab.install()
+
+# %% tags=["parameters"]
+PROFILE, DATA, GRIDS = "laptop", "simulated", False
+
+# %%
+import math
+import time
+
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+
+from lib import profiles
+from lib.data.batches import active_patches
+from lib.data.simulate import course_jets
+from lib.models import attention as lib_attention
+from lib.models.attention import MECHANISMS, implied_map
+from lib.models.blocks import Layout, LocalConcentration
+
+# %%
+from lib.report import figures, figures_attention
+from lib.report.results import Experiment
+from lib.training import runs
+
+profile = profiles.get(PROFILE, DATA)
+experiment = Experiment("03_attention", profile)
+figures.style()
+torch.manual_seed(0)
+print(f"PyTorch {torch.__version__}, profile {profile.tag}")
+
+# %% [markdown]
+# How many tokens does a jet have? This number, more than any formula, will
+# decide what is worth doing, so we look at it first.
+
+# %%
+jets, train, validation, test_jets, test, hold_out = course_jets(profile)
+sizes = active_patches(jets, validation).float()
+low, typical, high = sizes.quantile(torch.tensor([0.05, 0.5, 0.95])).tolist()
+typical = round(typical)
+print(f"of {jets.grid.patches} patches a jet fills {typical} (median),",
+      f"90 % of the jets between {low:.0f} and {high:.0f}")
+
+# %% [markdown]
+# ## 1. Softmax attention is an average
+#
+# Every token $n$ carries three vectors of width $D$: a *query* $q_n$ (what I
+# am looking for), a *key* $k_n$ (what I can be found by) and a *value* $v_n$
+# (what I pass on). Token $n$ receives
+#
+# $$ o_n=\sum_m A_{nm}\,v_m,\qquad
+#    A_{nm}=\frac{\exp(q_n\!\cdot k_m/\sqrt D)}
+#                {\sum_{m'}\exp(q_n\!\cdot k_{m'}/\sqrt D)} . $$
+#
+# The factor $1/\sqrt D$ keeps the exponent of order one: a dot product of $D$
+# independent terms of variance one has variance $D$. Several *heads* do this
+# side by side with vectors of their own. All tensors below are
+# $(B,H,N,D)$: jets, heads, tokens, width.
+
+# %%
+def softmax_attention(q, k, v):
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, H, N, N)
+    return scores.softmax(-1) @ v                              # (B, H, N, D)
+
+
+q, k, v = torch.randn(3, 2, 4, 50, 16)  # B = 2, H = 4, N = 50, D = 16
+assert_close(softmax_attention(q, k, v), lib_attention.softmax(q, k, v))
+
+# %% [markdown]
+# The library's `softmax` is the same sum, which PyTorch computes in tiles
+# without keeping the map $A$. The rows of $A$ are positive and add up to one,
+# so $o_n$ is a weighted *average* of the values. From this alone follow two
+# properties that every mechanism of this kind must have, and that make good
+# tests: values that are all equal come back unchanged, and a crowd in which
+# everyone appears twice gives the same answers.
+
+# %%
+A = implied_map(q, k, kernel="softmax")  # (B, H, N, N)
+assert_close(A.sum(-1), torch.ones(2, 4, 50))
+same = torch.randn(2, 4, 1, 16).expand(-1, -1, 50, -1)
+assert_close(softmax_attention(q, k, same), same.contiguous())
+twice = [torch.cat([x, x], 2) for x in (q, k, v)]
+assert_close(softmax_attention(*twice)[:, :, :50],
+             softmax_attention(q, k, v), atol=1e-5, rtol=1e-5)
+
+# %% [markdown]
+# **Why it is quadratic.** $QK^\top$ has $N^2$ entries and each takes $D$
+# multiplications; $AV$ takes as many again. That is $2N^2D$ a head, and
+# where the map is kept for the backward pass, $N^2$ numbers of memory. Here
+# is the bill for one layer of four heads of 64, for five ways to cut a
+# $125\times125$ image: our active patches, all $5\times5$ patches, then
+# patches of $2\times2$ and single pixels.
+
+# %%
+for n in (typical, 625, 3844, 15625):
+    count = 4 * 2 * n**2 * 64
+    print(f"N = {n:>6,}: {count / 1e9:8.2f} G multiply-accumulates,",
+          f"map {4 * 4 * n**2 / 1e6:8.1f} MB in float32")
+
+# %% [markdown]
+# ## 2. The kernel trick
+#
+# Matrix products are associative. If only the softmax were not in between,
+# we could choose the order:
+#
+# $$ (QK^\top)\,V \;=\; Q\,(K^\top V). $$
+#
+# On the left a map of $N\times N$; on the right a matrix of $D\times D$,
+# whose size does not depend on the number of tokens.
+
+# %%
+left = (q @ k.transpose(-2, -1)) @ v   # (N, N) in between
+right = q @ (k.transpose(-2, -1) @ v)  # (D, D) in between
+assert_close(left, right, atol=1e-3, rtol=1e-4)
+
+# %%
+fig = figures_attention.two_orders(tokens=typical, width=16)
+figures.save(fig, "03_two_orders", profile);
+
+# %% [markdown]
+# *Figure: the product of Q, K transposed and V in its two orders, boxes to
+# scale. Above, the first product is a large square of N by N; below, a small
+# one of D by D.*
+#
+# The exponential stands in the way: it acts on each entry of $QK^\top$
+# separately, and makes of a matrix of rank $D$ one of full rank. No product
+# of two thin matrices equals it.
+
+# %%
+product = q[0, 0].double() @ k[0, 0].double().T
+print("rank of QKᵀ:", torch.linalg.matrix_rank(product).item(),
+      "- of its exponential:", torch.linalg.matrix_rank(product.exp()).item())
+assert torch.linalg.matrix_rank(product) == 16
+
+# %% [markdown]
+# So we go back a step and ask what the exponential was for: a *similarity*
+# that is never negative. Take another one, which is a dot product by
+# construction: $\operatorname{sim}(q,k)=\phi(q)\cdot\phi(k)$, with a *feature
+# map* $\phi$ applied to each token by itself. Then (Katharopoulos et al.,
+# arXiv:2006.16236)
+#
+# $$ o_n=\frac{\sum_m \phi(q_n)\!\cdot\!\phi(k_m)\,v_m}
+#            {\sum_m \phi(q_n)\!\cdot\!\phi(k_m)}
+#       =\frac{\phi(q_n)^\top\big[\sum_m\phi(k_m)\,v_m^\top\big]}
+#             {\phi(q_n)\cdot\big[\sum_m\phi(k_m)\big]} . $$
+#
+# Both brackets are sums over tokens that no query enters. They are the notice
+# board: a matrix of $D\times D$ and a vector of $D$, computed once, read by
+# all. The cost is $2ND^2$ a head: linear in $N$.
+
+# %%
+def linear_attention(q, k, v, phi):
+    q, k = phi(q), phi(k)
+    board = k.transpose(-2, -1) @ v         # (B, H, D, D)
+    total = k.sum(-2, keepdim=True)         # (B, H, 1, D)
+    weight = (q * total).sum(-1, keepdim=True)  # (B, H, N, 1)
+    return (q @ board) / weight
+
+
+def phi_elu(x):
+    return F.elu(x) + 1
+
+
+weights = phi_elu(q) @ phi_elu(k).transpose(-2, -1)  # (B, H, N, N)
+slow = (weights / weights.sum(-1, keepdim=True)) @ v
+assert_close(linear_attention(q, k, v, phi_elu), slow, atol=1e-5, rtol=1e-5)
+
+# %% [markdown]
+# Nothing has been approximated: the $N\times N$ map is there, implied, and
+# the fast order gives its exact product with $V$. That is worth stressing,
+# because it lets us *look* at the map later on, although no one builds it.
+#
+# The board has a second charm. A new token adds one outer product to it;
+# there is nothing to recompute.
+
+# %%
+K, V = phi_elu(k[0, 0]), v[0, 0]  # (N, D)
+board, total = torch.zeros(16, 16), torch.zeros(16)
+for key, value in zip(K, V):
+    board, total = board + torch.outer(key, value), total + key
+answer = (phi_elu(q[0, 0]) @ board) / (phi_elu(q[0, 0]) @ total)[:, None]
+assert_close(answer, linear_attention(q, k, v, phi_elu)[0, 0],
+             atol=1e-5, rtol=1e-5)
+
+# %% [markdown]
+# ## 3. Which feature map?
+#
+# Weights must not be negative, or the "average" leaves the range of its
+# values and the denominator may vanish. The identity, $\phi(x)=x$, fails at
+# once. Two simple maps do not: $\mathrm{ELU}(x)+1$, and $\mathrm{ReLU}(x)$,
+# which L2ViT uses (arXiv:2501.16182). We add $10^{-6}$ to the latter; section
+# 5 shows why.
+
+# %%
+def phi_relu(x):
+    return F.relu(x) + 1e-6
+
+
+raw = q @ k.transpose(-2, -1)
+print(f"identity: {(raw < 0).float().mean():.0%} of the weights negative,",
+      f"smallest row sum {raw.sum(-1).abs().min():.3f}")
+for phi in (phi_elu, phi_relu):
+    assert ((phi(q) @ phi(k).transpose(-2, -1)) >= 0).all()
+assert_close(linear_attention(q, k, v, phi_elu),
+             lib_attention.elu_linear(q, k, v), atol=1e-5, rtol=1e-5)
+assert_close(linear_attention(q, k, v, phi_relu),
+             lib_attention.relu_linear(q, k, v), atol=1e-5, rtol=1e-5)
+
+# %% [markdown]
+# From here on the same code is `lib.models.attention.relu_linear` and
+# `elu_linear`; a test keeps the two equal. (The library multiplies all heads
+# at once and keeps the diagonal blocks: more arithmetic, less time.)
+#
+# Could a feature map reproduce the exponential? Yes, with infinitely many
+# features. A random choice of $R$ of them (Performer, arXiv:2009.14794) uses
+#
+# $$ e^{q\cdot k}=\mathbb E_{\omega\sim\mathcal N(0,1)}
+#    \big[e^{\omega\cdot q-|q|^2/2}\;e^{\omega\cdot k-|k|^2/2}\big], $$
+#
+# an identity of Gaussian integrals, whose error falls as $1/\sqrt R$.
+
+# %%
+def random_features(x, omega):  # (N, D), (R, D) -> (N, R)
+    return torch.exp(x @ omega.T - x.square().sum(-1, keepdim=True) / 2)
+
+
+a, b = q[0, 0, :8].double() / 4, k[0, 0, :8].double() / 4
+exact, errors = torch.exp(a @ b.T), {}
+for number in (100, 10_000):
+    omega = torch.randn(number, 16, dtype=torch.float64)
+    estimate = random_features(a, omega) @ random_features(b, omega).T
+    errors[number] = ((estimate / number / exact - 1) ** 2).mean().sqrt()
+    print(f"{number:>6} features: relative error {errors[number]:.1%}")
+assert errors[10_000] < errors[100]
+
+# %% [markdown]
+# A hundred times the features for a tenth of the error, and it is worse for
+# longer vectors: as a route to softmax it is a hard one. Simple maps give up
+# on the exponential and accept another kernel. What do they give up? Two
+# things, which the next cells measure on random vectors: how *sharply* the
+# weight falls with the angle between query and key, and whether a query can
+# sharpen itself by growing.
+
+# %%
+def unit(x):
+    return x / x.norm(dim=-1, keepdim=True)
+
+
+D, kernels = 24, {"softmax": None, "relu": phi_relu, "elu": phi_elu}
+angles = torch.linspace(0, math.pi, 37)
+u = unit(torch.randn(2000, D))
+w = torch.randn(2000, D)
+w = unit(w - (w * u).sum(-1, keepdim=True) * u)  # at right angles to u
+similarity = {}
+for name, phi in kernels.items():
+    key = [math.sqrt(D) * (t.cos() * u + t.sin() * w) for t in angles]
+    query = math.sqrt(D) * u
+    value = [((query * x).sum(-1) / math.sqrt(D)).exp() if phi is None
+             else (phi(query) * phi(x)).sum(-1) for x in key]
+    similarity[name] = torch.stack(value).mean(1) / value[0].mean()
+
+# %%
+def entropy(rows):  # (..., N) -> (...), 1 for a plain average
+    return torch.special.entr(rows).sum(-1) / math.log(rows.shape[-1])
+
+
+Q, K = torch.randn(2, 1, 1, 256, D)
+scales = torch.logspace(-1, 1.5, 26)
+spread = {name: torch.stack([entropy(implied_map(s * Q, K, kernel=name))
+                             .mean() for s in scales]) for name in kernels}
+fig = figures_attention.concentration(angles.rad2deg(), similarity,
+                                      scales, spread)
+figures.save(fig, "03_concentration", profile);
+
+# %% [markdown]
+# *Figure: left, the weight of a key against its angle to the query; softmax
+# (solid) falls steeply, the two linear kernels gently. Right, the entropy of
+# the weights against the length of the queries: softmax goes from a plain
+# average to a single key, ReLU is flat, ELU nearly so.*
+#
+# With ReLU the length of a query cancels between numerator and denominator:
+# only its *direction* matters. Softmax with long queries turns into a look-up
+# of the best key; ReLU attention cannot, however long it is trained.
+
+# %%
+sharp = {name: float(spread[name][-1]) for name in kernels}
+assert_close(linear_attention(10 * q, k, v, phi_relu),
+             linear_attention(q, k, v, phi_relu), atol=1e-3, rtol=1e-3)
+assert sharp["softmax"] < 0.5 < sharp["relu"]
+print({name: round(value, 2) for name, value in sharp.items()})
+
+# %% [markdown]
+# ## 4. Padding must not exist
+#
+# Jets have different numbers of tokens, and a batch is a rectangle. What
+# fills it up must enter no sum. For the board that is one multiplication: a
+# key of weight zero writes nothing. So it does not matter whether the empty
+# patches are removed or masked.
+
+# %%
+valid = torch.rand(2, 50) < 0.6
+masked = lib_attention.relu_linear(q, k, v, valid)
+for jet in range(2):
+    packed = [x[jet:jet + 1, :, valid[jet]] for x in (q, k, v)]
+    assert_close(lib_attention.relu_linear(*packed)[0],
+                 masked[jet][:, valid[jet]], atol=1e-5, rtol=1e-5)
+garbage = torch.where(valid[:, None, :, None], v, torch.tensor(1e4))
+kept = valid[:, None, :, None].expand_as(v)
+assert_close(lib_attention.relu_linear(q, k, garbage, valid)[kept],
+             masked[kept], atol=1e-5, rtol=1e-5)
+
+# %% [markdown]
+# The course's tests ask the same of every model, of its gradients, and of
+# the statistics of its norms.
+#
+# ## 5. Where it breaks, and how it is mended
+#
+# **A floor.** A denominator wants protection. The published L2ViT code
+# divides by $\max(\phi(q)\cdot\sum_m\phi(k_m),\,100)$, with a learned factor
+# $T$ a head on top; the text of the model that this course starts from gives
+# a floor of $10^{-6}$. With hundreds of dense tokens the sum is beyond 100
+# and the floor never acts. But the sum grows with the number of tokens. With
+# $n$ tokens, unit-variance queries and keys and width $D$,
+#
+# $$ \mathbb E\Big[\phi(q)\cdot\sum_m\phi(k_m)\Big]
+#   = n\,D\,\mathbb E[\mathrm{ReLU}]^2=\frac{nD}{2\pi}, $$
+#
+# so that below about $200\pi/D$ tokens the floor takes over, quietly: values
+# that are all one come back as $\phi(q)\cdot\sum\phi(k)/100$.
+
+# %%
+D, counts = 24, [2, 4, 8, 16, 32, 64, 128, 256, 625]
+Q, K = torch.randn(2, 8, 4, 625, D)
+ones = torch.ones_like(Q)
+shares = {"sum, floor 100": [], "mean, floor 1e-6": []}
+for n in counts:
+    part = Q[:, :, :n], K[:, :, :n], ones[:, :, :n]
+    out = lib_attention.relu_linear(*part, normalizer="sum", floor=100.0)
+    weight = (part[0].relu() * part[1].relu().sum(2, keepdim=True)).sum(-1)
+    assert_close(out[..., 0], (weight / 100).clamp(max=1))
+    shares["sum, floor 100"].append(out.mean())
+    shares["mean, floor 1e-6"].append(lib_attention.relu_linear(*part).mean())
+print(f"the floor takes over below {200 * math.pi / D:.0f} tokens")
+
+# %%
+fig = figures_attention.floors(
+    counts, {name: torch.stack(x) for name, x in shares.items()}, (low, high))
+figures.save(fig, "03_floor", profile);
+
+# %% [markdown]
+# *Figure: what comes back of values that are all 1, against the number of
+# tokens. With a sum and a floor of 100 the output is far below 1 for few
+# tokens and reaches it only with more; with a mean it is 1 throughout. The
+# band marks the number of tokens of 90 % of our jets.*
+#
+# The dense model never notices; the same code on active tokens (or on the few
+# that a masked pretraining leaves) is another mechanism, whose output counts
+# tokens. The cure: **average** over the keys instead of summing. Numerator
+# and denominator lose the same factor $n$, nothing else changes, and one
+# floor means the same for ten tokens and for 625.
+
+# %%
+assert_close(torch.stack(shares["mean, floor 1e-6"]), torch.ones(len(counts)))
+assert shares["sum, floor 100"][0] < 0.5
+assert_close(lib_attention.relu_linear(q, k, v, normalizer="mean"),
+             lib_attention.relu_linear(q.relu() + 1e-6, k.relu() + 1e-6, v,
+                                       normalizer="sum", floor=1e-9))
+
+# %% [markdown]
+# **Half precision.** A float16 ends at 65,504. Sums over hundreds of tokens
+# get there; bfloat16 has the range of float32, but three significant digits.
+
+# %%
+def by_hand(q, k, v, scale=1.0):  # everything in the dtype that comes in
+    q, k = q.relu(), k.relu() * scale
+    return (q @ (k.transpose(-2, -1) @ v)) / (q * k.sum(-2, keepdim=True)) \
+        .sum(-1, keepdim=True)
+
+
+big = [8 * torch.randn(1, 4, 625, D) for _ in range(3)]
+truth = by_hand(*(x.double() for x in big))
+for dtype in (torch.float32, torch.bfloat16, torch.float16):
+    few = [x.to(dtype) for x in big]
+    rows = {"sum": by_hand(*few), "mean": by_hand(*few, scale=1 / 625),
+            "library": lib_attention.relu_linear(*few)}
+    worst = {n: float((x.double() - truth).abs().max())
+             for n, x in rows.items()}
+    print(f"{str(dtype)[6:]:>9}:", {n: f"{e:.2g}" for n, e in worst.items()})
+
+# %%
+half = [x.half() for x in big]
+assert not by_hand(*half).isfinite().all(), "the sum overflows"
+assert lib_attention.relu_linear(*half).isfinite().all()
+close = lib_attention.relu_linear(*(x.bfloat16() for x in big))
+assert (close.double() - truth).abs().max() < 0.05 * truth.abs().max()
+
+# %% [markdown]
+# In float16 the sum overflows, and infinity over infinity is not a number.
+# The mean stays in range. The library keeps the large matrix products in the
+# precision it is given, and *divides* in float32, where the error would be
+# amplified.
+#
+# **Nothing to say.** If all components of a query are negative, ReLU makes it
+# zero, and the answer is zero over zero. The published form returns nothing;
+# the tiny constant in our $\phi$ makes of such a query one that points in no
+# direction, so that it averages its keys by their size.
+
+# %%
+silent = -torch.ones(1, 1, 1, 8)
+keys, values = torch.rand(1, 1, 5, 8), torch.randn(1, 1, 5, 8)
+share = keys.sum(-1, keepdim=True) / keys.sum()
+assert_close(lib_attention.relu_linear(silent, keys, values),
+             (share * values).sum(2, keepdim=True), atol=1e-4, rtol=1e-3)
+published = lib_attention.relu_linear(silent, keys, values, normalizer="sum")
+assert (published == 0).all()
+
+# %% [markdown]
+# ## 6. The experiment: what does a trained one lose?
+#
+# Random vectors are one thing; a model can *learn* queries and keys that suit
+# its mechanism. We train three small models on the same jets in the same
+# order with the same number of updates, which differ in one thing each:
+# softmax; ReLU linear attention; ReLU linear attention with the local
+# convolution of section 7. Held fixed: width, depth, everything else.
+#
+# **Prediction.** Maps of linear attention have rank at most $D$; rows of
+# linear attention are closer to a plain average than those of softmax; and
+# without the convolution the linear model is not better than the softmax
+# model. What would count against us: linear rows as sharp as softmax rows.
+
+# %%
+small = {**profile.model, "depth": min(2, profile.model["depth"])}
+fitting = {**profile.train, "updates": min(100, profile.train["updates"])}
+arms = {"softmax": {"attention": "softmax", "lcm_kernel": 0},
+        "linear": {"attention": "relu_linear", "lcm_kernel": 0},
+        "linear + local": {"attention": "relu_linear", "lcm_kernel": 3}}
+judged = test_jets.subset(test[:2000])
+found = {}
+for name, arm in arms.items():
+    settings = {"model": small | arm, "fit": fitting, "hold_out": hold_out}
+    run = runs.train(f"attention_{name.replace(' + ', '_')}", settings, jets,
+                     judged, runs=profile.runs_dir)
+    found[name] = run
+    experiment.add_run(name, run.predictions, seed=run.seed,
+                       parameters=run.parameters,
+                       train_seconds=run.train_seconds)
+
+# %%
+for name, row in experiment.summary().items():
+    auc, mae = row["auc"], row["mass_mae"]
+    print(f"{name:>15}: AUC {auc['mean']:.3f} [{auc['low']:.3f}, "
+          f"{auc['high']:.3f}], mass error {mae['mean']:.1f} GeV")
+for a, b in (("linear", "softmax"), ("linear + local", "linear")):
+    gap = experiment.compare(a, b, ["auc"])["auc"]
+    print(f"{a} - {b}: {gap['difference']:+.3f} "
+          f"[{gap['low']:+.3f}, {gap['high']:+.3f}] in AUC")
+
+# %% [markdown]
+# These are short trainings with one seed: the intervals speak of the test
+# jets, not of the luck of an initialisation, and the models are far from
+# finished. Notebook 08 compares finished ones. Here they serve to have
+# queries and keys that mean something. We catch them on their way into the
+# mechanism, for 32 validation jets.
+
+# %%
+@torch.no_grad()
+def caught(model, tokens):
+    """Queries, keys and values of each block."""
+    found, hooks = [], []
+    for block in model.blocks:
+        hooks.append(block.attention.register_forward_pre_hook(
+            lambda part, given: found.append(part.split(given[0]))))
+    model(tokens)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+tokens = jets.batch(validation[:32]).tokens
+models = {name: run.model() for name, run in found.items()}
+vectors = {name: caught(model, tokens) for name, model in models.items()}
+KERNEL = {"softmax": "softmax", "linear": "relu", "linear + local": "relu"}
+
+# %%
+def maps_of(name, block=-1):
+    """The implied map (H, n, n) of each jet, padding cut off."""
+    q, k, _ = (x.float() for x in vectors[name][block])
+    for jet, n in enumerate(tokens.valid.sum(1).tolist()):
+        part = q[jet:jet + 1, :, :n], k[jet:jet + 1, :, :n]
+        yield implied_map(*part, kernel=KERNEL[name])[0]
+
+
+q_real, k_real, v_real = vectors["linear"][-1]
+whole = lib_attention.relu_linear(q_real, k_real, v_real, tokens.valid)
+first = next(maps_of("linear"))  # (H, n, n)
+n = first.shape[-1]
+assert_close(first @ v_real[0, :, :n], whole[0, :, :n], atol=1e-4, rtol=1e-3)
+
+# %% [markdown]
+# The map we are about to look at is what the model computes with, exactly: its
+# product with the values is the output of the layer.
+#
+# **Rank.** $\phi(Q)\phi(K)^\top$ is a product of $N\times D$ and $D\times N$,
+# and dividing its rows does not change its rank: at most $D$, however many
+# tokens there are. A map of low rank cannot, for instance, be the identity,
+# or send each of $N$ tokens to its own neighbour.
+
+# %%
+width = small["dim"] // small["heads"]
+singular, rows, ranks = {}, {}, {}
+for name in arms:
+    found_maps = list(maps_of(name))
+    values = [torch.linalg.svdvals(m.double()) for m in found_maps]
+    short = min(x.shape[-1] for x in values)
+    scaled = [x / x[..., :1] for x in values]
+    short_ones = torch.stack([x[:, :short].mean(0) for x in scaled])
+    singular[name] = short_ones.mean(0)
+    ranks[name] = torch.cat([(x > 1e-5).sum(-1) for x in scaled])
+    rows[name] = torch.cat([entropy(m).flatten() for m in found_maps])
+for name in ("linear", "linear + local"):
+    assert ranks[name].max() <= width
+
+# %%
+fig = figures_attention.spectra(singular, rows, limit=width)
+figures.save(fig, "03_spectra", profile);
+for name in arms:
+    print(f"{name:>15}: rank {ranks[name].float().mean():5.1f} on average,",
+          f"entropy {rows[name].mean():.3f} of a plain average's")
+
+# %% [markdown]
+# *Figure: left, singular values of the maps of the last block, over the
+# first: those of the linear models stop at the width D of a head, those of
+# softmax go on. Right, the entropy of single rows over its largest possible
+# value; 1 is a plain average over all tokens.*
+#
+# The cut at $D$ is algebra and holds for any seed. How near the rows come to
+# a plain average is for each training to decide, and the printed line says
+# where ours ended. Read the left panel with care: a softmax map may *have*
+# full rank and use little of it. Where its singular values fall steeply too,
+# a linear map of width $D$ could have done nearly the same.
+#
+# **Concentration**, on one jet: the hottest patch asks.
+
+# %%
+jet = int((tokens.valid.sum(1) - typical).abs().argmin())
+n = int(tokens.valid[jet].sum())
+grid = tokens.grid
+place = tokens.position[jet, :n]
+energy = tokens.features[jet, :n].sum(-1)
+asks = int(energy.argmax())
+
+
+def on_grid(values, empty=float("nan")):
+    image = torch.full((grid.patches,), empty)
+    image[place] = values
+    return image.view(grid.rows, grid.columns)
+
+
+looks = {name: on_grid(n * list(maps_of(name))[jet][:, asks].mean(0))
+         for name in arms}
+where = divmod(int(place[asks]), grid.columns)
+fig = figures_attention.attention_rows(on_grid(energy, 0.0), looks, where)
+figures.save(fig, "03_rows", profile);
+
+# %% [markdown]
+# *Figure: left, the sum of the pixels of each active patch of one jet; the
+# circle marks the patch that asks. Right, the weight it gives to each other
+# patch in the three models, mean of the heads, times the number of tokens: 1
+# would be a plain average.*
+#
+# Whether a row follows the energy, singles out the core or stays flat is
+# what these models learned in a minute; one jet is an illustration and no
+# measurement. The distribution of entropies above is the measurement.
+#
+# ## 7. What a small convolution gives back
+#
+# If linear attention is an average with smooth weights, the thing it does
+# worst is the thing that matters in a jet: *who stands next to whom*. L2ViT
+# adds a *local concentration module* behind attention: put the tokens back on
+# their grid, a depthwise convolution (one kernel a channel $c$, no mixing of
+# channels), GELU, norm, another depthwise convolution:
+#
+# $$ y_{n,c}=b_c+\sum_{\delta} w_{c,\delta}\;x_{n+\delta,\,c} . $$
+#
+# For one channel that is an $N\times N$ map as well, $y=Tx+b$, but a sparse
+# one, with a few entries a row, at the neighbours. We write it out by sending
+# the unit vectors through.
+
+# %%
+layout = Layout.of(place[None], torch.ones(1, n, dtype=torch.bool),
+                   grid.rows, grid.columns, True)
+local = LocalConcentration(dim=8, kernel=3)
+channel, units = 2, torch.eye(n)[None]           # (1, n, n): token, channel
+images = layout.spread(units).transpose(0, 1)    # (n, 1, rows, columns)
+kernel = local.first.weight[channel:channel + 1]  # (1, 1, 3, 3)
+answers = F.conv2d(images, kernel, padding=1)    # (n, 1, rows, columns)
+T = layout.collect(answers.transpose(0, 1))[0]   # (n, n)
+assert (T != 0).sum(1).max() <= 9
+
+# %%
+x = torch.randn(1, n, 8)
+y = layout.collect(local.first(layout.spread(x)))
+assert_close(y[0, :, channel],
+             T @ x[0, :, channel] + local.first.bias[channel])
+with torch.no_grad():
+    both = list(maps_of("linear"))[jet][0] + T
+print("rank of the linear map:", int(ranks["linear"].max()), "or less;",
+      "of linear map + convolution:",
+      torch.linalg.matrix_rank(both.double()).item(), "of", n)
+
+# %% [markdown]
+# The two are complementary: one term of low rank that reaches everywhere, and
+# one of high rank that reaches nine patches. (The residual connection adds
+# the identity, which has full rank too; rank alone is not the point. Seeing
+# *neighbours* is.) A token that is missing counts as zero here, so that the
+# convolution knows the jet's outline.
+#
+# What it was worth, in this short training: the difference `linear + local -
+# linear` printed above, with its interval. It is also the cheap part:
+
+# %%
+d = small["dim"]
+attention_macs = 2 * n * d * width
+local_macs = 2 * n * d * 9
+print(f"two 3x3 depthwise convolutions: {local_macs / attention_macs:.2f}",
+      "times the multiply-accumulates of linear attention")
+
+# %% [markdown]
+# ## 8. XCA: attention between channels
+#
+# Another way out of $N^2$: transpose the question. Cross-covariance attention
+# (XCiT, arXiv:2106.09681) lets *channels* attend to channels. With columns
+# normalised over the tokens, $\hat q_i=q_{\cdot i}/\lVert q_{\cdot i}\rVert$,
+#
+# $$ o_n = C\,v_n,\qquad
+#    C=\operatorname{softmax}(\tau\,\hat Q^\top\hat K)\in
+#    \mathbb R^{D\times D}, $$
+#
+# a softmax over a map whose size is that of a head. The normalisation bounds
+# its entries by one and makes them independent of $N$; a learned temperature
+# $\tau$ gives the sharpness back. Cost: $2ND^2$, as before.
+
+# %%
+def cross_covariance(q, k, v, temperature=1.0):
+    q, k = F.normalize(q, dim=-2), F.normalize(k, dim=-2)  # over tokens
+    scores = q.transpose(-2, -1) @ k * temperature         # (B, H, D, D)
+    return v @ scores.softmax(-1).transpose(-2, -1)
+
+
+assert_close(cross_covariance(q, k, v),
+             lib_attention.cross_covariance(q, k, v))
+twice = [torch.cat([x, x], 2) for x in (q, k, v)]
+assert_close(cross_covariance(*twice)[:, :, :50], cross_covariance(q, k, v),
+             atol=1e-5, rtol=1e-5)
+
+# %% [markdown]
+# Look at the formula again: $o_n$ depends on the *value* of token $n$ alone.
+# Other tokens speak only through the one matrix $C$, the same for all. No
+# $N\times N$ map exists, and XCiT indeed needs its local convolutions to let
+# patches exchange content.
+
+# %%
+other = v.clone()
+other[:, :, 1:] = torch.randn_like(other[:, :, 1:])
+assert_close(cross_covariance(q, k, other)[:, :, 0],
+             cross_covariance(q, k, v)[:, :, 0])
+single = F.normalize(q[:, :, :1], dim=-2)
+assert_close(single, q[:, :, :1].sign())
+
+# %% [markdown]
+# The last line is a warning for sparse images: with *one* token, normalising
+# over tokens leaves a sign. Jets with very few patches meet a discontinuous
+# function, in which rounding can flip an answer.
+#
+# ## 9. Additive attention: one summary for all
+#
+# Fastformer (arXiv:2108.09084) compresses more. A learned vector $w$ scores
+# the queries, $\alpha=\operatorname{softmax}(Qw/\sqrt D)$, and their average
+# $\bar q=\sum\alpha_n q_n$ is *one* vector for the jet. It multiplies every
+# key, $p_n=\bar q\odot k_n$; these are averaged the same way, with $u$, to
+# one vector $\bar p$; and each token gets
+#
+# $$ o_n=\bar p\odot v_n+q_n . $$
+
+# %%
+def additive(q, k, v, w, u):
+    def pool(x, vector):
+        share = (x @ vector / math.sqrt(x.shape[-1])).softmax(-2)
+        return (share * x).sum(-2, keepdim=True)  # (B, H, 1, D)
+
+    keys = pool(q, w) * k
+    return pool(keys, u) * v + q
+
+
+w, u = torch.randn(2, 4, 16)  # for each head
+assert_close(additive(q, k, v, w[..., None], u[..., None]),
+             lib_attention.additive(q, k, v, None, w, u),
+             atol=1e-5, rtol=1e-5)
+
+# %% [markdown]
+# A handful of element-wise products: about $5ND$ a head. The whole jet passes
+# through $D$ numbers, and all tokens get the same ones. A change of one
+# token's value reaches no other token at all; only queries and keys do.
+
+# %%
+one = additive(q, k, v, w[..., None], u[..., None])
+two = additive(q, k, other, w[..., None], u[..., None])
+assert_close(one[:, :, 0], two[:, :, 0])
+
+# %% [markdown]
+# | mechanism | what it keeps of all tokens | map between tokens | cost a head |
+# |---|---|---|---|
+# | softmax | everything | any, full rank | $2N^2D$ |
+# | linear (ReLU, ELU) | $D\times D$ matrix, $D$ sums | rank $\le D$, smooth | $2ND^2$ |
+# | XCA | $D\times D$ matrix | none | $2ND^2$ |
+# | additive | two vectors of $D$ | none | $\approx 5ND$ |
+#
+# ## 10. Timed
+#
+# **Prediction.** Counting says that linear beats softmax where
+# $2ND^2<2N^2D$, at $N=D$. The library's version multiplies all $H$ heads in
+# one product, $H$ times the arithmetic, so its count crosses at $N=HD$, the
+# width of the model. The clock will disagree: PyTorch's softmax attention is
+# a single optimised operation, ours is a dozen small ones.
+#
+# We take the processor time of *one* thread, which other programs disturb
+# little, the median of several calls, and divide by softmax's.
+
+# %%
+def macs(name, n, heads, width):
+    d = heads * width
+    return {"softmax": 2 * n**2 * d, "relu_linear": n * d * (2 * d + heads),
+            "elu_linear": n * d * (2 * d + heads),
+            "cross_covariance": 2 * n * d * width,
+            "additive": 5 * n * d}[name]
+
+
+heads, d = small["heads"], small["dim"]
+lengths = [64, 128, 256, 625, 1250, 2500, 3844]
+lengths = lengths[:4] if profile.name == "smoke" else lengths
+shape = heads, width
+counted = {name: [macs(name, n, *shape) / macs("softmax", n, *shape)
+                  for n in lengths] for name in MECHANISMS}
+
+# %%
+def seconds(function, *given, repeats=7):
+    taken = []
+    for _ in range(repeats + 1):  # the first call warms up
+        start = time.thread_time()
+        function(*given)
+        taken.append(time.thread_time() - start)
+    return sorted(taken[1:])[repeats // 2]
+
+
+timed = {**MECHANISMS, "softmax, map kept": softmax_attention}
+threads = torch.get_num_threads()
+torch.set_num_threads(1)
+clock = {name: [] for name in timed}
+with torch.no_grad():
+    for n in lengths:
+        qkv = torch.randn(1, n, 3, heads, width).permute(2, 0, 3, 1, 4)
+        for name, function in timed.items():
+            clock[name].append(seconds(function, *qkv))
+torch.set_num_threads(threads)
+measured = {name: [a / b for a, b in zip(row, clock["softmax"])]
+            for name, row in clock.items()}
+
+# %%
+shown = [name for name in measured if name != "softmax"]
+fig = figures_attention.cost(
+    lengths, {name: measured[name] for name in shown},
+    {name: counted[name] for name in shown if name in counted}, (low, high))
+figures.save(fig, "03_cost", profile);
+
+# %% [markdown]
+# *Figure: cost over that of softmax attention, against the number of tokens,
+# on two logarithmic axes: counted multiply-accumulates on the left, time on
+# the right. Below the line at 1 a mechanism is cheaper. The band marks 90 %
+# of our jets.*
+#
+# Where does linear attention begin to pay? Between two measured points we
+# interpolate in the logarithms.
+
+# %%
+def crossover(lengths, ratio):
+    """The N from which on the ratio stays below 1; None if it never does."""
+    above = [i for i, r in enumerate(ratio) if r >= 1]
+    last = above[-1] if above else 0
+    if not above or last == len(ratio) - 1:
+        return None if above else lengths[0]
+    a, b = (math.log(ratio[i]) for i in (last, last + 1))
+    x, y = (math.log(lengths[i]) for i in (last, last + 1))
+    return math.exp(x + (y - x) * a / (a - b))
+
+
+crossing = {name: crossover(lengths, measured[name]) for name in shown}
+for name, n in crossing.items():
+    print(f"{name:>18}:", f"N = {n:.0f}" if n else "not in this range",
+          f"| at N = {lengths[-1]}: {measured[name][-1]:.2f} of softmax")
+
+# %% [markdown]
+# (Where the number is the smallest $N$ we tried, the crossover lies at or
+# below it.) And attention is not alone in a block. Projections and MLP take
+# $12Nd^2$, whatever the mechanism. Counted for a whole block of the size of
+# the full profile ($d=256$, four heads), and beside it what dropping the
+# empty patches saves:
+
+# %%
+def block_macs(n, d=256, heads=4, softmax=True):
+    mix = 2 * n**2 * d if softmax else 2 * n * d * (d // heads)
+    return 12 * n * d**2 + mix
+
+
+for n in (typical, 625, 3844, 15625):
+    gain = block_macs(n) / block_macs(n, softmax=False)
+    print(f"N = {n:>6,}: softmax block / linear block = {gain:.2f}")
+dropped = block_macs(625) / block_macs(typical)
+print(f"all 625 patches / the {typical} active ones, softmax: "
+      f"{dropped:.1f}")
+assert dropped > block_macs(625) / block_macs(625, softmax=False)
+
+# %% [markdown]
+# That is the sober answer for jets cut into $5\times5$ patches: linear
+# attention changes the cost of a block by little, *not computing empty
+# patches* changes it by much, and the two multiply. Linear attention comes
+# into its own with finer patches, where the first number grows without bound.
+#
+# ## 11. What we saw
+#
+# - Linear attention is exact: another kernel, the same average, summed in
+#   another order. It can be checked, and its map looked at.
+# - Its map has rank $\le D$, and with ReLU no query can sharpen itself. That
+#   is algebra. How much it costs in AUC is an experiment; ours is short, with
+#   one seed, and its interval stands above.
+# - Three accidents (a floor that counts tokens, half precision, queries with
+#   nothing positive) have one-line cures: average, divide in float32, add
+#   $10^{-6}$.
+# - XCA and additive attention are linear because tokens do *not* exchange
+#   values; without a convolution they cannot see a neighbour.
+# - On processors the crossover depends on library and machine. Yours may
+#   differ by a factor of two; that there is one, and that it lies in the
+#   hundreds rather than at $N=D$, should not.
+#
+# ## Exercises
+#
+# **Quick.** (a) Show that softmax attention, too, ignores a constant added to
+# all keys. Does ReLU attention? (b) How many tokens does the floor of 100
+# need with heads of 64?
+#
+# **Medium.** (a) Train a fourth arm, softmax with the convolution. Is what
+# the convolution adds special to linear attention? (b) Take
+# $\phi(x)=\mathrm{ReLU}(x)^2$ through section 3: does it concentrate more,
+# and what happens to the length of the query?
+#
+# **Project.** Replace the single board by two, one for tokens with
+# calorimeter energy and one for pixel hits only, each with its own queries.
+# What is the rank of the sum? Compare it with plain linear attention at equal
+# cost, with three seeds and paired intervals.
+#
+# <details><summary>Solutions</summary>
+#
+# *Quick.* (a) $q\cdot(k+c)=q\cdot k+q\cdot c$: a factor common to a row,
+# which the normalisation cancels. ReLU attention does not: $\phi(k+c)$ is not
+# $\phi(k)$ times a factor. (b) $200\pi/64\approx10$ for random queries and
+# keys; trained ones are often sparser or smaller and need more.
+#
+# *Medium.* (a) Add `"softmax + local": {"attention": "softmax",
+# "lcm_kernel": 3}` to `arms`, and to `KERNEL`. The question is one of
+# *interaction*: compare the two gains, paired by jet. (b) The weight falls
+# faster with the angle, so rows are sharper; but $\phi(cq)=c^2\phi(q)$, and
+# the length still cancels.
+#
+# *Project.* Each board adds a map of rank $\le D$, so the sum has rank
+# $\le 2D$; a head of width $2D$ at the same cost is the fair rival.
+#
+# </details>
+#
+# ## Recap
+#
+# | term | meaning |
+# |---|---|
+# | query, key, value | what a token looks for, is found by, passes on |
+# | feature map φ | makes the similarity a dot product, φ(q)·φ(k) |
+# | implied map | the N×N average that a linear mechanism never builds |
+# | rank | how many independent mixtures a map can produce |
+# | entropy of a row | 1: plain average, 0: a single token |
+# | normaliser | the sum of the weights; a mean where tokens come and go |
+# | LCM | depthwise convolutions on the grid of patches |
+# | XCA | attention between channels |
+# | crossover | the N from which linear is faster |
+#
+# ## References
+#
+# - A. Vaswani et al., *Attention is all you need*, arXiv:1706.03762.
+# - A. Katharopoulos et al., *Transformers are RNNs*, arXiv:2006.16236.
+# - K. Choromanski et al., *Rethinking attention with Performers*,
+#   arXiv:2009.14794.
+# - C. Zheng, *L2ViT*, arXiv:2501.16182.
+# - A. El-Nouby et al., *XCiT: cross-covariance image transformers*,
+#   arXiv:2106.09681.
+# - C. Wu et al., *Fastformer: additive attention can be all you need*,
+#   arXiv:2108.09084.
+
+# %%
+# The results of this notebook.
+experiment.values |= {
+    "tokens": {"median": typical, "low": low, "high": high},
+    "crossover": crossing,
+    "ratio": {f"n{n}": {name: measured[name][i] for name in shown}
+              for i, n in enumerate(lengths)},
+    "entropy": {name: rows[name].mean() for name in arms},
+    "rank": {name: ranks[name].float().mean() for name in arms},
+    "head_width": width, "dropping": dropped,
+}
+experiment.curves |= {"tokens": lengths, "measured": measured,
+                      "counted": counted, "singular": singular}
+print(experiment.save().name)

@@ -355,16 +355,9 @@ for pt in (1, 3, 10):
           f"{bend/detector.PIXEL:.1f} pixels in phi")
 
 # %%
-paths = {}
-for pt, charge in ((0.3, 1), (0.6, -1), (1.0, 1), (3.0, -1), (20.0, 1)):
-    kappa = charge * CURVATURE / pt
-    arcs = np.linspace(0, min(150, np.pi / abs(kappa)), 300)
-    angle = 0.4 + 1.2 * len(paths) - kappa * arcs / 2
-    chord = 2 / kappa * np.sin(kappa * arcs / 2)
-    name = f"{charge:+d}, {pt} GeV"
-    paths[name] = np.stack([chord * np.cos(angle), chord * np.sin(angle)], 1)
+tracks = ((1, 0.3), (-1, 0.6), (1, 1.0), (-1, 3.0), (1, 20.0))
 fig = figures_data.transverse_tracks(
-    paths, detector.PIXEL_RADII, detector.ECAL_RADIUS)
+    tracks, CURVATURE, detector.PIXEL_RADII, detector.ECAL_RADIUS)
 figures.save(fig, "transverse_tracks", profile)
 
 # %% [markdown]
@@ -435,11 +428,11 @@ assert abs(photon / true - 1) < 0.25
 # %%
 blocks = image[4].reshape(25, 5, 25, 5)              # (tower, 5, tower, 5)
 assert (blocks == blocks[:, :1, :, :1]).all(), "a tower is 5 x 5 equal pixels"
-print(f"HCAL: {int((blocks[:, 0, :, 0] > 0).sum())} towers above "
-      f"{detector.HCAL_THRESHOLD} GeV; the hottest is tower",
-      tuple(int(i) for i in
-            np.unravel_index(image[4].argmax(), (125, 125))),
-      "in pixels")
+towers = blocks[:, 0, :, 0]                          # (25, 25)
+where = tuple(int(i) for i in np.argwhere(towers == towers.max())[0])
+print(f"HCAL: {(towers > 0).sum()} towers above "
+      f"{detector.HCAL_THRESHOLD} GeV; the hottest is {where}")
+assert where == (detector.HALF, detector.HALF), "the image is centred"
 
 # %% [markdown]
 # ## 5. All jets of the course
@@ -620,6 +613,11 @@ fig = figures_data.encodings(every.value[d0], every.value[d0 & kept],
 figures.save(fig, "encodings", profile)
 
 # %% [markdown]
+# For $d_0$ it is more than half: besides the negative ones go those below
+# $10^{-3}$ cm, and those below 1/255 of the most displaced track of the image,
+# which is often a strange hadron's. The prediction forgot that the detector's
+# resolution is finer than the step of the encoding.
+#
 # *Left: histogram of $d_0$ over all tracks, and over those that the 8-bit
 # encoding keeps; right: sum of the ECAL pixels in `cms8` against the energy in
 # GeV, a dot a jet.* The left edge of the surviving histogram is the sign cut:
@@ -647,7 +645,8 @@ experiment.values["encoding"] = {
 #
 # **Prediction.** With a soft energy density that grows in proportion to the
 # number of collisions $\mu$, the pixel layers should fill linearly and the
-# mass should rise with $\mu$; tracks of the jet should not care.
+# mass should rise with $\mu$; so should every other channel, the coarse HCAL
+# least, for a tower can be filled only once.
 
 # %%
 levels = (0, 20, 40)
@@ -687,7 +686,9 @@ experiment.values["pile_up"] = {
 # *Left: mean difference between reconstructed and particle-level jet mass
 # against the mean number of pile-up collisions; right: non-zero pixels of four
 # channels.* Pile-up adds mass, as predicted, because soft particles at the rim
-# of a wide jet weigh in with their distance from the axis. Even at zero the
+# of a wide jet weigh in with their distance from the axis. The tracks' channel
+# fills too: pile-up tracks are dropped from the jet's mass, not from its
+# picture, so mass and image do not have the same noise. Even at zero the
 # shift need not vanish: resolution and response move it. The public `m` is
 # ungroomed, with everything that was clustered, and so is ours.
 #
@@ -751,8 +752,9 @@ for name, found in comparison["histograms"].items():
 # points, scaled to the same number; below: the difference in standard
 # deviations.* In the mass, look for two humps: the left one is QCD together
 # with tops that lost a piece, the right one is whole tops, lifted above
-# 173 GeV by pile-up. In $p_T$, look at the first bin: it is *lower* than the
-# second, the mark of a soft turn-on at threshold that no moment would show.
+# 173 GeV by pile-up. In $p_T$, look at the first published bin: it is *lower*
+# than the second, the mark of a soft turn-on at threshold that no moment would
+# show.
 #
 # ### What is missed, and why
 
@@ -800,6 +802,7 @@ for name, label in (("QCD", 0), ("top", 1)):
     of_class = int((jets.labels == label).sum())
     means[name] = (total / of_class).view(8, 125, 125).float()
 fig = figures.mean_images(means)
+fig.set_dpi(60)
 figures.save(fig, "mean_images", profile)
 
 # %%
@@ -811,13 +814,14 @@ for name, mean in means.items():
     wide[name] = float(hcal[radius > 0.3].sum() / hcal.sum())
     print(f"{name}: {wide[name]:.0%} of the HCAL signal is more than 0.3 "
           "from the hottest tower")
+assert wide["top"] > wide["QCD"]
 
 # %% [markdown]
 # *Mean images of QCD jets (above) and top jets (below) in four channels,
-# logarithmic colours.* Both are round on average: a single jet's prongs point
-# anywhere, and averaging smears them to a ring. What is left is a difference
-# in width: tops spread more. The pixel layers show a gradient or a floor
-# common to both classes, which is pile-up and geometry, not physics of the jet.
+# logarithmic colours.* Both are nearly round: a single jet's prongs point
+# anywhere, and averaging smears them over a disc. What is left is a difference
+# in width: tops spread more. The pixel layers show a floor common to both
+# classes, which is pile-up and geometry, not physics of the jet.
 
 # %%
 ranges = {"jet mass $m$ (GeV)": (20, 370), "jet $p_T$ (GeV)": (390, 1000)}

@@ -68,6 +68,9 @@ figures.style()
 torch.manual_seed(0)
 print(f"profile {profile.tag}; torch {torch.__version__}")
 
+# %% [markdown]
+# The labelled jets of the course, from disk where they are there already:
+
 # %%
 path = course_files(profile)["labelled"]
 jets = JetImages.open(path)
@@ -354,7 +357,7 @@ assert waste_sorted <= waste_random + 0.02
 beyond = [c for c in range(8) if c not in PIXEL_LAYERS]
 fine = occupied[:, beyond].any(1)                     # (jets, patches)
 floor = anywhere & ~fine
-print(f"a mean jet: {anywhere.sum(1).float().mean():.0f} active patches, "
+print(f"an average jet: {anywhere.sum(1).float().mean():.0f} active patches, "
       f"{fine.sum(1).float().mean():.0f} with a track or calorimeter hit, "
       f"{floor.sum(1).float().mean():.0f} with pixel-layer hits only")
 print("the real one: 357, 112, 245")
@@ -550,14 +553,16 @@ print(f"norm of an embedded empty token "
 assert float(x[empty].norm(dim=-1).mean()) > 0
 
 # %% [markdown]
-# It has a position vector, so it is a perfectly good token to every layer
-# after. **Doors one and two**: in attention, how much weight goes to nothing?
-# With random queries and keys, the share of each row of the implied attention
-# map that falls on empty tokens is
+# It has a position vector. That is faint, but a block normalises its tokens
+# before attention, and LayerNorm gives every token the same length: the empty
+# ones come out as loud as the core of the jet. **Doors one and two**: how much
+# attention goes to nothing? With random queries and keys, the share of each
+# row of the implied attention map that falls on empty tokens is
 
 # %%
 heads, width = 2, config.dim // 2
-q, k = (torch.nn.functional.linear(x, torch.randn(config.dim, config.dim))
+normed = torch.nn.functional.layer_norm(x, (config.dim,))
+q, k = (torch.nn.functional.linear(normed, torch.randn(width * 2, config.dim))
         .unflatten(-1, (heads, width)).transpose(1, 2) for _ in range(2))
 with torch.no_grad():
     weights = implied_map(q[:4], k[:4])               # (4, H, 625, 625)
@@ -569,12 +574,27 @@ print(f"attention spent on empty tokens: {leak:.0%} without the mask, "
 assert float((shut * nothing).sum()) == 0 and leak > 0
 
 # %% [markdown]
-# An untrained model spends attention on nothing in proportion. A trained one
-# learns not to, at the price of capacity, and of computing all those scores.
+# That is about what one gets by spreading attention over all patches alike. A
+# trained model can learn not to, at the price of capacity, and of computing
+# all those keys.
 # (A model may also learn to *use* empties, as a count of how empty the jet is:
 # the dense model of `keep="all"` can. Ours gets the multiplicity handed to it
 # instead, beside the pooled tokens.)
 #
+# **Door three**: a convolution spreads what it sees by half its kernel, and
+# adds a bias even where it sees nothing. A second one behind it would read
+# these ghosts back into active patches; ours puts zeros on empty cells first.
+
+# %%
+conv = torch.nn.Conv2d(1, 1, 3, padding=1)
+ground = masked.valid.view(-1, 1, 25, 25).float()
+with torch.no_grad():
+    ghosts = (conv(ground) != 0) & (ground == 0)
+print(f"empty cells that are no longer zero after one convolution: "
+      f"{float(ghosts.sum() / (ground == 0).sum()):.0%}")
+assert ghosts.any()
+
+# %% [markdown]
 # **Door four**: a norm over the batch. Mean and standard deviation of the
 # embedded tokens, with and without the empty ones:
 

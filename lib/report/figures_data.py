@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.colors import ListedColormap, LogNorm, SymLogNorm
+from matplotlib.colors import ListedColormap, LogNorm, Normalize, SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
@@ -50,25 +50,31 @@ def event_stages(stages: Mapping[str, np.ndarray], jets: np.ndarray, radius: flo
 
 
 def transverse_tracks(
-    paths: Mapping[str, np.ndarray], layers: Sequence[float], ecal: float
+    tracks: Sequence[tuple[float, float]], curvature: float, layers: Sequence[float], ecal: float
 ) -> Figure:
     """Paths of particles across the beam: up to the crystals, and through the pixel layers.
 
     Args:
-        paths: label → (n, 2) x, y in cm.
+        tracks: (charge in e, pT in GeV), one a particle, each drawn in a direction of its own.
+        curvature: 1/radius of the circle of 1 GeV and charge 1 (1/cm).
         layers: radii of the pixel layers (cm); ecal: that of the crystals' front face (cm).
     """
     fig, axes = new(1, 2, 3.3)
     for ax, size in zip(axes.flat, (1.08 * ecal, 1.15 * max(layers)), strict=True):
         for r in (*layers, ecal):
             ax.add_patch(Circle((0, 0), r, fill=False, color=GREY, lw=3 if r == ecal else 0.8))
-        for i, (label, path) in enumerate(paths.items()):
-            ax.plot(*array(path).T, color=CYCLE[i], ls=LINES[i], label=label)
+        for i, (charge, pt) in enumerate(tracks):
+            kappa = charge * curvature / pt
+            arc = np.linspace(0, min(150, np.pi / abs(kappa)), 300)
+            angle = 0.4 + 1.2 * i - kappa * arc / 2
+            chord = 2 / kappa * np.sin(kappa * arc / 2)
+            ax.plot(chord * np.cos(angle), chord * np.sin(angle), color=CYCLE[i], ls=LINES[i],
+                    label=f"{charge:+d}, {pt:g} GeV")
         ax.set(xlim=(-size, size), ylim=(-size, size), aspect="equal", xlabel="x (cm)",
                ylabel="y (cm)")
     axes[0, 0].set_title("to the crystals (thick circle)")
     axes[0, 1].set_title("the three pixel layers")
-    axes[0, 0].legend(fontsize=6.5, loc="lower left")
+    axes[0, 1].legend(fontsize=7, loc="upper left", frameon=True)
     return fig
 
 
@@ -78,20 +84,22 @@ def jet_in_units(image: np.ndarray, units: Sequence[str], title: str = "") -> Fi
     Lone pixels are drawn larger than they are, or they would not be seen.
     """
     image = array(image)
-    fig, axes = new(2, 4, 3.9, width=8.5, sharex=True, sharey=True)
+    fig, axes = new(2, 4, 4.0, width=8.5, sharex=True, sharey=True)
     for ax, plane, name, unit in zip(axes.flat, image, CHANNELS, units, strict=True):
         filled = plane[plane != 0]
         if len(filled) and filled.min() < 0:
-            edge = np.abs(filled).max()
-            look = dict(norm=SymLogNorm(edge / 100, vmin=-edge, vmax=edge), cmap="PuOr")
+            edge = np.quantile(np.abs(filled), 0.9)
+            look = dict(norm=SymLogNorm(edge / 30, vmin=-edge, vmax=edge), cmap="PuOr")
+        elif unit == "hits":
+            look = dict(norm=Normalize(0, max(2, filled.max(initial=0))), cmap="cividis_r")
         else:
-            top = filled.max() if len(filled) else 1.0
-            low = max(filled.min() if len(filled) else 0, top / 1e4)
-            look = dict(norm=LogNorm(min(low, 0.9 * top), top), cmap="cividis_r")
+            top = max(filled.max(initial=0), 1e-3)
+            look = dict(norm=LogNorm(top / 300, top), cmap="cividis_r")
         shown = grow(plane) if len(filled) < 400 else plane
         artist = ax.imshow(np.ma.masked_equal(shown, 0), origin="lower", **look)
         ax.set_title(f"{name}: {len(filled)} pixels", fontsize=8)
         bar = fig.colorbar(artist, ax=ax, shrink=0.8)
+        bar.ax.minorticks_off()
         bar.ax.tick_params(labelsize=6)
         bar.set_label(unit, fontsize=7)
         ax.set(xticks=(0, 62, 124), yticks=(0, 62, 124))

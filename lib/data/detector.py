@@ -26,40 +26,43 @@ HALF = 12  # towers on each side of the central one
 WINDOW = 47  # towers per side of the working area around the jet axis (seed within ±11 towers)
 
 # --- beam -------------------------------------------------------------------------------------
-BEAM_Z = (0.41, 6.16)  # cm, mean and r.m.s. of collisions along the beam, CMS simulation at 8 TeV
+# cm, mean and r.m.s. of collisions along the beam: CMSSW, Realistic8TeVCollision vertex smearing.
+BEAM_Z = (0.41, 6.16)
 
 # --- tracker ----------------------------------------------------------------------------------
 PIXEL_RADII = (4.4, 7.3, 10.2)  # cm, barrel pixel layers [CMS]
 PIXEL_HALF_LENGTH = 26.5  # cm [CMS]
-PIXEL_EFFICIENCY = 0.985  # hits per crossing [TRK]; fitted within 0.97–0.995
+PIXEL_EFFICIENCY = 0.985  # hits per crossing, after [TRK]
 LOOPER_TURNS = 1  # turns of a curling particle that leave hits; fitted
 SECONDARY_RATE = (0.15, 0.25, 0.30)  # extra hits per crossing: δ rays, conversions, nuclear; fitted
 SECONDARY_SPREAD = 0.10  # r.m.s. in η and φ of those around the crossing; fitted
 TRACK_PT_MIN = 0.3  # GeV, of a high-purity track; fitted ([TRK] reconstructs from 0.1)
 TRACK_ETA_MAX = 2.5  # tracker acceptance [CMS]
-TRACK_EFFICIENCY = {"hadron": 0.95, "electron": 0.85, "muon": 0.98}  # [TRK], fig. 8 and 9
-PT_RESOLUTION = (0.010, 0.00015)  # relative: constant ⊕ slope·pT/GeV [TRK], central barrel
-D0_RESOLUTION = (0.0010, 0.0085)  # cm: constant ⊕ slope/(pT/GeV) [TRK], fig. 15
-BAD_TRACKS = (0.12, 32.0)  # share of badly measured tracks, and their dz error in cm; fitted
-DZ_RESOLUTION = (0.0040, 0.0150)  # cm: constant ⊕ slope/(pT/GeV), times cosh η [TRK], fig. 15
-DISPLACED_MAX = 30.0  # cm, largest production radius of a reconstructed track [TRK], fig. 12
+TRACK_EFFICIENCY = {"hadron": 0.95, "electron": 0.85, "muon": 0.98}  # after [TRK], jets included; fitted
+PT_RESOLUTION = (0.010, 0.00015)  # relative: constant ⊕ slope·pT/GeV after [TRK], central barrel
+D0_RESOLUTION = (0.0010, 0.0085)  # cm: constant ⊕ slope/(pT/GeV) after [TRK]
+# Share of badly measured tracks and their dz error in cm. Fitted: without them min–max scaling
+# would put the hard collision's dz twice as high as in the published images.
+BAD_TRACKS = (0.12, 32.0)
+DZ_RESOLUTION = (0.0040, 0.0150)  # cm: constant ⊕ slope/(pT/GeV), times cosh η after [TRK]
+DISPLACED_MAX = 30.0  # cm, largest production radius of a reconstructed track after [TRK]
 
 # --- electromagnetic calorimeter --------------------------------------------------------------
 ECAL_RADIUS, ECAL_Z = 129.0, 317.0  # cm, front faces of barrel and endcap [CMS]
 ECAL_RESOLUTION = (0.028, 0.12, 0.003)  # stochastic √GeV, noise GeV, constant [ECAL]
-ECAL_THRESHOLD = 0.10  # GeV per crystal, two and a half times the noise of 40 MeV [ECAL]
+ECAL_THRESHOLD = 0.08  # GeV per crystal, twice the noise of 40 MeV [ECAL]
 # Lateral profile: two Laplace densities, widths in crystals and share of the wider one. A photon
-# in the middle of a crystal leaves 78 % of its energy there [ECAL].
-SHOWER_CORE, SHOWER_TAIL, TAIL_SHARE = 0.16, 1.0, 0.18
+# in the middle of a crystal leaves about 80 % of its energy there [ECAL].
+SHOWER_CORE, SHOWER_TAIL, TAIL_SHARE = 0.13, 1.0, 0.18
 MIP_ENERGY = 0.25  # GeV left by a minimum-ionising particle in 26 X0 of PbWO4 [CMS]
 HADRON_SHARE = 0.55  # probability that a hadron starts its shower in the ECAL (about 1 λ) [CMS]
-HADRON_ECAL = (1.2, 2.2)  # Beta parameters of the energy share such a shower leaves there; fitted
-HADRON_SPOTS, HADRON_WIDTH = 60, 1.5  # spots of a hadronic shower, their spread in crystals; fitted
+HADRON_ECAL = (1.0, 3.0)  # Beta parameters of the energy share such a shower leaves there; fitted
+HADRON_SPOTS, HADRON_WIDTH = 120, 2.0  # spots of such a shower, their spread in crystals; fitted
 
 # --- hadron calorimeter -----------------------------------------------------------------------
 HCAL_RESOLUTION = (1.10, 0.07)  # stochastic √GeV, constant (ECAL and HCAL together) [PF]
 HCAL_SPOTS = 6  # spots of a shower in the HCAL; fitted
-HCAL_WIDTH = 1.6  # crystals, spread of those spots: about a quarter of 1 λ = 16 cm; fitted
+HCAL_WIDTH = 1.6  # crystals, spread of those spots: about a third of 1 λ = 16 cm; fitted
 HCAL_THRESHOLD = 1.0  # GeV per tower, zero suppression [PF]
 # Mean response 1 − a·(E/GeV)^−b: the electromagnetic share of a hadronic shower grows with energy
 # (Groom, NIM A 572 (2007) 633; b there 0.13–0.18).

@@ -109,29 +109,30 @@ class Profile:
 
 
 # The training settings are those of the supervised model from scratch.
+_OURS: dict[str, Any] = dict(position="factorised", pool="energy", heads=4, mlp_ratio=2.0)
 _SIZES: dict[str, dict[str, Any]] = {
     "smoke": dict(
         labelled=300,
         test=200,
         unlabelled=300,
-        model=dict(dim=32, depth=1, heads=2),
-        train=dict(updates=20, batch_size=32, lr=1e-3),
+        model=dict(_OURS, dim=32, depth=1, heads=2, head_hidden=32),
+        train=dict(updates=30, batch_size=32, lr=3e-3, ema=0.9),
         seeds=(0,),
     ),
     "laptop": dict(
         labelled=6_000,
         test=10_000,
         unlabelled=8_000,
-        model=dict(dim=96, depth=3, heads=4),
-        train=dict(updates=400, batch_size=64, lr=1e-3),
+        model=dict(_OURS, dim=64, depth=2, head_hidden=128),
+        train=dict(updates=500, batch_size=64, lr=3e-3, ema=0.98, precision="auto"),
         seeds=(0, 1, 2),
     ),
     "full": dict(
         labelled=10_000,
         test=20_000,
         unlabelled=60_000,
-        model=dict(dim=256, depth=6, heads=4),
-        train=dict(updates=4_000, batch_size=128, lr=5e-4),
+        model=dict(_OURS, dim=256, depth=6, head_hidden=256, mlp_ratio=4.0, drop_path=0.1),
+        train=dict(updates=4_000, batch_size=128, lr=1e-3, ema=0.99, precision="auto"),
         seeds=(0, 1, 2, 3, 4),
     ),
 }

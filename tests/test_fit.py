@@ -199,7 +199,8 @@ def test_without_validation_the_last_weights_are_kept(tmp_path):
 def test_average_of_weights_is_what_is_validated_and_kept():
     chosen = settings(updates=5, schedule="constant")
     averaged = toy(dropout=0.0)
-    fit(averaged, ToyBatches(64), None, settings(updates=5, schedule="constant", ema=0.5), log=quiet)
+    fit(averaged, ToyBatches(64), None,
+        settings(updates=5, schedule="constant", ema=0.5), log=quiet)
 
     trace = []
 

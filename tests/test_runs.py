@@ -16,7 +16,7 @@ import torch
 from lib.data.jets import JetImages
 from lib.models.vit import JetViT
 from lib.training import fit as fit_module
-from lib.training import metrics, objectives, runs
+from lib.training import metrics, objectives, parts, runs
 from lib.training.grids import grid
 from lib.training.runs import Run, train
 
@@ -193,7 +193,7 @@ def test_killed_process_leaves_a_run_that_resumes(tmp_path, jets):
     long = {**SETTINGS, "fit": {**SETTINGS["fit"], "updates": 100_000, "every": 2}}
     job = {"name": "a", "settings": long, "jets": str(tmp_path / "jets.h5"), "test": None,
            "runs": str(tmp_path), "build": "lib.training.objectives:build",
-           "batches": "lib.training.runs:make_batches"}
+           "batches": "lib.training.parts:make_batches"}
     process = subprocess.Popen([sys.executable, "-m", "lib.training.grids", json.dumps(job)],
                                stdout=subprocess.PIPE, text=True,
                                env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -211,16 +211,16 @@ def test_killed_process_leaves_a_run_that_resumes(tmp_path, jets):
 
 def test_label_subsets(jets):
     settings = {**SETTINGS, "labels": 20}
-    train_index, validation = runs.indices(settings, jets)
+    train_index, validation = parts.indices(settings, jets)
     assert len(train_index) + len(validation) == 20
     assert not set(train_index.tolist()) & set(validation.tolist())
     part = set(jets.split(42).train.tolist())
     assert set(train_index.tolist()) | set(validation.tolist()) <= part
     assert set(jets.labels[train_index].tolist()) == set(jets.labels[validation].tolist()) == {0, 1}
-    other = runs.indices({**settings, "seed": 2}, jets)[0]
+    other = parts.indices({**settings, "seed": 2}, jets)[0]
     assert set(other.tolist()) != set(train_index.tolist())
     with pytest.raises(ValueError, match="choose 4 to 56"):
-        runs.indices({**SETTINGS, "labels": 1000}, jets)
+        parts.indices({**SETTINGS, "labels": 1000}, jets)
 
 
 def test_settings_that_make_no_sense(tmp_path, jets):

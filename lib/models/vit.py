@@ -73,7 +73,7 @@ class ViTConfig:
     @classmethod
     def of(cls, grid: Grid, **settings) -> ViTConfig:
         """A config for `grid`; an unknown setting is a ValueError that names the known ones."""
-        known = {field.name for field in dataclasses.fields(cls)}
+        known = {field.name for field in dataclasses.fields(cls)} - set(dataclasses.asdict(grid))
         if wrong := sorted(set(settings) - known):
             raise ValueError(
                 f"unknown setting {', '.join(wrong)}; known: {', '.join(sorted(known))}"

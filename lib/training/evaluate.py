@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lib.data.tokens import Batch
 from lib.training.metrics import Predictions, auc
+from lib.training.settings import resolve_precision
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # not a line for every Fabric
 
@@ -57,9 +58,9 @@ def predict(
     """Predictions of an objective or a model, in the order of the batches; y is -1 without labels.
 
     Args:
-        precision: ``32-true``, or ``bf16-mixed`` for about twice the speed.
+        precision: as in ``FitSettings``.
     """
-    fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
+    fabric = Fabric(accelerator=accelerator, devices=1, precision=resolve_precision(precision))
     objective = objective.to(fabric.device).eval()
     columns: dict[str, list[Tensor]] = {}
     for batch in batches:

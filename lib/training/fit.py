@@ -34,6 +34,7 @@ from lib.training.settings import (
     goodness,
     learning_rate,
     parameter_groups,
+    resolve_precision,
 )
 
 __all__ = ["FitSettings", "History", "fit"]
@@ -124,7 +125,7 @@ def fit(
     """
     settings = settings or FitSettings()
     fabric = Fabric(accelerator=settings.accelerator, devices=settings.devices,
-                    precision=settings.precision)
+                    precision=resolve_precision(settings.precision))
     fabric.launch()
     torch.manual_seed(settings.seed + fabric.global_rank)
     per_epoch = len(train) // fabric.world_size

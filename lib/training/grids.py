@@ -16,7 +16,8 @@ import torch
 
 from lib.data.jets import JetImages
 from lib.training.objectives import build as build_objective
-from lib.training.runs import Log, Run, make_batches, opened, train
+from lib.training.parts import make_batches
+from lib.training.runs import Log, Run, opened, train
 
 
 def grid(

@@ -37,7 +37,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.data.augment import Flips
 from lib.data.batches import Batches
 from lib.data.jets import JetImages
 from lib.data.tokens import Batch, Grid
@@ -46,6 +45,7 @@ from lib.training.evaluate import predict
 from lib.training.fit import FitSettings, History, fit
 from lib.training.metrics import Predictions
 from lib.training.objectives import build as build_objective
+from lib.training.parts import make_batches
 from lib.training.settings import parameter_groups
 
 TOLERANCE = 1e-3  # relative, of the losses of a fingerprint
@@ -67,57 +67,6 @@ def identity(jets: JetImages) -> dict:
 def key_of(*parts: Any) -> str:
     """Ten letters that stand for plain JSON data."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
-
-
-def indices(settings: Mapping, jets: JetImages) -> tuple[Tensor, Tensor]:
-    """Jets for training and for validation.
-
-    Labelled: the parts of ``jets.split(settings["split"])`` (42); with ``hold_out`` False, for
-    jets whose test is a file of its own, its test part is for training too (90 % in all). Or
-    ``settings["labels"]`` jets of the training part, drawn by the run's seed, a fifth of them for
-    validation. Unlabelled: a twentieth is for validation.
-
-    Raises:
-        ValueError: more labels than there are.
-    """
-    if jets.labels is None:
-        order = torch.randperm(len(jets), generator=torch.Generator().manual_seed(42))
-        held = max(1, len(jets) // 20)
-        return order[held:].sort().values, order[:held].sort().values
-    split = jets.split(settings.get("split", 42))
-    pool = split.train if settings.get("hold_out", True) else torch.cat([split.train, split.test])
-    labels = settings.get("labels")
-    if labels is None:
-        return pool, split.validation
-    if not 4 <= labels <= len(pool):
-        raise ValueError(f"labels={labels}: choose 4 to {len(pool)}, the training part")
-    random = np.random.default_rng(settings.get("seed", 0))
-    train, validation = [], []
-    truth = jets.labels.cpu()[pool]
-    taken = 0
-    for label in (0, 1):  # both classes in proportion, both in both parts
-        members = pool[truth == label].numpy()
-        count = round(labels * len(members) / len(truth)) if label == 0 else labels - taken
-        taken += count
-        drawn = random.permutation(members)[: max(count, 2)]
-        held = max(1, round(len(drawn) / 5))
-        validation.append(torch.from_numpy(drawn[:held]))
-        train.append(torch.from_numpy(drawn[held:]))
-    return torch.cat(train), torch.cat(validation)
-
-
-def make_batches(settings: Mapping, jets: JetImages) -> tuple[Batches, Batches]:
-    """Batches for training and for validation, as ``settings`` say."""
-    train, validation = indices(settings, jets)
-    keep = settings["model"].get("tokens", "active")
-    size, seed = settings["fit"]["batch_size"], settings.get("seed", 0)
-    augment = None
-    if (kind := settings.get("augment")) is not None:
-        if kind != "flips":
-            raise ValueError(f"augment={kind!r}: choose flips, or leave it out")
-        augment = Flips(jets.grid, signed=jets.encoding == "gev")
-    return (Batches(jets, train, size, keep, shuffle=True, seed=seed, augment=augment),
-            Batches(jets, validation, size, keep))
 
 
 def complete(settings: Mapping, jets: JetImages) -> dict:
@@ -284,7 +233,7 @@ def train(
         name: what to call it.
         settings: plain JSON: ``seed``; ``model`` (arguments of ``ViTConfig``); ``fit`` (arguments
             of ``FitSettings``); optional ``objective``, ``architecture``, ``loss`` (see
-            ``objectives.build``), ``labels`` and ``split`` (see ``indices``), ``augment``
+            ``objectives.build``), ``labels`` and ``split`` (see ``parts.indices``), ``augment``
             ("flips").
         jets: training and validation jets, or their file.
         test: test jets, or their file; None: the test part of the split of ``jets``. They are

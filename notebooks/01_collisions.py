@@ -378,6 +378,13 @@ figures.save(fig, "transverse_tracks", profile)
 # by the measured resolutions, and cells below threshold are dropped (*zero
 # suppression*): this is where most zeros of the image are made.
 #
+# What is left out is as telling. There is no dead material, no cross-talk, no
+# misaligned sensor; noise is a threshold and not a distribution; a shower in
+# the HCAL is a handful of random spots. A full simulation follows every
+# secondary particle through a geometry of a million volumes and takes minutes
+# an event; ours takes milliseconds, and pays with constants that had to be
+# fitted. Whether that is good enough is the question of section 8.
+#
 # Let us fire a particle gun: twenty neutral kaons to aim the camera at (an
 # image is centred on its hottest tower; one kaon alone might shower into the
 # next), a photon of 20 GeV and a row of pions.
@@ -691,6 +698,37 @@ experiment.values["pile_up"] = {
 # picture, so mass and image do not have the same noise. Even at zero the
 # shift need not vanish: resolution and response move it. The public `m` is
 # ungroomed, with everything that was clustered, and so is ours.
+#
+# How much mass *should* a uniform drizzle add? For small angles the squared
+# mass of a jet is a sum over pairs, $m^2\approx\tfrac12\sum_{ij}p_{T,i}\,
+# p_{T,j}\,\Delta R_{ij}^2$. Pair a hard core of momentum $p_T$ with a soft
+# density $\rho$ (GeV per unit area in $\eta$ and $\phi$) over a disc:
+#
+# $$ \delta m^2\;\approx\;p_T\,\rho\int_0^R r^2\,2\pi r\,dr
+#    \;=\;\frac{\pi}{2}\,\rho\,p_T R^4 . $$
+#
+# The fourth power is why wide jets suffer most and why analyses *groom* them,
+# that is, remove soft constituents before taking the mass. Solved for $\rho$,
+# it turns our shifts into a density per collision, which should come out
+# similar for both values of $\mu$.
+
+# %%
+base = np.pi / 2 * sample.radius**4
+per_collision = {}
+for mu in levels[1:]:
+    t = runs[mu].truth
+    found = t["true_mass"] > 0
+    gain = (runs[mu].mass**2 - t["true_mass"]**2)[found].mean()
+    rho = float(gain / (base * t["true_pt"][found].mean()))
+    per_collision[mu] = rho / mu
+    print(f"mu = {mu}: {rho:.0f} GeV per unit area, "
+          f"{per_collision[mu]:.2f} a collision")
+assert all(0.1 < rho < 5 for rho in per_collision.values())
+
+# %% [markdown]
+# It is a density of *reconstructed* energy after the removal of pile-up
+# tracks, so it holds neutral particles and those charged ones that were too
+# soft to be tracked.
 #
 # ## 8. The experiment: are they the right jets?
 #

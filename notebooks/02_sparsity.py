@@ -207,7 +207,10 @@ figures.save(fig, "bytes_per_jet", profile)
 # form.* Thirty gigabytes of unlabelled jets become less than a hundredth of
 # that, and the whole labelled set fits in memory many times over. This, more
 # than any trick in the model, is what makes the course run on a laptop: data
-# are read once and never again.
+# are read once and never again. In memory we do not compress further: a row
+# must be found and cut out in microseconds, thousands of times a second, and
+# four bytes for an index that needs seventeen bits is the price of an array
+# that every library can read.
 #
 # ### How small could it be?
 #
@@ -263,7 +266,9 @@ def tokens_by_hand(h):
     return features, position, valid
 
 # %% [markdown]
-# There is no loop over jets: on a GPU the same lines run in parallel. The
+# There is no loop over jets: on a GPU the same lines run in parallel. Nor is
+# there a dense image at any point: memory and time follow the number of hits.
+# (The one exception, `active`, has a bit for each of 625 patches.) The
 # jets of a batch hold different numbers of tokens, so the short ones are
 # padded, and `valid` says which tokens are real. From here on the same code is
 # `lib.data.tokens.tokenize`; the two agree to the last bit, and nothing is
@@ -364,15 +369,21 @@ print("the real one: 357, 112, 245")
 
 # %%
 kind = (anywhere.int() + fine.int()).view(count, grid.rows, grid.columns)
-i = int(torch.where(jets.labels == 0)[0][0])
-j = int(torch.where(jets.labels == 1)[0][0])
-fig = figures_data.patch_kinds({"a QCD jet": kind[i], "a top jet": kind[j]})
+shown = {}
+for name, mine in kinds.items():
+    distance = (active - active[mine].median()).abs()
+    typical = int(torch.where(mine, distance, 999).argmin())
+    shown[f"a {name} jet"] = kind[typical]
+fig = figures_data.patch_kinds(shown)
 figures.save(fig, "patch_kinds", profile)
 
 # %% [markdown]
-# *The 25 × 25 patches of one QCD and one top jet, in three shades: empty,
-# pixel layers only, track or calorimeter.* The dark patches gather where the
-# jet is; the light ones are strewn over the whole plane.
+# *The 25 × 25 patches of one QCD and one top jet, each with the median number
+# of active patches of its class, in three shades: empty, pixel layers only,
+# track or calorimeter.* The middle, where the hottest tower is, is dark. Away
+# from it dark patches are strewn as well, wherever a pile-up particle was hard
+# enough to reach the calorimeters, and the light ones lie over the whole
+# plane. One picture proves little; the mean over all jets says more:
 
 # %%
 share = anywhere.float().mean(0).view(25, 25)
@@ -497,7 +508,11 @@ assert 0.5 < work["active"] / formula < 3
 # %% [markdown]
 # The formula leaves out what depends on the version of the model (heads,
 # pooling, convolution on cells that hold no token), and still lands close.
-# Note what is *not* in it: a term in $N^2$. With softmax attention there would
+# It also says where the money goes: at these widths the MLP and the four
+# projections take nearly everything, and the attention proper, the part with
+# the interesting name, a few per cent. Making attention linear saves little
+# here that dropping tokens has not saved already; it matters when $N$ grows.
+# Note what is *not* in the formula: a term in $N^2$. With softmax attention there would
 # be one, and dropping tokens would pay twice; notebook 03 draws that
 # comparison.
 #

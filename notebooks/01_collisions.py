@@ -158,7 +158,7 @@ pt, eta, phi, mass = events.kinematics(jets)
 fig = figures_data.event_stages(
     {"quarks": directions(quarks), "partons": directions(shower),
      "particles": hadrons}, np.stack([eta, phi], 1), sample.radius)
-figures.save(fig, "event_stages", profile)
+figures.save(fig, "01_event_stages", profile);
 print("two leading jets: pT", pt.round(), "GeV, mass", mass.round(), "GeV")
 
 # %% [markdown]
@@ -358,7 +358,7 @@ for pt in (1, 3, 10):
 tracks = ((1, 0.3), (-1, 0.6), (1, 1.0), (-1, 3.0), (1, 20.0))
 fig = figures_data.transverse_tracks(
     tracks, CURVATURE, detector.PIXEL_RADII, detector.ECAL_RADIUS)
-figures.save(fig, "transverse_tracks", profile)
+figures.save(fig, "01_transverse_tracks", profile);
 
 # %% [markdown]
 # *Paths of five particles across the beam, left to the crystals at 129 cm,
@@ -505,7 +505,7 @@ units = ("GeV", "cm", "cm", "GeV", "GeV", "hits", "hits", "hits")
 fig = figures_data.jet_in_units(
     image, units, f"one top jet: pT {gev.pt[best]:.0f} GeV, "
     f"m {gev.mass[best]:.0f} GeV")
-figures.save(fig, "jet_in_units", profile)
+figures.save(fig, "01_jet_in_units", profile);
 
 # %% [markdown]
 # *Eight maps of one top jet, 125 × 125 pixels each; the number of non-zero
@@ -617,7 +617,7 @@ print(f"correlation of ECAL energy with the sum of its 8-bit pixels: "
 d0 = every.channel == 2
 fig = figures_data.encodings(every.value[d0], every.value[d0 & kept],
                              energy, level)
-figures.save(fig, "encodings", profile)
+figures.save(fig, "01_encodings", profile);
 
 # %% [markdown]
 # For $d_0$ it is more than half: besides the negative ones go those below
@@ -683,7 +683,7 @@ assert shift[-1] > shift[0] and filled["BPIX 1"][-1] > filled["BPIX 1"][0]
 
 # %%
 fig = figures_data.pile_up(levels, np.array(shift), np.array(error), filled)
-figures.save(fig, "pile_up", profile)
+figures.save(fig, "01_pile_up", profile);
 experiment.values["pile_up"] = {
     "mass_shift_0": shift[0], "mass_shift_20": shift[1],
     "mass_shift_40": shift[2], "bpix1_0": filled["BPIX 1"][0],
@@ -770,7 +770,7 @@ if len(jets) < 2000:
 
 # %%
 fig = figures.closure_channels(rows)
-figures.save(fig, "closure_channels", profile)
+figures.save(fig, "01_closure_channels", profile);
 
 # %% [markdown]
 # *Each quantity of the table as measured over published, with its tolerance as
@@ -778,7 +778,7 @@ figures.save(fig, "closure_channels", profile)
 
 # %%
 fig = figures.closure_histograms(comparison["histograms"])
-figures.save(fig, "closure_histograms", profile)
+figures.save(fig, "01_closure_histograms", profile);
 for name, found in comparison["histograms"].items():
     pull = np.array(found["pull"])
     print(f"{name}: {np.mean(abs(pull) < 2):.0%} of the bins within two "
@@ -841,7 +841,7 @@ for name, label in (("QCD", 0), ("top", 1)):
     means[name] = (total / of_class).view(8, 125, 125).float()
 fig = figures.mean_images(means)
 fig.set_dpi(60)
-figures.save(fig, "mean_images", profile)
+figures.save(fig, "01_mean_images", profile);
 
 # %%
 axis = (torch.arange(125) - 62.0) * detector.PIXEL
@@ -865,7 +865,7 @@ assert wide["top"] > wide["QCD"]
 ranges = {"jet mass $m$ (GeV)": (20, 370), "jet $p_T$ (GeV)": (390, 1000)}
 fig = figures_data.class_spectra(
     dict(zip(ranges, (jets.mass, jets.pt))), jets.labels, ranges)
-figures.save(fig, "class_spectra", profile)
+figures.save(fig, "01_class_spectra", profile);
 
 # %%
 from sklearn.metrics import roc_auc_score

@@ -114,7 +114,7 @@ assert 0.95 < zeros < 0.999
 # %%
 fig = figures.sparsity(
     pixels, torch.cat([patches, anywhere.float().mean()[None]]))
-figures.save(fig, "sparsity", profile)
+figures.save(fig, "02_sparsity", profile);
 
 # %% [markdown]
 # *Pairs of bars, one pair a channel, on a logarithmic axis: the share of
@@ -200,7 +200,7 @@ assert factor > 100
 
 # %%
 fig = figures_data.bytes_per_jet(sizes)
-figures.save(fig, "bytes_per_jet", profile)
+figures.save(fig, "02_bytes_per_jet", profile);
 
 # %% [markdown]
 # *Bytes a jet in each form, logarithmic, with the factor over the published
@@ -311,7 +311,7 @@ print(f"mean over all: {active.float().mean():.0f}")
 # %%
 fig = figures.counts({k: active[m] for k, m in kinds.items()},
                      "active patches of a jet", bins=30)
-figures.save(fig, "active_patches", profile)
+figures.save(fig, "02_active_patches", profile);
 
 # %% [markdown]
 # *Histograms of the number of active patches for QCD and top jets.* The spread
@@ -375,7 +375,7 @@ for name, mine in kinds.items():
     typical = int(torch.where(mine, distance, 999).argmin())
     shown[f"a {name} jet"] = kind[typical]
 fig = figures_data.patch_kinds(shown)
-figures.save(fig, "patch_kinds", profile)
+figures.save(fig, "02_patch_kinds", profile);
 
 # %% [markdown]
 # *The 25 × 25 patches of one QCD and one top jet, each with the median number
@@ -389,7 +389,7 @@ figures.save(fig, "patch_kinds", profile)
 share = anywhere.float().mean(0).view(25, 25)
 share_fine = fine.float().mean(0).view(25, 25)
 fig = figures_data.occupancy_map(share, share_fine)
-figures.save(fig, "occupancy_map", profile)
+figures.save(fig, "02_occupancy_map", profile);
 edges = [float(share[:5].mean()), float(share[-5:].mean())]
 print(f"activity: lowest rows {edges[0]:.0%}, middle rows "
       f"{share[10:15].mean():.0%}, highest rows {edges[1]:.0%}")
@@ -482,7 +482,7 @@ assert work["two_scale"] < work["active"] < work["all"]
 
 # %%
 fig = figures_data.cost(length, work, seconds)
-figures.save(fig, "token_cost", profile)
+figures.save(fig, "02_token_cost", profile);
 print(f"active against all: tokens ÷ {length['all']/length['active']:.1f}, "
       f"work ÷ {work['all']/work['active']:.1f}, "
       f"time ÷ {seconds['all']/seconds['active']:.1f}")

@@ -20,9 +20,10 @@ def two_orders(tokens: int, width: int) -> Figure:
     fig, axes = new(2, 1, 3.4, width=5.4)
     long, short = 1.0, max(0.06, width / tokens)
     sizes = {"Q": (short, long, BLUE), "Kᵀ": (long, short, ORANGE), "V": (short, long, GREEN),
-             "Q Kᵀ": (long, long, VERMILION), "Kᵀ V": (short, short, VERMILION)}
-    rows = (("(Q Kᵀ) V", ["(", "Q", "Kᵀ", ")", "V", "→", "Q Kᵀ", "V"]),
-            ("Q (Kᵀ V)", ["Q", "(", "Kᵀ", "V", ")", "→", "Q", "Kᵀ V"]))
+             "Q Kᵀ": (long, long, VERMILION), "Kᵀ V": (short, short, VERMILION),
+             "O": (short, long, GREY)}
+    rows = (("(Q Kᵀ) V", ["(", "Q", "Kᵀ", ")", "V", "→", "Q Kᵀ", "V", "→", "O"]),
+            ("Q (Kᵀ V)", ["Q", "(", "Kᵀ", "V", ")", "→", "Q", "Kᵀ V", "→", "O"]))
     counts = (2 * tokens**2 * width, 2 * tokens * width**2)
     for ax, (title, parts), count in zip(axes.flat, rows, counts):
         x = 0.0
@@ -32,11 +33,12 @@ def two_orders(tokens: int, width: int) -> Figure:
                 ax.add_patch(Rectangle((x, -h / 2), w, h, facecolor=colour, alpha=0.35,
                                        edgecolor=colour))
                 ax.text(x + w / 2, -0.62, part, ha="center", va="top", fontsize=8)
-                x += max(w, 0.14) + 0.16
+                x += max(w, 0.1) + 0.13
             else:
-                ax.text(x, 0, part, ha="center", va="center", fontsize=14)
-                x += 0.12
-        ax.set_xlim(-0.15, 5.0)
+                wide = 0.16 if part == "→" else 0.05
+                ax.text(x + wide / 2, 0, part, ha="center", va="center", fontsize=14)
+                x += wide + 0.13
+        ax.set_xlim(-0.1, 4.3)
         ax.set_ylim(-0.85, 0.6)
         ax.set_aspect("equal")
         ax.set_axis_off()
@@ -103,8 +105,8 @@ def spectra(
         limit: width D of a head, marked.
     """
     fig, axes = new(1, 2, 2.6)
-    edges = np.linspace(0, 1, 51)
-    lowest = 0.9
+    lowest = min(float(np.quantile(array(rows), 0.005)) for rows in entropy.values())
+    edges = np.linspace(max(0.0, lowest - 0.01), 1, 41)
     for number, name in enumerate(singular):
         values = np.maximum(array(singular[name]), 1e-8)
         axes[0, 0].plot(np.arange(1, len(values) + 1), values, color=CYCLE[number],
@@ -112,7 +114,6 @@ def spectra(
         rows = array(entropy[name])
         axes[0, 1].hist(rows, edges, density=True, histtype="step", color=CYCLE[number],
                         ls=LINES[number], label=name, lw=1.4)
-        lowest = min(lowest, float(np.quantile(rows, 0.002)))
     if limit:
         axes[0, 0].axvline(limit, color=GREY, lw=0.8, ls=":")
         axes[0, 0].text(limit, 1.0, f" D = {limit}", color=GREY, fontsize=8, va="top")
@@ -121,7 +122,7 @@ def spectra(
     axes[0, 0].set_ylim(5e-9, 2)
     axes[0, 0].set_xlabel("number of the singular value")
     axes[0, 0].set_ylabel("singular value / first")
-    axes[0, 1].set_xlim(max(0.0, lowest - 0.03), 1.005)
+    axes[0, 1].set_xlim(edges[0], 1 + (1 - edges[0]) / 40)
     axes[0, 1].set_xlabel("entropy of a row / log N")
     axes[0, 1].set_ylabel("density")
     axes[0, 0].legend(loc="lower left")
@@ -149,8 +150,11 @@ def attention_rows(energy: Any, rows: Mapping[str, Any], query: tuple[int, int])
     for ax, name, row in zip(axes[0, 1:], rows, weights):
         shown = ax.imshow(np.ma.masked_invalid(row), norm=norm, origin="lower")
         ax.set_title(name)
-    fig.colorbar(shown, ax=list(axes[0, 1:]), location="bottom", shrink=0.5,
-                 label="weight × number of tokens")
+    ticks = [t for t in (0.01, 0.1, 0.5, 1, 2, 5, 10, 100) if norm.vmin <= t <= norm.vmax]
+    bar = fig.colorbar(shown, ax=list(axes[0, 1:]), location="bottom", shrink=0.5,
+                       label="weight × number of tokens")
+    bar.set_ticks(ticks, labels=[f"{t:g}" for t in ticks])
+    bar.ax.minorticks_off()
     for ax in axes.flat:
         ax.plot(query[1], query[0], "o", mfc="none", mec=VERMILION, ms=9, mew=1.5)
         ax.set_xlabel("patch in φ")

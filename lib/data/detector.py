@@ -38,7 +38,7 @@ SECONDARY_RATE = (0.15, 0.25, 0.30)  # extra hits per crossing: δ rays, convers
 SECONDARY_SPREAD = 0.10  # r.m.s. in η and φ of those around the crossing; fitted
 TRACK_PT_MIN = 0.3  # GeV, of a high-purity track; fitted ([TRK] reconstructs from 0.1)
 TRACK_ETA_MAX = 2.5  # tracker acceptance [CMS]
-TRACK_EFFICIENCY = {"hadron": 0.95, "electron": 0.85, "muon": 0.98}  # after [TRK], jets included; fitted
+TRACK_EFFICIENCY = {"hadron": 0.95, "electron": 0.85, "muon": 0.98}  # after [TRK]; fitted
 PT_RESOLUTION = (0.010, 0.00015)  # relative: constant ⊕ slope·pT/GeV after [TRK], central barrel
 D0_RESOLUTION = (0.0010, 0.0085)  # cm: constant ⊕ slope/(pT/GeV) after [TRK]
 # Share of badly measured tracks and their dz error in cm. Fitted: without them min–max scaling

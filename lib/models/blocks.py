@@ -113,7 +113,7 @@ class Attention(nn.Module):
             self.settings = {"normalizer": normalizer, "floor": floor}
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.temperature = None
         if temperature is not None and mechanism in (
             "relu_linear",
@@ -167,6 +167,25 @@ class LocalConcentration(nn.Module):
         return layout.collect(self.second(layout.spread(x)))
 
 
+class Dropout(nn.Module):
+    """Dropout whose chance comes in bytes: on a CPU drawing a number for each element takes
+    longer than the layer before it. The rate is rounded to 1/256."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        if x.is_cuda:
+            return nn.functional.dropout(x, self.rate)
+        dropped = max(1, round(self.rate * 256))
+        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        keep = words.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped
+        return x * (keep.to(x.dtype) * (256 / (256 - dropped)))
+
+
 class DropPath(nn.Module):
     """Stochastic depth (arXiv:1603.09382): drop a residual branch, image by image."""
 
@@ -188,9 +207,9 @@ class MLP(nn.Sequential):
         super().__init__(
             nn.Linear(dim, hidden),
             nn.GELU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(hidden, dim),
-            nn.Dropout(dropout),
+            Dropout(dropout),
         )
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lib.data.tokens import Grid, Hits, TokenBatch
-from lib.models.blocks import Block, Layout
+from lib.models.blocks import Block, Dropout, Layout
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ class JetViT(nn.Module):
         self.energy = nn.Linear(2 * config.channels, dim) if config.patch_energy else None
         self.embed_norm = nn.LayerNorm(dim) if config.embed_norm else nn.Identity()
         self.position = Position(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.cls = nn.Parameter(torch.zeros(1, 1, dim)) if config.pool == "cls" else None
         rates = torch.linspace(0, config.drop_path, config.depth).tolist()
         self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
@@ -232,7 +232,7 @@ class JetViT(nn.Module):
             width = config.head_hidden
             self.hidden = nn.Sequential(
                 nn.LayerNorm(self.width), nn.Linear(self.width, width), nn.GELU(),
-                nn.Dropout(config.dropout),
+                Dropout(config.dropout),
             )  # fmt: skip
         self.class_head = nn.Linear(width, config.classes)
         self.mass_head = nn.Linear(width, 1) if config.mass_head else None

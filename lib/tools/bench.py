@@ -7,6 +7,7 @@ rounds is shown, so that a busy machine slows all of them alike; the ratio is wh
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
 import resource
 import statistics
@@ -93,11 +94,22 @@ class Step:
         self.seconds.append(time.perf_counter() - start)
 
     def flops(self) -> float:
-        """Floating-point operations of one step per jet, as executed (2 a multiply-add)."""
-        # The fused softmax attention of a CPU is unknown to the counter; as products it is counted.
-        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            self.run()
-        return counter.get_total_flops() / len(self.batch)
+        """Floating-point operations of one step per jet (2 a multiply-add).
+
+        Those of the forward pass three times: a backward pass costs twice a forward one, and
+        torch's counter takes the weight gradient of a depthwise convolution for a full one.
+        """
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            self.objective.loss(self.batch)
+        return 3 * counter.get_total_flops() / len(self.batch)
+
+
+def _convolution_backward(out_shape_, x, weight, *others, **_) -> int:
+    """Operations of the gradients of a convolution, from shapes. PyTorch's own count forgets that
+    a depthwise one has a single channel a filter, and takes its weights' gradient D times."""
+    mask = others[-1]
+    forward = 2 * math.prod(out_shape_) * math.prod(weight[1:])
+    return forward * (bool(mask[0]) + bool(mask[1]))
 
 
 def matmul_rate(dtype: torch.dtype, device: str, size: int = 1024) -> float:

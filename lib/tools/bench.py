@@ -99,7 +99,9 @@ class Step:
         Those of the forward pass three times: a backward pass costs twice a forward one, and
         torch's counter takes the weight gradient of a depthwise convolution for a full one.
         """
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
+        # The fused softmax attention of a CPU is unknown to the counter; as products it is counted.
+        math = sdpa_kernel(SDPBackend.MATH)
+        with math, FlopCounterMode(display=False) as counter, torch.no_grad():
             self.objective.loss(self.batch)
         return 3 * counter.get_total_flops() / len(self.batch)
 

@@ -57,8 +57,6 @@ from lib.data.simulate import course_jets
 from lib.models import attention as lib_attention
 from lib.models.attention import MECHANISMS, implied_map
 from lib.models.blocks import Layout, LocalConcentration
-
-# %%
 from lib.report import figures, figures_attention
 from lib.report.results import Experiment
 from lib.training import runs
@@ -381,8 +379,6 @@ for n in counts:
     shares["sum, floor 100"].append(out.mean())
     shares["mean, floor 1e-6"].append(lib_attention.relu_linear(*part).mean())
 print(f"the floor takes over below {200 * math.pi / D:.0f} tokens")
-
-# %%
 fig = figures_attention.floors(
     counts, {name: torch.stack(x) for name, x in shares.items()}, (low, high))
 figures.save(fig, "03_floor", profile);
@@ -426,8 +422,6 @@ for dtype in (torch.float32, torch.bfloat16, torch.float16):
     worst = {n: float((x.double() - truth).abs().max())
              for n, x in rows.items()}
     print(f"{str(dtype)[6:]:>9}:", {n: f"{e:.2g}" for n, e in worst.items()})
-
-# %%
 half = [x.half() for x in big]
 assert not by_hand(*half).isfinite().all(), "the sum overflows"
 assert lib_attention.relu_linear(*half).isfinite().all()
@@ -560,8 +554,6 @@ for name in arms:
     rows[name] = torch.cat([entropy(m).flatten() for m in found_maps])
 for name in ("linear", "linear + local"):
     assert ranks[name].max() <= width
-
-# %%
 fig = figures_attention.spectra(singular, rows, limit=width)
 figures.save(fig, "03_spectra", profile);
 for name in arms:
@@ -675,6 +667,10 @@ answers = F.conv2d(images, kernel, padding=1)    # (n, 1, rows, columns)
 T = layout.collect(answers.transpose(0, 1))[0]   # (n, n)
 assert (T != 0).sum(1).max() <= 9
 
+# %% [markdown]
+# The matrix does what the convolution does, and what it adds to a map of low
+# rank is easily seen.
+
 # %%
 x = torch.randn(1, n, 8)
 y = layout.collect(local.first(layout.spread(x)))
@@ -756,7 +752,7 @@ assert_close(single, q[:, :, :1].sign())
 # the queries, $\alpha=\operatorname{softmax}(Qw/\sqrt D)$, and their average
 # $\bar q=\sum\alpha_n q_n$ is *one* vector for the jet. It multiplies every
 # key, $p_n=\bar q\odot k_n$; these are averaged the same way, with $u$, to
-# one vector $\bar p$; and each token gets
+# one vector $\bar p$; and each token gets, up to a last projection,
 #
 # $$ o_n=\bar p\odot v_n+q_n . $$
 
@@ -776,7 +772,7 @@ assert_close(additive(q, k, v, w[..., None], u[..., None]),
              atol=1e-5, rtol=1e-5)
 
 # %% [markdown]
-# A handful of element-wise products: about $5ND$ a head. The whole jet passes
+# A handful of element-wise products: about $6ND$ a head. The whole jet passes
 # through $D$ numbers, and all tokens get the same ones. A change of one
 # token's value reaches no other token at all; only queries and keys do.
 
@@ -791,7 +787,7 @@ assert_close(one[:, :, 0], two[:, :, 0])
 # | softmax | everything | any, full rank | $2N^2D$ |
 # | linear (ReLU, ELU) | $D\times D$ matrix, $D$ sums | rank $\le D$, smooth | $2ND^2$ |
 # | XCA | $D\times D$ matrix | none | $2ND^2$ |
-# | additive | two vectors of $D$ | none | $\approx 5ND$ |
+# | additive | two vectors of $D$ | none | $\approx 6ND$ |
 #
 # ## 10. Timed
 #
@@ -810,7 +806,7 @@ def macs(name, n, heads, width):
     return {"softmax": 2 * n**2 * d, "relu_linear": n * d * (2 * d + heads),
             "elu_linear": n * d * (2 * d + heads),
             "cross_covariance": 2 * n * d * width,
-            "additive": 5 * n * d}[name]
+            "additive": 6 * n * d}[name]
 
 
 heads, d = small["heads"], small["dim"]

@@ -380,12 +380,13 @@ def response(p: Predictions, edges: Sequence[float], by_class: bool = True) -> l
 
 def decorrelate(p: Predictions, bins: int = 20) -> Predictions:
     """The same jets with a score that knows nothing of the background's mass: its quantile among
-    the QCD jets of the same quantile bin of m. A cut keeps the same share of QCD everywhere."""
+    the QCD jets of the same quantile bin of m (one half where there is none). A cut keeps the same
+    share of QCD everywhere."""
     edges = np.quantile(p.m, np.linspace(0, 1, bins + 1))[1:-1]
     where, score = np.searchsorted(edges, p.m), np.zeros(len(p), np.float32)
     for b in np.unique(where):
         background = np.sort(p.score[(where == b) & (p.y < 0.5)])
         rank = sum(np.searchsorted(background, p.score[where == b], side) for side in
                    ("left", "right")) / 2
-        score[where == b] = rank / max(len(background), 1)
+        score[where == b] = rank / len(background) if len(background) else 0.5
     return replace(p, score=score)

@@ -7,7 +7,6 @@ rounds is shown, so that a busy machine slows all of them alike; the ratio is wh
 from __future__ import annotations
 
 import argparse
-import math
 import multiprocessing
 import resource
 import statistics
@@ -104,14 +103,6 @@ class Step:
         with math, FlopCounterMode(display=False) as counter, torch.no_grad():
             self.objective.loss(self.batch)
         return 3 * counter.get_total_flops() / len(self.batch)
-
-
-def _convolution_backward(out_shape_, x, weight, *others, **_) -> int:
-    """Operations of the gradients of a convolution, from shapes. PyTorch's own count forgets that
-    a depthwise one has a single channel a filter, and takes its weights' gradient D times."""
-    mask = others[-1]
-    forward = 2 * math.prod(out_shape_) * math.prod(weight[1:])
-    return forward * (bool(mask[0]) + bool(mask[1]))
 
 
 def matmul_rate(dtype: torch.dtype, device: str, size: int = 1024) -> float:

@@ -54,7 +54,8 @@ class Profile:
         """
         seed = self.seeds[0] if seed is None else seed
         return {"seed": seed, "model": dict(self.model), "fit": dict(self.train),
-                "augment": "flips", "hold_out": self.data != "simulated"}
+                "loss": {"mass_weight": 3.0}, "augment": "flips",
+                "hold_out": self.data != "simulated"}
 
     @property
     def tag(self) -> str:

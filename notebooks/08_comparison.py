@@ -58,7 +58,7 @@ from lib.data.simulate import (
     SEEDS, course_files, course_jets, provenance, simulate)
 from lib.data.tokens import CHANNELS, tokenize
 from lib.models.baselines import BoostedTrees, MassCut, observables
-from lib.models.vit import R1, JetViT, ViTConfig
+from lib.models.vit import R1
 
 # %%
 from lib.report import figures, figures_comparison, figures_scores, results

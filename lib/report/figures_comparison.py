@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from lib.report.style import CYCLE, GREY, LINES, array, new
 
@@ -62,7 +63,7 @@ def pareto(rows: Mapping[str, Row], flat: Mapping[str, Row] | None = None) -> Fi
             cheaper system surpasses.
         flat: systems without such a cost → ``{mean, low, high}``, drawn as lines.
     """
-    fig, axes = new(1, 2, 3.6, sharey=True)
+    fig, axes = new(1, 2, 4.0, sharey=True)
     costs = ("gflop", lambda row: row["gflop"]), ("ratio", lambda row: 1 / row["ratio"])
     for ax, (_, cost) in zip(axes.flat, costs, strict=True):
         for number, (name, row) in enumerate(rows.items()):
@@ -81,11 +82,14 @@ def pareto(rows: Mapping[str, Row], flat: Mapping[str, Row] | None = None) -> Fi
             ax.axhline(value, color=GREY, lw=1, ls=LINES[2 + number], label=name)
             ax.axhspan(low, high, color=GREY, alpha=0.12, lw=0)
         ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
     axes[0, 0].set_ylabel("AUC on the test jets")
-    axes[0, 0].set_xlabel("GFLOP per jet and training step")
-    axes[0, 1].set_xlabel("time per jet, R1's dense model = 1")
+    axes[0, 0].set_xlabel("GFLOP per jet and step")
+    axes[0, 1].set_xlabel("time per jet (R1, dense: 1)")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside right upper", fontsize=7)
+    fig.legend(handles, labels, loc="outside lower center", ncols=3)
     return fig
 
 
@@ -124,10 +128,10 @@ def beyond_mass(rows: Mapping[str, Mapping[str, Row]]) -> Figure:
     Args:
         rows: system → measure → ``{mean, low, high}``; the same measures for each.
     """
-    fig, ((ax,),) = new(1, 1, 3.0, width=5.6)
+    fig, ((ax,),) = new(1, 1, 3.6, width=5.6)
     measures = list(next(iter(rows.values())))
     for number, (name, row) in enumerate(rows.items()):
-        x = np.arange(len(measures)) + 0.12 * (number - (len(rows) - 1) / 2)
+        x = np.arange(len(measures)) + 0.7 / len(rows) * (number - (len(rows) - 1) / 2)
         value, low, high = np.array([_ends(row[m], "mean") for m in measures]).T
         ax.errorbar(x, value, [np.maximum(value - low, 0), np.maximum(high - value, 0)],
                     fmt=MARKS[number % len(MARKS)], ms=5, lw=1.2, ls="none",
@@ -135,7 +139,7 @@ def beyond_mass(rows: Mapping[str, Mapping[str, Row]]) -> Figure:
     ax.axhline(0.5, color=GREY, lw=0.8, ls=":")
     ax.set_xticks(range(len(measures)), measures)
     ax.set_ylabel("AUC")
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside right upper")
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return fig
 
 

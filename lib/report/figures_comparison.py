@@ -9,10 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.markers import CARETDOWN
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from lib.report.style import CYCLE, GREY, LINES, array, new
 
+DEPTH = 0.06  # of the AUC below the best that a figure shows
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 Row = Mapping[str, Any]
 
@@ -60,17 +62,23 @@ def pareto(rows: Mapping[str, Row], flat: Mapping[str, Row] | None = None) -> Fi
     Args:
         rows: system → ``{mean, low, high, gflop, ratio}``: AUC with its interval, GFLOP per jet
             and speed as a multiple of the reference's. The staircase joins those that no
-            cheaper system surpasses.
+            cheaper system surpasses. Those far below the best are arrows at the lower edge.
         flat: systems without such a cost → ``{mean, low, high}``, drawn as lines.
     """
     fig, axes = new(1, 2, 4.0, sharey=True)
-    costs = ("gflop", lambda row: row["gflop"]), ("ratio", lambda row: 1 / row["ratio"])
-    for ax, (_, cost) in zip(axes.flat, costs, strict=True):
+    costs = (lambda row: row["gflop"]), (lambda row: 1 / row["ratio"])
+    floor = max(row["mean"] for row in rows.values()) - DEPTH
+    for ax, cost in zip(axes.flat, costs, strict=True):
         for number, (name, row) in enumerate(rows.items()):
             value, low, high = _ends(row, "mean")
+            if value < floor:
+                ax.text(cost(row), floor + 0.03 * DEPTH, f"{value:.2f}\n", ha="center",
+                        fontsize=7, color=CYCLE[number % len(CYCLE)])
+                value = low = high = floor
             ax.errorbar(cost(row), value, [[max(value - low, 0)], [max(high - value, 0)]], ms=5,
-                        fmt=MARKS[number % len(MARKS)], color=CYCLE[number % len(CYCLE)], lw=1,
-                        mfc="w" if number >= len(CYCLE) else None, label=name)
+                        marker=CARETDOWN if value == floor else MARKS[number % len(MARKS)],
+                        ls="none", elinewidth=1, color=CYCLE[number % len(CYCLE)], label=name,
+                        mfc="w" if number >= len(CYCLE) else None)
         best, front = -np.inf, []
         for row in sorted(rows.values(), key=cost):
             if row["mean"] > best:

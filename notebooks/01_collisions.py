@@ -158,6 +158,7 @@ pt, eta, phi, mass = events.kinematics(jets)
 fig = figures_data.event_stages(
     {"quarks": directions(quarks), "partons": directions(shower),
      "particles": hadrons}, np.stack([eta, phi], 1), sample.radius)
+fig.set_dpi(60)
 figures.save(fig, "01_event_stages", profile);
 print("two leading jets: pT", pt.round(), "GeV, mass", mass.round(), "GeV")
 
@@ -340,8 +341,10 @@ print(f"{len(gun)} pions land where the formula says")
 # %% [markdown]
 # From here on the same helix is `lib.data.particles.Helix`, which also starts
 # away from the beam line, as decay products of b hadrons and strange hadrons
-# do, and gives the *impact parameters*: $d_0$, the signed distance of closest
-# approach across the beam, and $d_z$, how far along the beam.
+# do, and gives the *impact parameters* at the point of closest approach to the
+# beam: $d_0$, the signed distance across it, and $d_z$, the position along it,
+# counted from the centre of the detector. Collisions are spread by several
+# centimetres along the beam, so the tracks of one jet share a $d_z$.
 #
 # The arcsine has no solution for $\kappa r>2$: a slow particle curls up and
 # never reaches the crystals.
@@ -579,8 +582,8 @@ if DATA == "simulated":
 # %% [markdown]
 # ### What the eight bits threw away
 #
-# **Prediction.** Signed impact parameters scatter around zero, so half of the
-# $d_0$ and $d_z$ pixels should vanish; energies below 1/255 of a channel's
+# **Prediction.** Impact parameters are positive as often as negative, so half
+# of the $d_0$ and $d_z$ pixels should vanish; energies below 1/255 of a channel's
 # peak should vanish; and the scale should be gone altogether.
 
 # %%
@@ -620,7 +623,10 @@ fig = figures_data.encodings(every.value[d0], every.value[d0 & kept],
 figures.save(fig, "01_encodings", profile);
 
 # %% [markdown]
-# For $d_0$ it is more than half: besides the negative ones go those below
+# For $d_z$ the half was right, but for a reason that matters: the sign is that
+# of the *collision point*, so most jets lose all of their $d_z$ or nothing
+# (compare the colours in the picture above: a jet's tracks agree, pile-up
+# disagrees). For $d_0$ it is more than half: besides the negative ones go those below
 # $10^{-3}$ cm, and those below 1/255 of the most displaced track of the image,
 # which is often a strange hadron's. The prediction forgot that the detector's
 # resolution is finer than the step of the encoding.
@@ -825,13 +831,12 @@ for row in missed:
 
 # %% [markdown]
 # The first two lines deserve a thought even where the table is content. A
-# quantity that scatters evenly around zero should keep *half* of its pixels
+# quantity that is positive as often as negative keeps *half* of its pixels
 # when negative values are dropped, and less where small ones vanish too. The
-# published $d_z$ keeps two thirds. So its zero is probably not at the primary
-# vertex but at some fixed reference point, relative to which a jet's tracks
-# can be positive all together; how the published pipeline defined it is not
-# known, and our $d_z$ is nearer to one half. It is the kind of difference that
-# a table of tolerances passes and a network may notice.
+# published $d_z$ keeps two thirds, ours about half, as collisions spread nearly
+# evenly around the centre must. So the published zero is likely to be
+# elsewhere, and where is not documented. It is the kind of difference that a
+# table of tolerances may pass and a network may notice.
 #
 # Two caveats belong with any table of this kind. The published values come
 # from two files with different mixtures (the mean of the HCAL is 1.29 in the
@@ -950,7 +955,7 @@ assert auc["m"] > 0.6 and 0.3 < auc["pT"] < 0.7
 # | anti-kT, $R$ | the clustering rule of section 3; its radius |
 # | matching | the rule that gives a jet its label from the generator's truth |
 # | crystal, tower | a pixel of the ECAL; 5 × 5 of them in the HCAL |
-# | $d_0$, $d_z$ | signed distance of a track from the vertex across and along the beam |
+# | $d_0$, $d_z$ | signed distance of a track from the beam; its position along the beam |
 # | zero suppression | cells below threshold are not read out |
 # | pile-up, $\mu$ | other collisions in the same crossing; their mean number |
 # | `cms8`, `gev` | the published 8-bit encoding; physical units |

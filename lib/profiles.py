@@ -125,7 +125,7 @@ _SIZES: dict[str, dict[str, Any]] = {
         test=10_000,
         unlabelled=8_000,
         model=dict(_OURS, dim=64, depth=2, head_hidden=128),
-        train=dict(updates=500, batch_size=64, lr=3e-3, ema=0.98, precision="auto"),
+        train=dict(updates=1_400, batch_size=32, lr=2e-3, ema=0.99, precision="auto"),
         seeds=(0, 1, 2),
     ),
     "full": dict(

@@ -270,17 +270,28 @@ def test_input_scale_keeps_zero_sign_and_order():
     assert_close(make_model(hits, scale=255.0).scale(x), x / 255)
 
 
-def test_summary_counts_pixels_and_energy():
+def test_summary_counts_pixels_energy_and_widths():
     hits = make_hits()
     model, tokens = make_model(hits), tokenize(hits, GRID)
     sums = patch_sums(tokens.features, GRID.channels)
-    raw = model.summary.raw(sums, tokens.valid).expm1()
+    raw = model.summary.raw(sums, tokens)
     dense = torch.zeros(5, *GRID.shape)
     dense.index_put_((hits.image, hits.channel, hits.row, hits.column), hits.value, accumulate=True)
     expected = torch.cat([dense.ne(0).float().sum((2, 3)), dense.sum((2, 3))], 1)
-    assert_close(raw, expected, atol=1e-3, rtol=1e-4)
-    assert_close(model.summary(sums, tokens.valid).mean(0), torch.zeros(16),
-                 atol=1e-4, rtol=0)
+    assert_close(raw[:, :16].expm1(), expected, atol=1e-3, rtol=1e-4)
+    widths = raw[:, 16:].exp().view(5, 2, 8)
+    for jet in range(5):  # an independent statement: weighted standard deviations, patch by patch
+        for channel in range(8):
+            here = (hits.image == jet) & (hits.channel == channel)
+            if not here.any():
+                continue
+            weight = hits.value[here].numpy()
+            for axis, pixel in enumerate((hits.row[here] // 5, hits.column[here] // 5)):
+                x = pixel.numpy().astype(float)
+                mean = np.average(x, weights=weight)
+                spread = np.average((x - mean) ** 2, weights=weight)
+                assert widths[jet, axis, channel] == pytest.approx((spread + 0.01) ** 0.5, rel=1e-3)
+    assert_close(model.summary(sums, tokens).mean(0), torch.zeros(32), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["default", "lcm_batch", "pool_cls", "two_scale"])

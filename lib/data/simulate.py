@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -204,26 +204,38 @@ def _reported(chunks: Iterable[Chunk], jets: int, name: str, progress: bool) -> 
 def course_files(profile: Profile) -> dict[str, Path | None]:
     """The labelled, test and unlabelled file of a profile; simulated ones are made if missing.
 
-    With the public data `test` is None (split A of the labelled file is used).
-    Raises: DataError where a public file is missing.
+    With the public data `test` is None (split A of the labelled file is used), and `unlabelled`
+    where it was not downloaded. Raises: DataError where the public labelled file is missing.
     """
     if profile.data == "cms":
-        files = {name: profile.data_dir / f"{name}.h5" for name in ("labelled", "unlabelled")}
-        for name, path in files.items():
-            if not path.exists():
-                raise DataError(f"{path}: the public {name} file is not here; run "
-                                f"`python -m lib download {name}`")
-        return {"labelled": files["labelled"], "test": None, "unlabelled": files["unlabelled"]}
+        labelled, unlabelled = (profile.data_dir / f"{n}.h5" for n in ("labelled", "unlabelled"))
+        if not labelled.exists():
+            raise DataError(f"{labelled}: the public labelled file is not here; run "
+                            "`python -m lib download labelled`")
+        # 30 GB that supervised lessons do not need.
+        return {"labelled": labelled, "test": None,
+                "unlabelled": unlabelled if unlabelled.exists() else None}
     files = {}
     for name in ("labelled", "test", "unlabelled"):
-        path = profile.data_dir / f"{name}.h5"
-        pool = "test" if name == "test" else "train"
-        wanted = provenance("top_qcd", getattr(profile, name), SEEDS[name], pool, None)
-        if not (path.exists() and _same_making(path, wanted)):
-            simulate("top_qcd", getattr(profile, name), path, seed=SEEDS[name], pool=pool,
-                     labelled=name != "unlabelled")
-        files[name] = path
+        files[name] = more_jets(profile, name, labelled=name != "unlabelled")
     return files
+
+
+def more_jets(profile: Profile, like: str, name: str | None = None, jets: int | None = None,
+              pile_up: float | None = None, **changes: Any) -> Path:
+    """A simulated file with the events of one of the course's files; made if it is missing.
+
+    like: "labelled", "test" or "unlabelled": its seed and pile-up pool are used.
+    name: of the file; jets: how many, the first ones. Whole chunks (250 jets) of the same events.
+    changes: of `simulate`, as ``encoding="gev"``.
+    """
+    path = profile.data_dir / f"{name or like}.h5"
+    pool = "test" if like == "test" else "train"
+    jets = jets or getattr(profile, like)
+    wanted = provenance("top_qcd", jets, SEEDS[like], pool, pile_up)
+    if not (path.exists() and _same_making(path, wanted)):
+        simulate("top_qcd", jets, path, seed=SEEDS[like], pool=pool, pile_up=pile_up, **changes)
+    return path
 
 
 class CourseJets(NamedTuple):

@@ -52,6 +52,15 @@ class Grid:
         """Rows and columns of the coarse grid: blocks of 5 x 5 patches."""
         return -(-self.rows // 5), -(-self.columns // 5)
 
+    def centres(self, position: Tensor) -> tuple[Tensor, Tensor]:
+        """Row and column of the middle of patches (coarse ones too), in patches from the image's
+        middle: two float tensors of the shape of `position`."""
+        fine = position < self.patches
+        block = (position - self.patches).clamp(min=0)
+        row = torch.where(fine, position // self.columns, block // self.coarse[1] * 5 + 2)
+        column = torch.where(fine, position % self.columns, block % self.coarse[1] * 5 + 2)
+        return row - (self.rows - 1) / 2, column - (self.columns - 1) / 2
+
 
 TOP_QCD = Grid(8, 125, 125, 5, 5)
 QUARK_GLUON = Grid(3, 125, 125, 5, 5)

@@ -52,11 +52,10 @@ import torch
 from IPython.display import Markdown, display
 
 from lib import profiles
-from lib.data import detector
 from lib.data.jets import JetImages
-from lib.data.simulate import (
-    SEEDS, course_files, course_jets, provenance, simulate)
-from lib.data.tokens import CHANNELS, tokenize
+from lib.data.shifts import altered, dead_tower, in_common, scaled
+from lib.data.simulate import course_files, course_jets, more_jets
+from lib.data.tokens import tokenize
 from lib.models.baselines import BoostedTrees, MassCut, observables
 from lib.models.vit import R1
 
@@ -206,14 +205,7 @@ torch.testing.assert_close(one.features.sum(), two.features.sum())
 # %%
 fig = figures_comparison.scales(
     kind.view(jets.grid.rows, jets.grid.columns), coarse)
-figures.save(fig, "08_two_scales", profile);
-
-# %% [markdown]
-# *Figure: the patches of one training jet. Left, dark: patches with a track or
-# calorimeter energy; light: patches with pixel hits only. Right: the light
-# ones summed into 25 coarse tokens (grey lines).*
-
-# %%
+figures.save(fig, "08_two_scales", profile)
 some = jets.hits(train[:200])
 count = {keep: tokenize(some, jets.grid, keep).valid.sum(1).float().mean()
          for keep in ("all", "active", "two_scale")}
@@ -221,7 +213,11 @@ print({k: f"{v:.0f} tokens a jet" for k, v in count.items()})
 assert count["two_scale"] < count["active"] < count["all"]
 
 # %% [markdown]
-# No energy is lost, as the cell above checks, but resolution is: within a
+# *Figure: the patches of one training jet. Left, dark: patches with a track or
+# calorimeter energy; light: patches with pixel hits only. Right: the light
+# ones summed into 25 coarse tokens (grey lines).*
+#
+# No energy is lost, as the first cell checks, but resolution is: within a
 # coarse token a hit keeps only the patch that it came from. Section 5 has the
 # price and the gain.
 #
@@ -281,8 +277,7 @@ for name, settings in {"ours": ours, "softmax": RIVALS["softmax"]}.items():
 # %%
 KEPT = ("accuracy", "auc", "rejection_50", "rejection_30", "mass_mae")
 for name in ("softmax", "boosted_trees", "mass_cut"):
-    experiment.compare(name, "ours", [k for k in ("auc", "mass_mae")
-                       if k == "auc" or name != "mass_cut"])
+    experiment.compare(name, "ours", ["auc", "mass_mae"])
 seen = {"summary": experiment.summary(), "values": experiment.values,
         "comparisons": experiment.comparisons}
 
@@ -393,7 +388,6 @@ def priced(names, rounds):
     return {row["name"]: row for row in found["rows"]}
 
 
-# %%
 cost = priced(["ours", "softmax", *list(RIVALS)[1:], "r1_active"],
               rounds=1 if SMALL else 2)
 experiment.values["cost"] = {
@@ -425,33 +419,13 @@ price_list(experiment.values["cost"])
 # otherwise they show the published one.
 
 # %%
-def simulated(name, jets, seed, pool, **changes):
-    """A file of further simulated jets, made where it is missing."""
-    path = profile.data_dir / f"{name}.h5"
-    wanted = provenance("top_qcd", jets, seed, pool, changes.get("pile_up"))
-    if not path.exists() or JetImages.open(path).attributes != wanted:
-        simulate("top_qcd", jets, path, seed=seed, pool=pool, **changes)
-    return path
-
-
-def in_gev(name):
-    """The profile's labelled or test jets, the same events, in GeV."""
-    pool = "test" if name == "test" else "train"
-    return simulated(f"{name}_gev", getattr(profile, name), SEEDS[name], pool,
-                     encoding="gev")
-
-
-def test_sample(count):
-    """The first test jets as a file: enough for slow models."""
+def few_test_jets(count=500):
+    """The first test jets as a file, for models that are slow."""
     if hold_out or count >= len(test_jets):
         return files["test"]
     path = profile.data_dir / f"test_{count}.h5"
     test_jets.subset(torch.arange(count)).save(path)
     return path
-
-
-# %%
-SLOW = 1000  # test jets for R1: enough for what it reaches, and it is slow
 
 
 def trained_grid():
@@ -464,50 +438,42 @@ def trained_grid():
     for seed in profile.seeds:
         done = grid("08", {**RIVALS, **ZOO, **INGREDIENTS}, [seed],
                     test=files["test"], **common)
-        done |= grid("08", r1, [seed], test=test_sample(SLOW), **common)
-        if DATA == "simulated":
-            done |= grid("08", {"gev": ours}, [seed], runs=profile.runs_dir,
-                         jets=in_gev("labelled"), test=in_gev("test"))
+        done |= grid("08", r1, [seed], test=few_test_jets(), **common)
+        if DATA == "simulated":  # the same events, with their energies
+            gev = {n: more_jets(profile, n, f"{n}_gev", encoding="gev")
+                   for n in ("labelled", "test")}
+            done |= grid("08", {"gev": ours}, [seed], gev["labelled"],
+                         gev["test"], runs=profile.runs_dir)
         for name, trained in done.items():
             found.setdefault(name, []).extend(trained)
     return found
 
 
+# %% [markdown]
+# Whoever was slow is compared with ours on the test jets that it has seen, all
+# others on all of them; `Experiment.compare` takes what both have in common.
+
 # %%
-def with_rates(run):
-    """Updates made, and images per second of the training."""
-    images = run.history.updates * run.settings["fit"]["batch_size"]
-    return {"updates": run.history.updates,
-            "images_s": images / run.train_seconds}
-
-
 def written(found):
-    """The grid's experiment: runs, and paired differences to ours."""
+    """The grid's experiment, and the predictions of each system."""
     out = Experiment("08_comparison_grid", profile)
     answers = {k: [run.predictions for run in v] for k, v in found.items()}
     for name, trained in found.items():
         for run in trained:
-            out.add_run(name, run, metrics=KEPT, extra=with_rates(run))
+            made = run.history.updates
+            images = made * run.settings["fit"]["batch_size"]
+            out.add_run(name, run, metrics=KEPT, extra={
+                "updates": made, "images_s": images / run.train_seconds})
     answers["boosted_trees"] = [boosted(seed)[1] for seed in profile.seeds]
     answers |= {name: [cheap[name]] for name in ("mass_cut", "mean")}
-    for name in ("boosted_trees", "mass_cut", "mean"):
+    for name in cheap:
         for seed, p in zip(profile.seeds, answers[name]):
             out.add_run(name, p, seed=seed, labels=len(train), metrics=KEPT)
     for name in set(answers) - {"ours", "mean"}:
-        theirs = answers[name]
-        mine = [p.where(np.isin(p.index, theirs[0].index))
-                for p in answers["ours"]]
-        for metric in ("auc", "mass_mae")[:1 if name == "mass_cut" else 2]:
-            row = metrics.compare(theirs, mine, [metric])[metric]
-            out.add_comparison(name, "ours", metric, **row)
+        out.compare(name, "ours", ["auc", "mass_mae"])
     return out, answers
 
 
-# %% [markdown]
-# The slow models are compared with ours on the test jets that they have seen,
-# all others on all of them.
-
-# %%
 if GRIDS:
     grid_runs = trained_grid()
     out, answers = written(grid_runs)
@@ -529,7 +495,6 @@ except results.ResultsError:
 display(Markdown(made))
 
 
-# %%
 def as_published(name, settings):
     """Whether the grid's system has the settings of this notebook."""
     old = shown.get("curves", {}).get("settings", {}).get(name, settings)
@@ -554,11 +519,8 @@ mae = against(shown, "mass_mae")
 rows = [[LABEL[n], row, verdict(row), mae.get(n, "–"),
          verdict(mae[n], "lower") if n in mae else "–"]
         for n in SYSTEMS if (row := against(shown, "auc").get(n))]
-display(Markdown(made))
-Markdown(tables.markdown_table(
-    ["minus ours, paired", "AUC", "", "mass MAE (GeV)", ""], rows))
-
-# %%
+display(Markdown(made), Markdown(tables.markdown_table(
+    ["minus ours, paired", "AUC", "", "mass MAE (GeV)", ""], rows)))
 rows = {LABEL[n]: {"auc": against(shown, "auc").get(n),
                    "mass_mae": mae.get(n, {"difference": np.nan})}
         for n in SYSTEMS
@@ -784,6 +746,10 @@ figures.save(fig, "08_calibration", profile);
 # %% [markdown]
 # *Figure: fraction of tops against mean score in ten bins, live systems, with
 # 95 % intervals; the dashed diagonal is perfect calibration.*
+#
+# How large is the calibration error of a *perfect* score on as many jets? It is
+# not zero, for bins of few jets scatter. We draw labels from the scores
+# themselves and see.
 
 # %%
 def calibration(answers):
@@ -793,6 +759,9 @@ def calibration(answers):
             for n, ps in answers.items()}
 
 
+rng = np.random.default_rng(0)
+floor = np.mean([metrics.ece(rng.random(len(mine)) < mine.score, mine.score)
+                 for _ in range(20)])
 found_live = experiment.values["calibration"] = calibration(answers_live)
 if GRIDS:
     shown["values"]["calibration"] = calibration(some)
@@ -800,15 +769,6 @@ if GRIDS:
 for name, row in shown["values"].get("calibration", found_live).items():
     print(f"{LABEL[name]:24s} calibration error {row['ece']:.3f}, "
           f"mean score minus share of tops {row['shift']:+.3f}")
-
-# %% [markdown]
-# How large is the error of a perfectly calibrated score on as many jets? Draw
-# the labels from the scores themselves and see.
-
-# %%
-rng = np.random.default_rng(0)
-floor = np.mean([metrics.ece(rng.random(len(mine)) < mine.score, mine.score)
-                 for _ in range(20)])
 print(f"a perfect score on {len(mine):,} jets: {floor:.3f} on average")
 
 # %% [markdown]
@@ -829,57 +789,25 @@ if not rows:
 
 # %% [markdown]
 # What exactly is lost can be said without training. Multiply the calorimeter
-# energies of a jet by 1.05 and encode again: every peak is 255 as before, and
-# everything else follows it.
+# energies of a jet by 1.05 and encode again, with `lib.data.shifts`: every peak
+# is 255 as before, and everything else follows it. A change of hits is a function
+# of pixel numbers and values; written out, this one is
+#
+# ```python
+# def change(pixel, value):
+#     energy = np.isin(pixel // (125 * 125), [3, 4])   # ECAL, HCAL
+#     return pixel, np.where(energy, 1.05 * value, value)
+# ```
 
 # %%
-ENERGIES = [CHANNELS.index("ECAL"), CHANNELS.index("HCAL")]
-PIXELS = jets.shape[1] * jets.shape[2]
-
-
-def scaled(factor):
-    """A change of a jet's hits: calorimeter energies times a factor."""
-    def change(index, value):
-        energy = np.isin(index // PIXELS, ENERGIES)
-        return index, np.where(energy, value * factor, value)
-    return change
-
-
-def dead(row, column):
-    """The ECAL and HCAL cells of one tower give nothing."""
-    def change(index, value):
-        eta, phi = index % PIXELS // 125 // 5, index % 125 // 5
-        energy = np.isin(index // PIXELS, ENERGIES)
-        alive = ~(energy & (eta == row) & (phi == column))
-        return index[alive], value[alive]
-    return change
-
-
-# %%
-def altered(source, change, encode=True):
-    """Jets whose hits were changed, encoded afterwards as the public ones."""
-    parts = []
-    for a, b in zip(source.indptr[:-1].tolist(), source.indptr[1:].tolist()):
-        hit = change(source.indices[a:b].numpy(), source.data[a:b].numpy())
-        parts.append(detector.encode_cms8(*hit) if encode else hit)
-    index, value = (np.concatenate(part) for part in zip(*parts))
-    return JetImages.from_arrays(
-        np.cumsum([0, *(len(p[0]) for p in parts)]), index, value,
-        source.shape, "cms8" if encode else source.encoding,
-        source.labels, source.mass, source.pt, source.truth)
-
-
-# %%
-N = min(1000, len(test))
-GEV = DATA == "simulated"
+N, GEV = min(1000, len(test)), DATA == "simulated"
 if GEV:
-    raw = JetImages.open(simulated("shift_gev", N, SEEDS["test"], "test",
+    raw = JetImages.open(more_jets(profile, "test", "shift_gev", N,
                                    encoding="gev"))
-    nominal = altered(raw, scaled(1))
+    nominal, brighter = (altered(raw, scaled(f)) for f in (1, 1.05))
     first = test_jets.subset(torch.arange(N))
     assert torch.equal(nominal.indices, first.indices)
     assert torch.equal(nominal.data, first.data)
-    brighter = altered(raw, scaled(1.05))
     same = (nominal.dense([0]) == brighter.dense([0])).float().mean()
     print(f"of the pixels of a jet {same:.2%} do not notice +5 % of energy")
 else:
@@ -908,34 +836,20 @@ else:
 # all other towers are rescaled by it.
 
 # %%
-changed_jets = {"hottest tower dead": altered(raw, dead(12, 12), GEV),
-                "a neighbour dead": altered(raw, dead(13, 12), GEV)}
+changed_jets = {"hottest tower dead": altered(raw, dead_tower(12, 12)),
+                "a neighbour dead": altered(raw, dead_tower(13, 12))}
 if GEV:
+    piled = more_jets(profile, "test", "shift_pile_up", N, pile_up=31.0)
     changed_jets = {"calorimeters +5 %": brighter,
                     "calorimeters −5 %": altered(raw, scaled(0.95)),
-                    **changed_jets}
-    piled = JetImages.open(simulated(
-        "shift_pile_up", N, SEEDS["test"], "test", pile_up=31.0))
-    changed_jets["31 pile-up collisions"] = piled
+                    **changed_jets,
+                    "31 pile-up collisions": JetImages.open(piled)}
 
 # %% [markdown]
 # With other pile-up some jets pass the cut on $p_T$ that did not before, and the
 # other way round. To compare jet by jet we keep those hard collisions that are in
 # both files: the particle-level jet, without pile-up, is their name tag.
-
-# %%
-def tags(source):
-    return list(zip(source.truth["true_mass"].tolist(),
-                    source.truth["true_pt"].tolist()))
-
-
-def in_common(a, b):
-    """Positions in both files of the jets that are in both."""
-    place = {tag: i for i, tag in enumerate(tags(b)) if tag[1] > 0}
-    pairs = [(i, place[tag]) for i, tag in enumerate(tags(a))
-             if tag in place]
-    return torch.tensor(pairs).reshape(-1, 2).T
-
+# (`in_common` finds them.)
 
 # %%
 def tree_predict(source):
@@ -1006,7 +920,7 @@ if GRIDS and GEV:
     gev_run = grid_runs["gev"][0]
     out.values["shifts_gev"] = {
         f"calorimeters {name}": response(*pair(
-            gev_run.predict, raw, altered(raw, scaled(factor), False)))
+            gev_run.predict, raw, altered(raw, scaled(factor), "gev")))
         for name, factor in {"+5 %": 1.05, "−5 %": 0.95}.items()}
     shown["values"]["shifts_gev"] = out.values["shifts_gev"]
 for what, row in shown["values"].get("shifts_gev", {}).items():
@@ -1045,7 +959,7 @@ if "shifts_gev" not in shown["values"]:
 # **Quick.** Which system of the price list would you deploy if a step may cost
 # 0.1 GFLOP per jet at most? Does the choice change if time counts?
 #
-# **Quick.** Change `dead(13, 12)` to a tower at the edge, `dead(0, 0)`. Say
+# **Quick.** Change `dead_tower(13, 12)` to a tower at the edge, `dead_tower(0, 0)`. Say
 # beforehand what happens.
 #
 # **Medium.** Add an arm of your own to `INGREDIENTS`, for example `depth=1`, and

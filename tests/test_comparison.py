@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lib import profiles
+from lib.data import shifts
 from lib.data.jets import JetImages
 from lib.report import figures_comparison, results
 from lib.tools import bench
@@ -47,6 +48,64 @@ def test_the_benchmark_takes_chosen_models(jets):
     assert found[1]["tokens"] == 625
     assert found[0]["gflop"] < found[1]["gflop"]
     assert math.isfinite(found[1]["ratio"])
+
+
+def simulated_like(count=3):
+    """Jets in GeV made by hand: tracks, both calorimeters and pixel hits in a few places."""
+    rng = np.random.default_rng(1)
+    image = np.zeros((count, 8, 125, 125), np.float32)
+    image[:, 4] = np.kron((rng.random((count, 25, 25)) < 0.1) * rng.exponential(20, (25, 25)),
+                          np.ones((1, 5, 5)))
+    image[:, 4, 60:65, 60:65] = 200
+    for channel in (0, 3, 5):
+        image[:, channel] = (rng.random((count, 125, 125)) < 0.01) * rng.exponential(5)
+    truth = {"true_mass": np.array([80.0, 100, 0], "f4"),
+             "true_pt": np.array([450.0, 500, 0], "f4")}
+    return JetImages.from_dense(image, "gev", labels=[0, 1, 0], mass=[90, 110, 100], truth=truth)
+
+
+def test_eight_bits_do_not_know_the_energy_scale():
+    jets = simulated_like()
+    plain, brighter = (shifts.altered(jets, shifts.scaled(f)) for f in (1, 1.05))
+    assert plain.encoding == "cms8"
+    assert (plain.dense([0, 1, 2]) - brighter.dense([0, 1, 2])).abs().max() <= 1  # truncation
+    kept = shifts.altered(jets, shifts.scaled(1.05), "gev")
+    ratio = kept.dense([0])[0] / jets.dense([0])[0].clamp(min=1e-9)
+    lit = jets.dense([0])[0] > 0
+    assert np.allclose(ratio[3:5][lit[3:5]], 1.05)
+    assert np.allclose(ratio[[0, 5]][lit[[0, 5]]], 1)
+
+
+def test_a_dead_tower_is_dark_in_both_calorimeters_and_changes_nothing_else():
+    jets = simulated_like()
+    before = jets.dense([0])[0]
+    after = shifts.altered(jets, shifts.dead_tower(12, 12), "gev").dense([0])[0]
+    assert (after[3:5, 60:65, 60:65] == 0).all()
+    before[3:5, 60:65, 60:65] = 0
+    assert np.array_equal(before, after)
+
+
+def test_jets_of_two_files_are_matched_by_what_pile_up_cannot_change():
+    jets = simulated_like()
+    other = jets.subset([2, 1])  # in another order, one missing, one without a true jet
+    assert shifts.in_common(jets, other).tolist() == [[1], [1]]
+    assert shifts.in_common(jets, jets.subset([2])).shape == (2, 0)
+
+
+def test_systems_are_compared_on_the_jets_that_both_saw(monkeypatch, tmp_path):
+    monkeypatch.setenv("JETS_HOME", str(tmp_path))
+    rng = np.random.default_rng(0)
+    y, score, m = np.arange(200) % 2, rng.random(200).astype("f4"), rng.uniform(80, 200, 200)
+    whole = Predictions(np.arange(200), y, score, m, m + rng.normal(size=200))
+    part = whole.where(np.arange(50))
+    experiment = results.Experiment("x", profiles.get("smoke"))
+    experiment.add_run("whole", whole, metrics=("auc", "mass_mae"))
+    experiment.add_run("part", Predictions(part.index, part.y, part.score, part.m),
+                       metrics=("auc", "mass_mae"))
+    rows = experiment.compare("part", "whole", ["auc", "mass_mae"])
+    assert rows.keys() == {"auc"}  # the other has no prediction of the mass
+    assert rows["auc"]["difference"] == 0
+    assert experiment.summary()["part"].keys() == {"auc"}
 
 
 def test_a_rank_among_no_background_is_no_evidence():

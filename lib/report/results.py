@@ -100,15 +100,25 @@ class Experiment:
             "predictions": f"{self.name}.{name}.{seed}.npz",
         })
         self._predictions.setdefault(name, []).append(predictions)
-        self._metrics[name] = metrics
+        known = measure.available(predictions)
+        self._metrics[name] = None if metrics is None else [m for m in metrics if m in known]
         return found
 
     def compare(self, a: str, b: str, metrics: Sequence[str] | None = None) -> dict[str, dict]:
-        """Differences a - b of two systems, paired by jet and by seed; kept and returned."""
+        """Differences a - b of two systems, paired by jet and by seed; kept and returned.
+
+        Taken on the jets that both have seen, in the metrics that both have.
+        """
         for name in (a, b):
             if name not in self._predictions:
                 raise ResultsError(f"{self.name}: no run called {name!r} to compare")
-        rows = measure.compare(self._predictions[a], self._predictions[b], metrics)
+        one, other = self._predictions[a], self._predictions[b]
+        both = np.intersect1d(one[0].index, other[0].index)
+        one, other = ([p.where(np.isin(p.index, both)) for p in runs] for runs in (one, other))
+        known = set(measure.available(one[0])) & set(measure.available(other[0]))
+        metrics = [m for m in metrics or measure.available(one[0])
+                   if m in known or m in measure.EXTRA_METRICS]
+        rows = measure.compare(one, other, metrics)
         for metric, row in rows.items():
             self.add_comparison(a, b, metric, **row)
         return rows

@@ -479,7 +479,9 @@ if GRIDS:
     out, answers = written(grid_runs)
     names = ["ours", *RIVALS, *ZOO, "r1_active"]
     out.values["cost"] = priced(names, rounds=1 if SMALL else 5)
-    out.curves["settings"] = {k: v[0].settings for k, v in grid_runs.items()}
+    out.curves = {"settings": {k: v[0].settings for k, v in grid_runs.items()},
+                  "labels": LABEL, "systems": ["ours", *RIVALS, *timed(1), *cheap],
+                  "changes": [*INGREDIENTS, *ZOO, *set(grid_runs) & {"gev"}]}
     out.save()
 
 # %%
@@ -495,23 +497,25 @@ except results.ResultsError:
 display(Markdown(made))
 
 
-def as_published(name, settings):
-    """Whether the grid's system has the settings of this notebook."""
-    old = shown.get("curves", {}).get("settings", {}).get(name, settings)
-    old = {k: v for k, v in old.items() if k not in ("seed", "grid")}
-    old["fit"] = {k: v for k, v in old["fit"].items() if k != "seed"}
-    return old == settings
+def other_settings(found):
+    """Systems whose published settings are not those of this notebook."""
+    old = found.get("curves", {}).get("settings", {})
+    for name, new in {"ours": ours, **RIVALS, **ZOO, **INGREDIENTS}.items():
+        if name in old:
+            fit = {k: v for k, v in old[name]["fit"].items() if k != "seed"}
+            if any({**old[name], "fit": fit}.get(k) != v
+                   for k, v in new.items() if k != "seed"):
+                yield name
 
 
-other = [k for k, v in {"ours": ours, **RIVALS, **ZOO, **INGREDIENTS}.items()
-         if not as_published(k, v)]
-print("other settings than in this notebook:", ", ".join(other) or "none")
+if changed_since := list(other_settings(shown)):
+    print("settings have changed since:", ", ".join(changed_since))
 
 # %% [markdown]
 # ### The table
 
 # %%
-SYSTEMS = ["ours", *RIVALS, "r1_dense", "r1_active", *cheap]
+SYSTEMS = ["ours", *RIVALS, *timed(1), *cheap]
 table(shown, SYSTEMS)
 
 # %%
@@ -726,7 +730,7 @@ display(Markdown(made))
 # %%
 for name in left:
     row = left[name]["decorrelated"]
-    print(f"{LABEL[name]:24s} {tables.with_interval(left[name]['all jets'])}"
+    print(f"{LABEL[name]:22s} {tables.with_interval(left[name]['all jets'])}"
           f" → {tables.with_interval(row)} decorrelated")
 
 # %% [markdown]
@@ -767,7 +771,7 @@ if GRIDS:
     shown["values"]["calibration"] = calibration(some)
     out.values["calibration"] = shown["values"]["calibration"]
 for name, row in shown["values"].get("calibration", found_live).items():
-    print(f"{LABEL[name]:24s} calibration error {row['ece']:.3f}, "
+    print(f"{LABEL[name]:22s} calibration error {row['ece']:.3f}, "
           f"mean score minus share of tops {row['shift']:+.3f}")
 print(f"a perfect score on {len(mine):,} jets: {floor:.3f} on average")
 
@@ -901,8 +905,8 @@ figures.save(fig, "08_shifts", profile);
 for system, found in effects.items():
     for what, row in found.items():
         print(f"{system:14s} {what:22s} AUC {row['auc']['difference']:+.4f}"
-              f"  predicted mass {row['mass']['difference']:+.1%}"
-              f"  ({row['jets']} jets)")
+              f"  mass predicted {row['mass']['difference']:+.1%}, true "
+              f"{row['true_mass']:+.1%}  ({row['jets']} jets)")
 if GEV:
     moved = effects["ours"]["calorimeters +5 %"]["mass"]["difference"]
     assert abs(moved) < 0.02, "cms8 should not know the energy scale"

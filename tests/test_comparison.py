@@ -9,7 +9,7 @@ import pytest
 from lib import profiles
 from lib.data import shifts
 from lib.data.jets import JetImages
-from lib.report import figures_comparison, results
+from lib.report import figures_comparison, results, tables
 from lib.tools import bench
 from lib.training.metrics import Predictions, auc, decorrelate
 
@@ -142,3 +142,19 @@ def test_figures_of_the_comparison_hold_what_they_are_given():
     kind[:3], kind[10] = 1, 2
     fig = figures_comparison.scales(kind, np.arange(25).reshape(5, 5) < 5)
     assert "two scales: 30 tokens" in fig.axes[1].get_title()
+
+
+def test_tables_of_a_published_grid():
+    row = dict(mean=0.93, low=0.92, high=0.94)
+    gap = dict(a="softmax", b="ours", metric="auc", difference=-0.001, low=-0.01, high=0.008)
+    found = {
+        "summary": {"ours": {"auc": row}, "softmax": {"auc": row}}, "comparisons": [gap],
+        "values": {"cost": {"ours": {"parameters": 1000, "gflop": 0.1234, "ratio": 40.4}}},
+        "curves": {"labels": {"ours": "ours", "softmax": "softmax"}, "changes": ["softmax"],
+                   "systems": ["ours", "softmax"]}}
+    head, rows = tables.comparison_table(found)
+    assert all(len(r) == len(head) for r in rows)
+    assert rows[0][:4] == ["ours", 1000, 0.12, 40]
+    assert rows[1][-1] == gap
+    assert tables.ingredients_table(found)[1] == [["softmax", gap, None]]
+    assert "-0.001" in tables.latex_table(head, rows).replace("\\num{", "")

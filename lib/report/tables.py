@@ -183,7 +183,7 @@ _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "–": "--", "²": r"\textsuperscript{2}", "μ": r"$\mu$", "η": r"$\eta$", "φ": r"$\phi$",
-    "≥": r"$\geq$", "≤": r"$\leq$", "×": r"$\times$", "±": r"$\pm$", "·": r"$\cdot$",
+    "−": "$-$", "≥": r"$\geq$", "≤": r"$\leq$", "×": r"$\times$", "±": r"$\pm$", "·": r"$\cdot$",
 }
 
 
@@ -268,6 +268,9 @@ def all_tables(profile: Profile) -> dict[str, tuple[list[str], list[list[Any]]]]
         found["closure"] = closure_table(results.load("01_collisions", profile))
     if "07_finetune" in present:
         found["systems"] = systems_table(results.load("07_finetune", profile))
+    if "08_comparison_grid" in present:
+        grid = results.load("08_comparison_grid", profile)
+        found["comparison"], found["ingredients"] = comparison_table(grid), ingredients_table(grid)
     found["published"] = (
         ["system", "accuracy", "AUC", "mass MAE (GeV)"],
         [[name, *values] for name, _, *values in PUBLISHED],
@@ -301,6 +304,35 @@ def systems_table(found: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]
     return ["", *(SYSTEMS.get(name, name) for name in chosen)], rows
 
 
+def _against_ours(found: Mapping[str, Any], name: str, metric: str) -> Mapping[str, Any] | None:
+    for row in found["comparisons"]:
+        if (row["a"], row["b"], row["metric"]) == (name, "ours", metric):
+            return row
+    return None
+
+
+def comparison_table(found: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
+    """Systems of the grid: size, price of a training step, quality, difference to ours."""
+    rows = []
+    for name in found["curves"]["systems"]:
+        cost = found["values"]["cost"].get(name, {})
+        metrics = found["summary"][name]
+        rows.append([
+            found["curves"]["labels"][name], cost.get("parameters"),
+            *(None if x is None else float(f"{x:.2g}") for x in map(cost.get, ("gflop", "ratio"))),
+            metrics["auc"], metrics.get("mass_mae"), _against_ours(found, name, "auc")])
+    return ["system", "parameters", "GFLOP / jet", "speed", "AUC", "mass MAE (GeV)",
+            "AUC − ours"], rows
+
+
+def ingredients_table(found: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
+    """What a change to our model does, paired."""
+    rows = [[found["curves"]["labels"][name],
+             *(_against_ours(found, name, metric) for metric in ("auc", "mass_mae"))]
+            for name in found["curves"]["changes"]]
+    return ["change", "AUC − ours", "mass MAE − ours (GeV)"], rows
+
+
 # --- the README -----------------------------------------------------------------------------------
 
 
@@ -325,7 +357,8 @@ def readme_blocks(profile: Profile) -> dict[str, str]:
     blocks = {}
     for name, (head, rows) in all_tables(profile).items():
         blocks[name] = markdown_table(head, rows)
-        source = {"systems": "07_finetune", "closure": "01_collisions", "times": results.TIMES}
+        source = {"systems": "07_finetune", "closure": "01_collisions", "times": results.TIMES,
+                  "comparison": "08_comparison_grid", "ingredients": "08_comparison_grid"}
         if name in source:
             found = results.load(source[name], profile)
             blocks[name] += (

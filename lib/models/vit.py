@@ -145,8 +145,8 @@ class Summary(nn.Module):
         total = energy.sum(1)
         parts = [sums.sum(1).log1p()]
         for place in self.grid.centres(tokens.position):
-            x = place.unsqueeze(1)  # (B, 1, K)
-            first, second = (x @ energy).squeeze(1), (x.square() @ energy).squeeze(1)
+            x = place.unsqueeze(2)  # (B, K, 1); sums, not products, which bfloat16 would spoil
+            first, second = (x * energy).sum(1), (x.square() * energy).sum(1)
             share = total.clamp(min=1e-6)
             variance = (second / share - (first / share).square()).clamp(min=0)
             parts.append((variance + 0.01).log() / 2)

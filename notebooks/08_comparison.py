@@ -358,10 +358,12 @@ print(f"N = {tokens}, D = {dim}: {share:.0%} of the operations of a block "
       f"{2 * 625 * 256 / (2 * 625 * 256 + 12 * 256**2):.0%}")
 
 # %% [markdown]
-# This is the sober news about linear attention on jets with patches of 5 × 5:
-# the quadratic part is a part, not the whole. The larger gain is upstream, in
-# tokens that are never made. Operations are not time either: memory traffic,
-# small matrices and padding all cost, so both are measured.
+# So what linear attention saves depends on the width. A wide model such as R1's
+# spends most of its operations in the linear maps and would need 1,536 tokens
+# before the quadratic part takes over; a narrow one gets there with a few
+# hundred. Tokens that are never made save on both parts, whatever the width.
+# And operations are not time: memory traffic, small matrices and padding cost
+# too, while the softmax of a modern library is one fused kernel. So we measure.
 #
 # ### Measuring
 #
@@ -382,7 +384,8 @@ def priced(names, rounds):
     for name in names:
         model = chosen[name]["model"]
         model = {"resnet": True} if name == "resnet15" else model
-        size = batch if name == "r1_active" or SMALL else 64
+        size = (batch if name == "r1_active" or SMALL
+                else profile.train["batch_size"])
         arms.append(bench.Arm(name, model, dtype, size))
     found = bench.measure(profile, rounds, False, jets, arms)
     return {row["name"]: row for row in found["rows"]}
@@ -574,9 +577,9 @@ print(f"R1, dense, float32: {rate:.1f} images/s ({what}); as many jets as "
       f"our model saw would take {jets_needed / rate / 3600:.1f} hours")
 
 # %% [markdown]
-# At equal time the dense model has barely begun to learn, and its row in the
-# table is no statement about the architecture, only about what that time
-# buys. What dropping empty patches does *at equal updates* is told by
+# On two cores and at equal time the dense model has barely begun to learn. Its
+# row in the table is no statement about the architecture, only about what that
+# time buys. What dropping empty patches does *at equal updates* is told by
 # another row: ours on all 625 patches against ours.
 #
 # ### Quality against cost

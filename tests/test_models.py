@@ -195,7 +195,7 @@ def test_convolution_sees_neighbours_and_attention_does_not():
     """Without positions, moving a jet by a patch changes nothing; moving one hit does."""
     hits = make_hits(1)
     inside = hits.select((hits.row < 25) & (hits.column < 20))
-    model = make_model(inside, position="none", summary=False).eval()
+    model = make_model(inside, position="none").eval()
     before = model(tokenize(inside, GRID))[0]
     moved = dataclasses.replace(inside, row=inside.row + 5, column=inside.column + 5)
     assert_close(model(tokenize(moved, GRID))[0], before, atol=1e-5, rtol=1e-5)

@@ -144,13 +144,12 @@ class Summary(nn.Module):
         energy = sums[..., self.channels :]  # (B, K, C)
         total = energy.sum(1)
         parts = [sums.sum(1).log1p()]
-        with torch.autocast(sums.device.type, enabled=False):  # a difference of large numbers
-            for place in self.grid.centres(tokens.position):
-                x = place.unsqueeze(1)  # (B, 1, K)
-                first, second = (x @ energy).squeeze(1), (x.square() @ energy).squeeze(1)
-                share = total.clamp(min=1e-6)
-                variance = (second / share - (first / share).square()).clamp(min=0)
-                parts.append((variance + 0.01).log() / 2)
+        for place in self.grid.centres(tokens.position):
+            x = place.unsqueeze(2)  # (B, K, 1); sums, not products, which bfloat16 would spoil
+            first, second = (x * energy).sum(1), (x.square() * energy).sum(1)
+            share = total.clamp(min=1e-6)
+            variance = (second / share - (first / share).square()).clamp(min=0)
+            parts.append((variance + 0.01).log() / 2)
         return torch.cat(parts, -1)
 
     def forward(self, sums: Tensor, tokens: TokenBatch) -> Tensor:

@@ -18,8 +18,9 @@
 # attention is everybody talking to everybody, linear attention is one notice
 # board of fixed size that all write on and all read from. In one sentence: a
 # linear mechanism is an exact average with weights that are smooth and of low
-# rank, a small convolution gives back what that blurs, and at the size of our
-# jets the empty patches we never compute save more than the clever sum does.
+# rank, a small convolution gives back what that blurs, and how much it saves
+# depends on the number of tokens over the width of the model; leaving out
+# empty patches saves in every case.
 #
 # **You will** derive five attention mechanisms, check every equation in the
 # cell below it, break one of them in three ways and mend it, look at what
@@ -875,9 +876,10 @@ for name, n in crossing.items():
 # %% [markdown]
 # (Where the number is the smallest $N$ we tried, the crossover lies at or
 # below it.) And attention is not alone in a block. Projections and MLP take
-# $12Nd^2$, whatever the mechanism. Counted for a whole block of the size of
-# the full profile ($d=256$, four heads), and beside it what dropping the
-# empty patches saves:
+# $12Nd^2$ (with an MLP four times as wide as $d$), whatever the mechanism, so
+# the quadratic part, $2N^2d$, takes over at $N=6d$. Counted for a whole block
+# of our width here and of the full profile's, $d=256$, and beside it what
+# dropping the empty patches saves:
 
 # %%
 def block_macs(n, d=256, heads=4, softmax=True):
@@ -885,19 +887,21 @@ def block_macs(n, d=256, heads=4, softmax=True):
     return 12 * n * d**2 + mix
 
 
-for n in (typical, 625, 3844, 15625):
-    gain = block_macs(n) / block_macs(n, softmax=False)
-    print(f"N = {n:>6,}: softmax block / linear block = {gain:.2f}")
-dropped = block_macs(625) / block_macs(typical)
-print(f"all 625 patches / the {typical} active ones, softmax: "
-      f"{dropped:.1f}")
-assert dropped > block_macs(625) / block_macs(625, softmax=False)
+saved = {}
+for wide in (d, 256):
+    for n in (typical, 625, 3844, 15625):
+        gain = block_macs(n, wide) / block_macs(n, wide, softmax=False)
+        print(f"d = {wide}, N = {n:>6,}: softmax / linear block = {gain:.2f}")
+    saved[wide] = block_macs(625, wide) / block_macs(typical, wide)
+    print(f"d = {wide}, softmax: all 625 patches / the {typical} active",
+          f"ones = {saved[wide]:.1f}")
+assert saved[256] > block_macs(625) / block_macs(625, softmax=False)
 
 # %% [markdown]
-# That is the sober answer for jets cut into $5\times5$ patches: linear
-# attention changes the cost of a block by little, *not computing empty
-# patches* changes it by much, and the two multiply. Linear attention comes
-# into its own with finer patches, where the first number grows without bound.
+# A narrow model feels the quadratic part already with a few hundred tokens; a
+# wide one hardly does: there *not computing empty patches* saves far more
+# than the clever sum. The two multiply, and only the second grows without
+# bound as patches become finer.
 #
 # ## 11. What we saw
 #
@@ -984,7 +988,7 @@ experiment.values |= {
               for i, n in enumerate(lengths)},
     "entropy": means, "under_floor": under,
     "rank": {name: ranks[name].float().mean() for name in arms},
-    "head_width": width, "dropping": dropped,
+    "head_width": width, "dropping": {f"d{k}": v for k, v in saved.items()},
 }
 experiment.curves |= {"tokens": lengths, "measured": measured,
                       "counted": counted, "singular": singular}

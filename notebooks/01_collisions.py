@@ -493,7 +493,7 @@ assert abs(float(tops.float().mean()) - 0.4878) < 0.02
 
 # %%
 count = min(500, profile.labelled)
-path = profile.data_dir / "simulated_gev.h5"
+path = profile.build_dir / "simulated_gev.h5"
 start = time.time()
 simulate("top_qcd", count, path, seed=1, encoding="gev", progress=False)
 rate = count / (time.time() - start)
@@ -666,7 +666,7 @@ levels = (0, 20, 40)
 few = min(200, profile.labelled // 5)
 runs = {}
 for mu in levels:
-    path = profile.data_dir / f"simulated_pileup{mu}.h5"
+    path = profile.build_dir / f"pileup{mu}.h5"
     simulate("top_qcd", few, path, seed=11, encoding="gev", pile_up=mu,
              workers=1, progress=False)
     runs[mu] = JetImages.open(path)
@@ -983,7 +983,8 @@ experiment.values["rates"] = {
     "jets_per_second": number / seconds if made else rate}
 experiment.values["counts"] = {
     "labelled": len(jets), "top": int(tops.sum()), "qcd": int((~tops).sum()),
-    "test": profile.test, "unlabelled": profile.unlabelled}
+    **({"test": profile.test, "unlabelled": profile.unlabelled}
+       if DATA == "simulated" else {})}
 experiment.values["classes"] = {
     "auc_mass": auc["m"], "auc_pt": auc["pT"], "wide_qcd": wide["QCD"],
     "wide_top": wide["top"]}

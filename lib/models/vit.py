@@ -70,6 +70,14 @@ class ViTConfig:
     def grid(self) -> Grid:
         return Grid(self.channels, self.height, self.width, self.patch_height, self.patch_width)
 
+    @property
+    def pooled(self) -> int:
+        """Width of the vector that a jet is pooled to."""
+        width = self.dim * (2 if self.pool in ("mean_max", "energy") else 1)
+        if self.pool == "energy":
+            width += self.channels * (self.dim // 4)
+        return width + (4 * self.channels if self.summary else 0)
+
     @classmethod
     def of(cls, grid: Grid, **settings) -> ViTConfig:
         """A config for `grid`; an unknown setting is a ValueError that names the known ones."""
@@ -236,17 +244,12 @@ class JetViT(nn.Module):
         self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
         self.norm = nn.LayerNorm(dim)
         self.summary = Summary(config.grid) if config.summary else None
-        self.width = dim * (2 if config.pool in ("mean_max", "energy") else 1)
-        self.flow = None
-        if config.pool == "energy":
-            self.flow = nn.Linear(dim, dim // 4)
-            self.width += config.channels * (dim // 4)
-        self.width += 4 * config.channels if config.summary else 0
-        width, self.hidden = self.width, nn.Identity()
+        self.flow = nn.Linear(dim, dim // 4) if config.pool == "energy" else None
+        width, self.hidden = config.pooled, nn.Identity()
         if config.head_hidden:
             width = config.head_hidden
-            dropout = Dropout(config.dropout)
-            self.hidden = nn.Sequential(nn.Linear(self.width, width), nn.GELU(), dropout)
+            into = nn.Linear(config.pooled, width)
+            self.hidden = nn.Sequential(into, nn.GELU(), Dropout(config.dropout))
         self.class_head = nn.Linear(width, config.classes)
         self.mass_head = nn.Linear(width, 1) if config.mass_head else None
         self.register_buffer("mass_mean", torch.tensor(0.0))

@@ -50,8 +50,8 @@ def model_diagram(config: Any, parameters: int | None = None) -> Figure:
     rows, columns = -(-c.height // c.patch_height), -(-c.width // c.patch_width)
     which = {"active": "those with a hit", "all": "all of them",
              "masked": "empty ones masked", "two_scale": "fine and coarse"}
-    width = c.dim * (2 if c.pool == "mean_max" else 1) + (2 * c.channels if c.summary else 0)
-    pool = {"mean": "mean", "mean_max": "mean, maximum", "cls": "class token"}[c.pool]
+    pool = {"mean": "mean", "mean_max": "mean, maximum", "cls": "class token",
+            "energy": "mean, max, energy"}[c.pool]
     stages = [
         (f"image\n{c.channels} × {c.height} × {c.width}", "data"),
         (f"patches {c.patch_height} × {c.patch_width}\n{rows} × {columns} = {rows * columns}\n"
@@ -60,8 +60,8 @@ def model_diagram(config: Any, parameters: int | None = None) -> Figure:
          f"{c.stem} embedding\n{c.channels * c.patch_height * c.patch_width} → {c.dim}"
          + (f"\n+ {c.position} position" if c.position != "none" else ""), "embed"),
         (f"{c.depth} × block\n{c.heads} heads of {c.dim // c.heads}", "attention"),
-        (f"LayerNorm, pooling\n({pool})" + ("\n+ log counts\nand energies" if c.summary else "")
-         + f"\n→ {width}", "mlp"),
+        (f"LayerNorm, pooling\n({pool})"
+         + ("\n+ log counts,\nenergies, widths" if c.summary else "") + f"\n→ {c.pooled}" + (f" → {c.head_hidden}" if c.head_hidden else ""), "mlp"),
     ]
     fig, ax = _blank(7.4, 1.5)
     box, gap, y = 1.08, 0.18, 0.7

@@ -100,8 +100,9 @@ def _histogram(values: np.ndarray, edges: np.ndarray, published: tuple[int, ...]
     counts = np.histogram(values, edges)[0]
     scale = sum(published) / max(counts.sum(), 1)
     published = np.array(published, dtype=float)
-    # The published counts have a statistical error of their own.
-    error = np.sqrt(counts * scale**2 + published)
+    # The published counts have a statistical error of their own; an empty bin is as uncertain as
+    # the count that was expected there.
+    error = np.sqrt(np.maximum(counts, published / scale) * scale**2 + published)
     return {"edges": edges.tolist(), "published": published.tolist(),
             "measured": (counts * scale).tolist(), "error": error.tolist(),
             "pull": ((counts * scale - published) / np.maximum(error, 1)).tolist(),

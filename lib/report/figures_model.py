@@ -61,7 +61,8 @@ def model_diagram(config: Any, parameters: int | None = None) -> Figure:
          + (f"\n+ {c.position} position" if c.position != "none" else ""), "embed"),
         (f"{c.depth} × block\n{c.heads} heads of {c.dim // c.heads}", "attention"),
         (f"LayerNorm, pooling\n({pool})"
-         + ("\n+ log counts,\nenergies, widths" if c.summary else "") + f"\n→ {c.pooled}" + (f" → {c.head_hidden}" if c.head_hidden else ""), "mlp"),
+         + ("\n+ log counts,\nenergies, widths" if c.summary else "") + f"\n→ {c.pooled}"
+         + (f" → {c.head_hidden}" if c.head_hidden else ""), "mlp"),
     ]
     fig, ax = _blank(7.4, 1.5)
     box, gap, y = 1.08, 0.18, 0.7

@@ -143,7 +143,8 @@ def beyond_mass(rows: Mapping[str, Mapping[str, Row]]) -> Figure:
         value, low, high = np.array([_ends(row[m], "mean") for m in measures]).T
         ax.errorbar(x, value, [np.maximum(value - low, 0), np.maximum(high - value, 0)],
                     fmt=MARKS[number % len(MARKS)], ms=5, lw=1.2, ls="none",
-                    color=CYCLE[number % len(CYCLE)], label=name)
+                    color=CYCLE[number % len(CYCLE)], label=name,
+                    mfc="w" if number >= len(CYCLE) else None)
     ax.axhline(0.5, color=GREY, lw=0.8, ls=":")
     ax.set_xticks(range(len(measures)), measures)
     ax.set_ylabel("AUC")

@@ -169,10 +169,11 @@ figures.save(fig, "07_mass_alone", profile);
 # %% [markdown]
 # *Figure: above, spectra of the reconstructed jet mass of QCD (solid) and top
 # jets (dashed) in the training data; below, the estimated probability of top
-# in 40 slices of equal population.*
+# in slices of equal population.*
 #
-# Where the spectra cross, the probability passes one half. The curve need not
-# be monotonic: very heavy QCD jets exist too.
+# Where the spectra cross, the probability passes one half. (The spectra are
+# normalised, and the two classes are about equally common.) The curve need
+# not be monotonic: very heavy QCD jets exist too.
 #
 # ### Many numbers: boosted trees
 #
@@ -222,9 +223,28 @@ figures.save(figures.block_diagram(config), "07_block", profile);
 # %% [markdown]
 # *Figures: JetViT from left to right: image, active patches, scaling and
 # embedding, blocks, pooling, and the heads for class and mass, with the sizes
-# of this profile; below it, one block: linear attention over all tokens, the local convolutions
-# on the grid of patches, and an MLP, each behind a norm and bridged by a
-# residual connection.*
+# of this profile; below it, one block: linear attention over all tokens, the
+# local convolutions on the grid of patches, and an MLP, each behind a norm
+# and bridged by a residual connection.*
+#
+# **From tokens to a jet.** Calorimeters measure energy, and a plain mean over
+# tokens forgets it: a patch with one stray hit counts as much as the core.
+# So the blocks' outputs $x_n$ are pooled in three ways: by their mean, by
+# their maximum and, for every channel $c$, by a mean weighted with the share
+# of that channel's energy $E_{nc}$ which patch $n$ holds,
+#
+# $$ f_c=\sum_n \frac{E_{nc}}{\sum_m E_{mc}}\;W x_n , $$
+#
+# with a linear map $W$ to a quarter of the width. This is the idea of an
+# *energy flow network* (arXiv:1810.05165). To these we add a *summary* of the
+# jet that needs no training: the logarithms of multiplicity, energy and
+# widths (in η and φ) of each channel. A hidden layer then serves both heads.
+# ("Energy" means the sum of pixel values here; the 8-bit images have no
+# other.) Notebook 08 takes these pieces out one at a time.
+#
+# In the table, `stem` embeds the pixels of a patch and `energy` its sums per
+# channel; `position` holds one vector for each row and one for each column,
+# which are added; `flow` is $W$, and `hidden` the layer before the heads.
 
 # %%
 parts = {}
@@ -263,11 +283,14 @@ torch.testing.assert_close(model.mass_std, jets.mass[train].std(),
 # Cross-entropy for the class, and a loss on the error of the mass in units of
 # its spread $s$ in the training data. With $\ell$ the Huber function
 # ($e^2/2$ near zero, a straight line beyond $|e| = 1/2$), a rare badly
-# predicted jet pulls with a bounded force. Both heads share all layers below.
-# Six lines say the same; the course's `Supervised` must agree with them.
+# predicted jet pulls with a bounded force. Errors below one spread make
+# $\ell$ small beside a cross-entropy, so the mass gets a weight $w$ above
+# one. Both heads share all layers below. A few lines say the same; the
+# course's `Supervised` must agree with them.
 
 # %%
-objective = Supervised(model)
+objective = Supervised(model, **settings["loss"])
+print("w =", objective.mass_weight)
 e = (m_hat - batch.mass) / model.mass_std
 huber = torch.where(e.abs() < 0.5, e**2 / 2, 0.5 * (e.abs() - 0.25))
 by_hand = (-logits.log_softmax(1)[torch.arange(8), batch.label].mean()
@@ -277,8 +300,8 @@ torch.testing.assert_close(loss, by_hand)
 print({k: round(v.item(), 3) for k, v in pieces.items()})
 
 # %% [markdown]
-# What would the trivial answer cost? Without that number a loss is just a
-# number.
+# What would the trivial answer cost, class and mass each for itself? Without
+# that number a loss is just a number.
 
 # %%
 e0 = torch.tensor((mass - mass.mean()) / mass.std())
@@ -297,6 +320,15 @@ print("constant answer:",
 # longer than 1 are shortened. Weight decay pulls on matrices, not on biases,
 # norms, positions or temperatures: pulling a norm's gain to zero makes
 # nothing simpler.
+#
+# Two more things. Small batches make the weights jitter from update to
+# update, so what is validated and kept is not the weights themselves but
+# their *running average*: after each update $\bar\theta\leftarrow
+# \beta\,\bar\theta+(1-\beta)\,\theta$, which averages over about the last
+# $1/(1-\beta)$ updates ($\beta$ is `ema` in the line printed below). And with
+# `precision` set to `auto` the matrix products run in bfloat16 on hardware
+# that multiplies in it, in float32 elsewhere; norms, sums over the jet and
+# the heads stay in float32.
 
 # %%
 fit_settings = FitSettings(**settings["fit"])
@@ -316,8 +348,12 @@ print({k: v for k, v in dataclasses.asdict(fit_settings).items() if v})
 # Proton collisions look the same in a mirror that swaps the two beams (η to
 # −η) and, but for the charges, in one that turns azimuth around (φ to −φ). So
 # the mirror images of a jet are jets, and each training jet comes in one of
-# its four versions, drawn anew every time: four times the data, nearly for
-# free. A flip moves hits and invents nothing, and done twice it is undone.
+# its four versions, drawn anew every time. That is worth less than four
+# times the data, for a mirrored jet is not another collision, but it costs
+# next to nothing. A flip moves hits and invents nothing, and done twice it is
+# undone. (Signed impact parameters change sign with the mirror. The 8-bit
+# encoding kept only the positive ones, so for the channels `dz` and `d0` the
+# symmetry is not exact.)
 
 # %%
 hits, flips = jets.hits(train[:200]), Flips(jets.grid)
@@ -370,12 +406,20 @@ figures.save(fig, "07_training", profile);
 
 # %%
 last = run.history[-1]
+floor = constant["class"] + objective.mass_weight * constant["mass"]
 display(Markdown(
     f"At the end the loss is {last['loss']:.3f} on training and "
     f"{last['val_loss']:.3f} on validation jets, where the constant answer "
-    f"has about {constant['class'] + constant['mass']:.2f}; the kept weights "
-    f"are those of update {run.history.best_update}. The gap between the two "
-    f"is what the network knows about *these* training jets and no others."))
+    f"has about {floor:.2f}; the kept weights are those of update "
+    f"{run.history.best_update}."))
+
+# %% [markdown]
+# A training loss that keeps falling while the validation loss does not is
+# what the network learns about *these* training jets and no others. The two
+# curves are not quite of one kind: the training loss is taken on mirrored
+# jets, with the weights as they move, and averaged over a pass; the
+# validation loss on jets as they are, with the averaged weights. So early in
+# the training either may be the lower one.
 
 # %% [markdown]
 # ### Why the epoch is not chosen on the test
@@ -545,7 +589,8 @@ def losses(p):
     """Test loss of a system, in total and of the mass head."""
     error = torch.tensor((p.m_hat - p.m) / mse_scale)
     piece = F.huber_loss(error, 0 * error, delta=0.5).item()
-    total = float(metrics.cross_entropy(p).mean()) + piece
+    total = float(metrics.cross_entropy(p).mean())
+    total += objective.mass_weight * piece
     return {"loss": total, "loss_mass": piece}
 
 
@@ -615,7 +660,8 @@ for name in ("scratch", "boosted trees", "jet mass alone"):
 
 # %% [markdown]
 # The jet mass alone falls to about one half, as it must, for its only weapon
-# was taken away. What the others keep is substructure.
+# was taken away. Whatever the others keep above one half is not the mass but
+# how the jet is made inside: substructure.
 #
 # ## 8. The mass
 #
@@ -623,7 +669,8 @@ for name in ("scratch", "boosted trees", "jet mass alone"):
 # *reconstructed* mass of the jet, pile-up and all; the network has to infer
 # it from integers whose absolute scale was divided out channel by channel. It
 # can be good only in so far as the *shape* of a jet, its width above all,
-# betrays its mass: $m \approx p_T\,\Delta R$ up to factors.
+# betrays its mass: $m \approx p_T\,\Delta R$ up to factors. That is why the
+# model gets the widths of the channels handed to it.
 
 # %%
 fig = figures.predicted_mass(scratch.m, scratch.m_hat, scratch.y)
@@ -647,8 +694,8 @@ figures.save(fig, "07_response", profile);
 # An imperfect regressor hedges: light jets are predicted too heavy, heavy ones
 # too light, towards the mean. This is no bug; it is what minimises the loss
 # when the picture does not settle the mass. For a single jet it is right, for
-# the *spectrum* of many it is a bias, and the class enters: the network knows
-# that tops are heavy and pulls what looks like a top to the top's mass. The
+# the *spectrum* of many it is a bias, and the class enters: a network that
+# knows that tops are heavy pulls what looks like a top to the top's mass. The
 # slope of predicted on true mass measures the hedging, and for a
 # squared loss its expected value is the share of variance explained, $R^2$.
 
@@ -766,10 +813,10 @@ print(f"parameters: published {weights:,}, ours {count:,}")
 #   was fitted to the published averages, but a jet that agrees in its means
 #   may still be easier or harder to classify. Only `DATA = "cms"` puts our
 #   row on the same jets (split A).
-# - **Size and data differ.** The published model has several times the
-#   weights of the laptop's, trains on 7,000 to 8,000 jets, some arms after
-#   pretraining on 60,000 more. ResNet-15 saw 3.2 million: the ceiling when
-#   labels are plentiful, not a rival at this size.
+# - **Size and data differ.** The numbers of weights stand above. The
+#   published models train on 7,000 to 8,000 jets, some arms after pretraining
+#   on 60,000 more. ResNet-15 saw 3.2 million: what plentiful labels allow,
+#   not a rival at this size.
 # - **Within the table** the gain of SimCLR over scratch amounts to about one
 #   and a half standard deviations in the text and less than one in the
 #   notebook, taking the two arms as independent. Paired, it may be sharper;
@@ -804,7 +851,7 @@ assert (view[lit] == 1).all()
 # | noise of 0.02, then clamping 0–255 to [0, 1] | destroys all energies, see above | scales are layers of the model |
 # | a floor of 100 under the normaliser of linear attention | with few tokens the layer silently stops normalising | the floor is a setting, and the mean over keys is taken |
 # | choosing the epoch on the test; best of many runs; standardising with test statistics | luck becomes profit (section 4) | validation chooses, training scales, the test is read once |
-# | one seed, no error bars, different recipes for the arms | the difference measured may be the recipe's | intervals, paired; seeds are grids |
+# | one seed, no error bars, different recipes for the arms | the difference measured may be the recipe's | intervals, paired; several seeds in the grid of notebook 08 |
 # | calling the classes quark and gluon; inventing a mass from pixel sums | the labels are top and QCD; absolute energies are gone from `cms8` | `m` from the file, or the mass head is off |
 # | a reconstruction loss without that of predicting zero | with 98.8 % zeros, zero is an excellent guess | constant answers in sections 2 and 4 |
 # | random data when a file is missing | the result looks like a result | missing data are an error |
@@ -826,11 +873,14 @@ else:
 # otherwise, with one seed. The tables of sections 5 and 7 hold its numbers
 # with intervals, and the lines of verdict say what the test allows one to
 # say. Whatever it says against the trees is a statement about *this* number
-# of training jets: networks gain more from further jets than trees on fixed
-# observables do. If you repeat the run on other hardware, expect differences
-# of a fraction of the interval; with another seed, up to about its width.
+# of training jets: with more of them both may gain, and not by the same
+# amount. If you repeat the run on other hardware, expect small differences,
+# from rounding (bfloat16 or float32) that training amplifies; with another
+# seed, larger ones. How large those are, the grid of notebook 08 measures.
 #
-# **Open, and honestly so.** The intervals are over jets only. Whether the
+# **Open, and honestly so.** The intervals are over jets only; which part of
+# the model earns its place, and at which cost, is the question of notebook
+# 08. Whether the
 # same weights would be as good on real CMS jets is a matter for
 # `DATA = "cms"`. Whether *pretraining* on unlabelled jets helps is not
 # answered here: the published gain is small beside its error, and an answer
@@ -849,8 +899,8 @@ else:
 # of 0.002 in AUC at two standard deviations, given the paired σ of section 6?
 #
 # **Medium.** Set `mass_weight` to 0 (pass `loss=dict(mass_weight=0)` in the
-# settings). Does classification gain from not having to predict the mass, or
-# lose? Say beforehand which, and compare paired.
+# settings, where it is not zero). Does classification gain from not having to
+# predict the mass, or lose? Say beforehand which, and compare paired.
 #
 # **Medium.** Train on 500 labels (`labels=500` in the settings, a fifth of
 # them for validation), and the trees on the same jets. Who suffers more?
@@ -877,17 +927,19 @@ else:
 # validation jets cannot place the cut better than to some hundredths.
 #
 # *Jets needed.* σ falls with $1/\sqrt n$. From `paired` at `n` jets,
-# $n' = n\,(2\,\sigma/0.002)^2$. In the laptop profile this is of the order of
-# the test file itself, in R1's setting with 2,000 jets it was out of reach.
+# $n' = n\,(2\,\sigma/0.002)^2$. The test file is just large enough where
+# $\sigma=0.001$; with 0.002 it would have to be four times as large.
 #
-# *Without the mass.* The two tasks share what they need (where the energy
-# lies), so at a few thousand jets the second target usually acts as a mild
-# regulariser, and the difference is within the interval. A difference here
-# would be worth three seeds before one believes it.
+# *Without the mass.* Both outcomes have an argument. The two tasks share what
+# they need (where the energy lies), so the second target may act as a mild
+# regulariser; and they share the layers, so the mass may take room from the
+# class. Compare paired, and with three seeds before you believe a small
+# difference.
 #
-# *500 labels.* The network. The trees' observables carry the physics that the
-# network must discover from the jets; with 500 of them it hardly can. This
-# gap is what pretraining hopes to close.
+# *500 labels.* One expects the network: the trees' observables carry physics
+# that the network must discover from the jets, apart from what its summary
+# hands to it. Compare the two losses in AUC with their intervals. This gap is
+# what pretraining hopes to close.
 #
 # *Seeds.*
 #
@@ -900,9 +952,9 @@ else:
 # metrics.summary(several, ["auc"])
 # ```
 #
-# On 10,000 test jets the scatter between seeds is comparable to the bootstrap
-# error: a single-seed result understates its uncertainty, however many jets
-# it was tested on.
+# The interval of several seeds contains both kinds of luck. Where it is much
+# wider than that of one seed, a single-seed result understates its
+# uncertainty, and a larger test file would not help.
 # </details>
 #
 # ## Recap
@@ -915,6 +967,8 @@ else:
 # | paired | same jets, same resample for both systems, then subtract |
 # | response | predicted over true mass |
 # | calibration | scores that are right as often as they say |
+# | energy-weighted mean | pooling in which a patch counts by its share of a channel's energy |
+# | running average (EMA) | average of the weights over the last updates; what is validated and kept |
 # | temperature | divisor of the logits, chosen on validation |
 # | fingerprint | losses of three updates; tells a stale cached run |
 #
@@ -927,6 +981,8 @@ else:
 #   arXiv:1706.04599.
 # - J. Thaler, K. Van Tilburg, *Identifying boosted objects with
 #   N-subjettiness*, arXiv:1011.2268.
+# - P. Komiske, E. Metodiev, J. Thaler, *Energy flow networks: deep sets for
+#   particle jets*, arXiv:1810.05165.
 # - M. Andrews et al., arXiv:2104.14659 (the images; ResNet-15).
 # - C. Zheng, *L2ViT*, arXiv:2501.16182.
 # - XBastille, *linearvit*, GitHub (the published L2ViT + LCM results);

@@ -243,9 +243,12 @@ figures.save(fig, "00_mass", profile);
 # ## 4. A small transformer
 #
 # The model embeds each token as a vector, adds a vector for its position,
-# passes the list through a few *blocks* in which tokens exchange information,
-# averages over the tokens, and answers two questions: top or QCD, and which
-# mass? The figure is drawn from the very settings of the model below.
+# passes the list through one or more *blocks* in which tokens exchange
+# information, pools the tokens into one vector for the jet (their mean and
+# their maximum, and beside them how many hits and how much energy each
+# channel has and how wide it is), and answers two questions: top or QCD, and
+# which mass? The figure is drawn from the very settings of the model below;
+# notebook 07 builds a larger one of the same kind.
 
 # %%
 config = ViTConfig.of(jets.grid, dim=32, depth=1, heads=2,
@@ -299,10 +302,10 @@ figures.save(fig, "00_training", profile);
 # the number of updates, then AUC and mean error of the mass on validation; a
 # dotted line marks the weights that were kept.*
 #
-# The gap between solid and dashed is the part of the lesson that does not
-# carry over: the network starts to know its training jets by heart. With so
-# few of them that happens soon. More jets help, and so does everything that
-# the later notebooks do; a longer training does not.
+# Where the solid line falls and the dashed one no longer follows, the lesson
+# does not carry over: the network starts to know its training jets by heart.
+# With few of them that happens soon, and a longer training does not help
+# then; more jets would.
 
 # %% [markdown]
 # ## 5. The test
@@ -372,10 +375,10 @@ for name, i, p, m in zip(("top", "QCD"), (top, qcd), logits.softmax(1), mass):
 # A minute of training on about a thousand pictures gives a classifier well
 # above chance. The interval above is wide, for a few hundred test jets cannot
 # say more; your numbers differ from ours by about that much if you change the
-# seed. Whether a transformer *earns its keep* against one number from the
-# reconstruction stays open here: it has few jets, few weights and one minute.
-# The rest of the course takes that question seriously, with more jets, a
-# better model, stronger rivals and narrower intervals.
+# seed. Whatever the verdict above says, and whether or not our prediction
+# came true, it is one for few jets, few weights and one minute. Whether a transformer *earns its keep* is a question that
+# notebooks 07 and 08 take seriously, with more jets, a better model, stronger
+# rivals and narrower intervals.
 #
 # ## 7. The map of the course
 #
@@ -441,9 +444,9 @@ display(Markdown("\n".join(rows)))
 # and not for the eye.
 #
 # *Medium.* The training loss falls *faster* (fewer jets are easier to learn by
-# heart), the validation loss turns up earlier. The AUC falls by a few
-# hundredths, which is about the width of the interval from a few hundred test
-# jets: a paired comparison, or a larger test, is needed to be sure.
+# heart), the validation loss should turn up earlier. A fall of the AUC by a
+# few hundredths would be about the width of the interval from a few hundred
+# test jets: a paired comparison, or a larger test, is needed to be sure.
 #
 # *Project.*
 #

@@ -452,8 +452,8 @@ assert where == (detector.HALF, detector.HALF), "the image is centred"
 # detector, FastJet, the selection, the label, the image. Three files: jets
 # with labels to learn from; a **test** file with its own seeds and its own
 # pile-up pool, so that no collision is shared with training; and jets without
-# labels for pretraining. The content of a file depends on its seed and not on
-# the number of cores.
+# labels, as the public set has them for pretraining. The content of a file
+# depends on its seed and not on the number of cores.
 #
 # With `DATA = "cms"` the public files take the place of these three, and the
 # sections on encodings and pile-up, which need what only a simulation knows,
@@ -484,7 +484,7 @@ assert abs(float(tops.float().mean()) - 0.4878) < 0.02
 
 # %% [markdown]
 # The classes are **top** and **QCD**, and QCD jets come from quarks *and*
-# gluons: this is not a quark/gluon data set (that one comes in notebook 06).
+# gluons: this is not a quark/gluon data set.
 #
 # ## 6. Two encodings of one jet
 #
@@ -926,8 +926,8 @@ assert auc["m"] > 0.6 and 0.3 < auc["pT"] < 0.7
 #
 # **Project.** Replace min–max per *image* by one fixed scale per *channel*, in
 # eight bits but logarithmic. How much of the correlation that section 6 found
-# missing comes back, at which loss of resolution? Notebook 03 onwards accept
-# any `JetImages`.
+# missing comes back, at which loss of resolution? The model and the training
+# of the later notebooks accept any `JetImages`.
 #
 # <details><summary>Solutions</summary>
 #

@@ -235,8 +235,9 @@ print(f"packed file: {sizes['sparse rows, packed file']:,.0f}")
 # %% [markdown]
 # Where the file is below this bound, the hits are *not* independent: a tower
 # is 25 equal pixels in a block, which gzip finds and the bound does not know.
-# Structure that a compressor can use is structure that a model can use; the
-# masked pretraining of notebook 05 is built on that thought.
+# Structure that a compressor can use is structure that a model can use;
+# masked autoencoders (arXiv:2111.06377), which learn by filling in patches
+# that were hidden, are built on that thought.
 #
 # ## 3. From hits to tokens, by hand
 #
@@ -435,11 +436,11 @@ print(f"first 32 jets: {tokens.valid.sum(1).float().mean():.0f} tokens "
 #
 # In a transformer block nearly all multiply–accumulates (MACs) sit in matrix
 # products over tokens. With $N$ tokens of width $d$, linear attention and an
-# MLP of ratio 4, a block needs
+# MLP whose hidden layer is $r$ times as wide, a block needs
 #
 # $$ \underbrace{4Nd^2}_{\text{q,k,v, projection}}
 #  + \underbrace{2Nd^2/h}_{\text{linear attention}}
-#  + \underbrace{8Nd^2}_{\text{MLP}}
+#  + \underbrace{2rNd^2}_{\text{MLP}}
 #  + \underbrace{2k^2Nd}_{\text{local conv.}} , $$
 #
 # with $h$ heads and $k\times k$ depthwise convolutions. All of it is
@@ -506,15 +507,14 @@ print(f"formula {formula/1e6:.1f} million MACs, counted "
 assert 0.5 < work["active"] / formula < 3
 
 # %% [markdown]
-# The formula leaves out what depends on the version of the model (heads,
-# pooling, convolution on cells that hold no token), and still lands close.
-# It also says where the money goes: at these widths the MLP and the four
-# projections take nearly everything, and the attention proper, the part with
-# the interesting name, a few per cent. Making attention linear saves little
-# here that dropping tokens has not saved already; it matters when $N$ grows.
-# Note what is *not* in the formula: a term in $N^2$. With softmax attention there would
-# be one, and dropping tokens would pay twice; notebook 03 draws that
-# comparison.
+# The formula leaves out what depends on the version of the model (the layers
+# after the blocks, the convolution on cells that hold no token, the product
+# that serves all heads at once), and still lands close. It also says where
+# the money goes: the MLP and the four projections take most of it, linear
+# attention proper, the part with the interesting name, a few per cent. Note
+# what is *not* in the formula: a term in $N^2$. Softmax attention would add
+# $2N^2d$, and dropping tokens would pay twice. How much that is beside the
+# rest depends on $N/d$, tokens over width; notebook 03 draws the comparison.
 #
 # ## 7. The invariant
 #

@@ -456,7 +456,9 @@ assert (published == 0).all()
 # its mechanism. We train three small models on the same jets in the same
 # order with the same number of updates, which differ in one thing each:
 # softmax; ReLU linear attention; ReLU linear attention with the local
-# convolution of section 7. Held fixed: width, depth, everything else.
+# convolution of section 7. Held fixed: width, depth, everything else. (The
+# model is that of notebook 07, its training cut to a hundred updates and
+# without the mirrored jets and the larger weight of the mass used there.)
 #
 # **Prediction.** (1) Maps of linear attention have rank at most $D$. (2)
 # Section 3 suggests that their rows are closer to a plain average than those
@@ -640,8 +642,8 @@ figures.save(fig, "03_rows", profile);
 # would be a plain average.*
 #
 # Whether a row follows the energy, singles out the core or stays flat is
-# what these models learned in a minute; one jet is an illustration and no
-# measurement. The distribution of entropies above is the measurement.
+# what these models learned in a short training; one jet is an illustration
+# and no measurement. The distribution of entropies above is the measurement.
 #
 # ## 7. What a small convolution gives back
 #
@@ -877,9 +879,10 @@ for name, n in crossing.items():
 # (Where the number is the smallest $N$ we tried, the crossover lies at or
 # below it.) And attention is not alone in a block. Projections and MLP take
 # $12Nd^2$ (with an MLP four times as wide as $d$), whatever the mechanism, so
-# the quadratic part, $2N^2d$, takes over at $N=6d$. Counted for a whole block
-# of our width here and of the full profile's, $d=256$, and beside it what
-# dropping the empty patches saves:
+# the quadratic part, $2N^2d$, takes over at $N=6d$, or at $N=4d$ with an MLP
+# twice as wide. Counted with the former for a whole block of our width here
+# and of the full profile's, $d=256$, and beside it what dropping the empty
+# patches saves:
 
 # %%
 def block_macs(n, d=256, heads=4, softmax=True):

@@ -495,7 +495,7 @@ display(Markdown("\n".join(rows)))
 experiment = Experiment("00_start_here", profile)
 experiment.add_run("tiny", network, labels=len(train), parameters=count,
                    train_seconds=history.train_seconds)
-experiment.add_run("mass_cut", by_mass, labels=len(train))
-experiment.compare("tiny", "mass_cut", ["auc", "accuracy"])
+experiment.add_run("mass_only", by_mass, labels=len(train))
+experiment.compare("tiny", "mass_only", ["auc", "accuracy"])
 experiment.values = {"sample": {"jets": len(jets), "zeros": zeros}}
 print(experiment.save().name)

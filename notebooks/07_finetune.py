@@ -601,9 +601,9 @@ experiment.add_run("scratch", scratch, seed=run.seed, labels=labels,
                    train_seconds=run.train_seconds)
 experiment.add_run("boosted_trees", boosted, labels=labels,
                    extra=losses(boosted))
-experiment.add_run("mass_cut", mass_only, labels=labels)
+experiment.add_run("mass_only", mass_only, labels=labels)
 experiment.add_run("mean", trivial, labels=labels, extra=losses(trivial))
-rivals = {"boosted_trees": "boosted trees", "mass_cut": "jet mass alone",
+rivals = {"boosted_trees": "boosted trees", "mass_only": "jet mass alone",
           "mean": "constant"}
 gains = {b: experiment.compare("scratch", b) for b in rivals}
 
@@ -614,7 +614,7 @@ rows = [[f"scratch − {rivals[b]}", *(tables.with_interval(gains[b][k])
 head = ["difference, paired", "accuracy", "AUC", "mass MAE (GeV)"]
 display(Markdown(tables.markdown_table(head, rows)))
 fig = figures.differences({f"− {rivals[b]}": gains[b]["auc"]
-                           for b in ("boosted_trees", "mass_cut")},
+                           for b in ("boosted_trees", "mass_only")},
                           "AUC of scratch minus AUC of the rival")
 figures.save(fig, "07_differences", profile);
 
@@ -632,7 +632,7 @@ def verdict(row, better="higher"):
 
 display(Markdown("\n".join(
     [f"- AUC against {rivals[b]}: **{verdict(gains[b]['auc'])}**."
-     for b in ("boosted_trees", "mass_cut")]
+     for b in ("boosted_trees", "mass_only")]
     + [f"- Mass MAE against boosted trees: "
        f"**{verdict(gains['boosted_trees']['mass_mae'], 'lower')}**."])))
 

@@ -169,7 +169,7 @@ LABEL = {
     "two_scale": "ours, two-scale tokens", "resnet15": "ResNet-15",
     "r1_dense": "R1, dense, same time",
     "r1_active": "R1, active tokens, same time",
-    "boosted_trees": "boosted trees", "mass_cut": "jet mass alone",
+    "boosted_trees": "boosted trees", "mass_only": "jet mass alone",
     "mean": "constant answer", "elu_linear": "ELU + 1 kernel",
     "cross_covariance": "cross-covariance", "additive": "additive",
     "no_energy_flow": "mean and maximum only",
@@ -249,7 +249,7 @@ trees, tree_answers = boosted(profile.seeds[0])
 cut = MassCut(bins=min(40, len(train) // 20)).fit(mass, label)
 same = np.ones(len(test))
 cheap = {"boosted_trees": tree_answers,
-         "mass_cut": predictions(cut.predict(m)),
+         "mass_only": predictions(cut.predict(m)),
          "mean": predictions(label.mean() * same, mass.mean() * same)}
 for name, p in cheap.items():
     experiment.add_run(name, p, seed=profile.seeds[0], labels=len(train))
@@ -276,7 +276,7 @@ for name, settings in {"ours": ours, "softmax": RIVALS["softmax"]}.items():
 
 # %%
 KEPT = ("accuracy", "auc", "rejection_50", "rejection_30", "mass_mae")
-for name in ("softmax", "boosted_trees", "mass_cut"):
+for name in ("softmax", "boosted_trees", "mass_only"):
     experiment.compare(name, "ours", ["auc", "mass_mae"])
 seen = {"summary": experiment.summary(), "values": experiment.values,
         "comparisons": experiment.comparisons}
@@ -468,7 +468,7 @@ def written(found):
             out.add_run(name, run, metrics=KEPT, extra={
                 "updates": made, "images_s": images / run.train_seconds})
     answers["boosted_trees"] = [boosted(seed)[1] for seed in profile.seeds]
-    answers |= {name: [cheap[name]] for name in ("mass_cut", "mean")}
+    answers |= {name: [cheap[name]] for name in ("mass_only", "mean")}
     for name in cheap:
         for seed, p in zip(profile.seeds, answers[name]):
             out.add_run(name, p, seed=seed, labels=len(train), metrics=KEPT)
@@ -589,7 +589,7 @@ price = shown["values"]["cost"]
 points = {LABEL[n]: {**shown["summary"][n]["auc"], **price[n]}
           for n in SYSTEMS if n in price and n in shown["summary"]}
 flat = {LABEL[n]: shown["summary"][n]["auc"]
-        for n in ("boosted_trees", "mass_cut") if n in shown["summary"]}
+        for n in ("boosted_trees", "mass_only") if n in shown["summary"]}
 fig = figures_comparison.pareto(points, flat)
 figures.save(fig, "08_pareto", profile);
 
@@ -712,7 +712,7 @@ assert np.ptp(after) <= np.ptp(before) + 0.1
 # %%
 answers_live = {"ours": [mine], "softmax": [live["softmax"].predictions],
                 "boosted_trees": [cheap["boosted_trees"]],
-                "mass_cut": [cheap["mass_cut"]]}
+                "mass_only": [cheap["mass_only"]]}
 left = beyond(answers_live)
 experiment.values["beyond_mass"] = left
 if GRIDS:
@@ -747,7 +747,7 @@ for name in left:
 # %%
 fig = figures_scores.reliability(
     {LABEL[n]: metrics.reliability(ps[0].y, ps[0].score)
-     for n, ps in answers_live.items() if n != "mass_cut"})
+     for n, ps in answers_live.items() if n != "mass_only"})
 figures.save(fig, "08_calibration", profile);
 
 # %% [markdown]

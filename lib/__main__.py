@@ -220,6 +220,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.call(options) or 0
     except (ValueError, OSError, MemoryError) as error:
         message = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            message = f"{error.filename}: {error.strerror}; check this path and who may write there"
         print(f"python -m lib {options.command}: {message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

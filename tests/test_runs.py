@@ -271,3 +271,25 @@ def test_grid_skips_what_is_finished_and_runs_side_by_side(tmp_path, jets, test_
                                atol=1e-5)
     with pytest.raises(ValueError, match="give the files"):
         grid("zoo", arms, [1], jets, runs=tmp_path, jobs=2)
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("run.json", b"[1]"), ("run.json", b"{}"), ("history.json", b""), ("history.json", b"[1]"),
+    ("best.safetensors", b"cut"), ("best.safetensors", None),
+])
+def test_a_damaged_run_is_an_error_to_open_and_trained_again(tmp_path, jets, name, content):
+    run = train("scratch", SETTINGS, jets, runs=tmp_path, log=lambda line: None)
+    path = run.folder / name
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(ValueError, match=run.folder.name):
+        Run.open(run.folder).model()
+    lines = []
+    assert not train("scratch", SETTINGS, jets, runs=tmp_path, log=lines.append).cached
+    assert "damaged" in lines[0]
+
+
+def test_images_of_another_kind_are_refused(tmp_path, jets):
+    run = train("scratch", SETTINGS, jets, runs=tmp_path, log=lambda line: None)
+    other = JetImages.from_dense(np.ones((3, 3, 125, 125), np.float32))
+    with pytest.raises(ValueError, match=r"trained on images of \(8, 125, 125\)"):
+        run.predict(other)

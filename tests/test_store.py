@@ -243,3 +243,46 @@ def test_inspect_counts_what_is_there(dense, packed):
     other = inspect(dense)
     same = set(facts) - {"path", "kind", "bytes", "bytes_per_jet", "smaller_than_dense"}
     assert {key: other[key] for key in same} == {key: facts[key] for key in same}
+
+
+def _swap(name, value):
+    def edit(file):
+        del file[name]
+        if value is None:
+            file.create_group(name)
+        else:
+            file[name] = value
+    return edit
+
+
+def _attribute(name, value):
+    return lambda file: file.attrs.__setitem__(name, value)
+
+
+@pytest.mark.parametrize("edit", [
+    _swap("Y", None), _swap("Y", h5py.ExternalLink("gone.h5", "/Y")), _swap("jet/data", None),
+    _swap("jet/indptr", None), _swap("jet/data", np.ones((9, 1), np.uint8)),
+    _swap("jet/indices", np.ones((9, 1), np.int32)), _attribute("encoding", [1, 2]),
+    _attribute("provenance", "[1]"), _attribute("schema", -1),
+    _attribute("shape", [8, 2**31, 2**31]),
+    lambda file: file.create_group("truth/deeper"),
+    lambda file: file.create_dataset("truth/alone", data=3.0),
+])
+def test_a_strangely_built_packed_file_is_an_error_that_names_it(tmp_path, edit):
+    dense = write(tmp_path / "dense.h5", cms(), **LABELLED)
+    path = pack(dense, tmp_path / "strange.h5")
+    with h5py.File(path, "a") as file:
+        edit(file)
+    with pytest.raises(DataError, match=r"strange\.h5"):
+        inspect(path)
+
+
+def test_a_target_that_is_no_file_is_refused_before_the_work(tmp_path):
+    dense = write(tmp_path / "dense.h5", cms())
+    (tmp_path / "folder.h5").mkdir()
+    for target, said in ((tmp_path / "folder.h5", "is a folder or a device"),
+                         (Path("/dev/null"), "is a folder or a device"),
+                         (dense / "out.h5", "cannot be written")):
+        with pytest.raises(DataError, match=said):
+            pack(dense, target)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["dense.h5", "folder.h5"]

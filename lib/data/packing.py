@@ -96,10 +96,20 @@ def replacing(path: str | Path, room: int = 0) -> Iterator[Path]:
     """A temporary name beside ``path`` that becomes ``path`` when the block ends well.
 
     room: bytes that will be needed; too little space is an error before the work starts.
-    Raises: DataError when the disk is full; the temporary file is removed on any error.
+    Raises: DataError when the disk is full or ``path`` cannot be written, the latter before the
+    work starts; the temporary file is removed on any error.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: is a folder or a device, not a file; choose another name")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        temporary.unlink()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror}); choose another place or "
+                        "mend this one") from error
     for left in path.parent.glob(f".{path.name}.*.part"):  # of a run that was killed
         if not _alive(left.name.split(".")[-2]):
             left.unlink(missing_ok=True)
@@ -107,7 +117,6 @@ def replacing(path: str | Path, room: int = 0) -> Iterator[Path]:
     free = shutil.disk_usage(path.parent).free
     if free < room:
         raise DataError(f"{full}: {room / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -121,7 +130,10 @@ def replacing(path: str | Path, room: int = 0) -> Iterator[Path]:
 def is_full(error: BaseException) -> bool:
     """Whether an error says that the disk, the quota or the permitted file size is used up."""
     codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return isinstance(error, OSError) and error.errno in codes
+    if isinstance(error, OSError):
+        return error.errno in codes
+    # safetensors has an error of its own, which tells the code only in words.
+    return any(f"os error {code})" in str(error) for code in codes)
 
 
 def _alive(process: str) -> bool:

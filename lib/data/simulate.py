@@ -66,6 +66,8 @@ def simulate(
         raise DataError(f"unknown encoding {encoding!r}; choose from {', '.join(ENCODINGS)}")
     if jets < 1:
         raise DataError(f"{out}: cannot simulate {jets} jets; ask for at least one")
+    if seed < 0:
+        raise DataError(f"{out}: the seed is {seed}; give 0 or a larger whole number")
     out = Path(out)
     sample = events.SAMPLES[process]
     attributes = provenance(process, jets, seed, pool, pile_up, pool_events)

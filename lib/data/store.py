@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -132,7 +133,8 @@ def read_header(file: h5py.File, path: Path | str) -> Header:
     with _reading(path, "its table of contents"):
         jet = file.get("jet")
         names = ", ".join(sorted(file)) or "nothing"
-        attributes = dict(file.attrs)
+        attributes = {name: value.decode(errors="replace") if isinstance(value, bytes) else value
+                      for name, value in file.attrs.items()}
     if jet is None:
         raise DataError(f"{path}: holds no `jet` (it holds {names}); this is not a file of "
                         "jet images")
@@ -144,24 +146,29 @@ def read_header(file: h5py.File, path: Path | str) -> Header:
     else:
         shape, jets = _packed_shape(jet, attributes, path)
         encoding, declared = attributes.get("encoding"), True
-    if encoding not in ENCODINGS:
+    if not isinstance(encoding, str) or encoding not in ENCODINGS:
         raise DataError(f"{path}: its encoding is {encoding!r}; known are "
                         f"{' and '.join(ENCODINGS)}: pack it again from its source")
-    if jets == 0:
+    if jets < 1:
         raise DataError(f"{path}: holds no images; make it again")
     try:
         provenance = json.loads(attributes.get("provenance", "{}"))
     except (TypeError, ValueError) as error:
         raise DataError(f"{path}: its attribute `provenance` is not JSON; make the file "
                         "again") from error
-    columns = {name: _column(file[name], name, jets, path) for name in COLUMNS if name in file}
+    if not isinstance(provenance, dict):
+        raise DataError(f"{path}: its attribute `provenance` is no JSON object; make the file "
+                        "again")
+    columns = {name: _column(file, name, jets, path) for name in COLUMNS if name in file}
     truth = {}
-    for name, values in (file["truth"].items() if "truth" in file else ()):
-        with _reading(path, f"truth/{name}"):
-            truth[name] = values[()]
-        if len(truth[name]) != jets:
-            raise DataError(f"{path}: truth/{name} has {len(truth[name])} rows for {jets} "
-                            "images; make the file again")
+    with _reading(path, "truth"):
+        known = list(file["truth"]) if isinstance(file.get("truth"), h5py.Group) else ()
+    for name in known:
+        truth[name] = _values(file, f"truth/{name}", path)
+        if truth[name].shape[:1] != (jets,):
+            rows = (*truth[name].shape, "no")[0]
+            raise DataError(f"{path}: truth/{name} has {rows} rows for {jets} images; make the "
+                            "file again")
     return Header(path, "dense" if dense else "packed", jets, shape, encoding, declared,
                   columns, truth, provenance)
 
@@ -186,28 +193,37 @@ def _packed_shape(jet: h5py.Group, attributes: dict, path: Path) -> tuple[tuple,
     again = "pack it again from its source"
     if not isinstance(schema, (int, np.integer)):
         raise DataError(f"{path}: has no attribute `schema`, so it is no packed file; {again}")
-    if schema > SCHEMA:
+    if not 1 <= schema <= SCHEMA:
         raise DataError(f"{path}: has schema version {schema}, this code knows {SCHEMA}; update "
                         f"the code or {again}")
     shape = np.atleast_1d(attributes.get("shape", ()))
-    if shape.shape != (3,) or shape.dtype.kind not in "iu" or (shape < 1).any():
+    if (shape.shape != (3,) or shape.dtype.kind not in "iu" or (shape < 1).any()
+            or math.prod(shape.tolist()) >= 2**31):  # indices are int32
         raise DataError(f"{path}: its attribute `shape` is {shape.tolist()}, not (C, H, W); "
                         f"{again}")
-    missing = [name for name in ("indptr", "indices", "data") if name not in jet]
-    if missing:
-        raise DataError(f"{path}: lacks jet/{missing[0]}; {again}")
+    for name in ("indptr", "indices", "data"):
+        stored = jet.get(name)
+        if not isinstance(stored, h5py.Dataset) or stored.ndim != 1:
+            raise DataError(f"{path}: lacks jet/{name}, one row of numbers; {again}")
     if jet["indices"].dtype.kind not in "iu" or jet["indptr"].dtype.kind not in "iu":
         raise DataError(f"{path}: jet/indptr and jet/indices must be integers; {again}")
-    expected = ENCODINGS.get(attributes.get("encoding"))
+    expected = ENCODINGS.get(str(attributes.get("encoding")))
     if expected is not None and jet["data"].dtype != expected:
         raise DataError(f"{path}: jet/data is {jet['data'].dtype}, its encoding asks for "
                         f"{expected}; {again}")
     return tuple(int(size) for size in shape), jet["indptr"].size - 1
 
 
-def _column(dataset: h5py.Dataset, name: str, jets: int, path: Path) -> np.ndarray:
+def _values(file: h5py.File, name: str, path: Path | str) -> np.ndarray:
     with _reading(path, f"`{name}`"):
-        values = dataset[()]
+        dataset = file[name]
+        if not isinstance(dataset, h5py.Dataset):
+            raise DataError(f"{path}: `{name}` is a group, not numbers; make the file again")
+        return np.asarray(dataset[()])
+
+
+def _column(file: h5py.File, name: str, jets: int, path: Path | str) -> np.ndarray:
+    values = _values(file, name, path)
     if values.shape not in ((jets, 1), (jets,)):
         raise DataError(f"{path}: `{name}` has the shape {values.shape} for {jets} images, "
                         f"expected is ({jets}, 1); make the file again")

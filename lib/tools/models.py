@@ -19,6 +19,10 @@ from lib.training.evaluate import predict as predict_batches
 
 def train(name: str, profile: Profile, seed: int = 0, file: Path | None = None) -> Path:
     """Train the profile's model on its labelled jets or on those of ``file``; its folder."""
+    if not name or Path(name).name != name:
+        raise ValueError(f"{name!r} cannot name a run: it becomes a folder, so give one plain word")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"--seed {seed}: give a whole number from 0 to {2**32 - 1}")
     settings = profile.settings(seed)
     if file is None:
         files = course_files(profile)
@@ -28,6 +32,9 @@ def train(name: str, profile: Profile, seed: int = 0, file: Path | None = None) 
         jets, test = JetImages.open(file), None
         if jets.labels is None:
             raise ValueError(f"{file} has no labels (Y): training needs a labelled file")
+        if len(jets) < 3:
+            raise ValueError(f"{file} holds {len(jets)} jets: training needs at least 3, for its "
+                             "three parts")
     run = runs.train(name, settings, jets, test, runs=profile.runs_dir)
     return run.folder
 
@@ -89,6 +96,10 @@ def predict(run: str, file: Path, out: Path) -> Path:
         predictions = runs.Run.open(folder).predict(jets)
     elif (folder / "config.json").is_file():
         model = JetViT.from_pretrained(folder)
+        wanted = (model.config.channels, model.config.height, model.config.width)
+        if jets.shape != wanted:
+            raise ValueError(f"{file}: holds images of {jets.shape} (C, H, W), the model of "
+                             f"{folder} takes {wanted}: give jets of that kind")
         index = torch.arange(len(jets))
         predictions = predict_batches(model, Batches(jets, index, 256, model.config.tokens))
     else:
@@ -100,4 +111,6 @@ def predict(run: str, file: Path, out: Path) -> Path:
 def _check_out(out: Path) -> None:
     if out.suffix != ".npz":
         raise ValueError(f"{out}: predictions are written as .npz")
+    if out.is_dir():
+        raise ValueError(f"{out}: is a folder; choose another name")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from lib.data.packing import replacing
 
 
 @contextlib.contextmanager
@@ -42,30 +43,30 @@ def interrupts() -> Iterator[list[int]]:
 def write(path: Path, tensors: dict[str, Tensor], **notes: object) -> None:
     """Tensors and JSON notes into one safetensors file, all or nothing."""
     flat = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(flat, part, metadata={k: json.dumps(v) for k, v in notes.items()})
-    os.replace(part, path)
+    with replacing(path) as part:
+        save_file(flat, part, metadata={k: json.dumps(v) for k, v in notes.items()})
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict]:
     """What ``write`` wrote: tensors and notes.
 
     Raises:
-        ValueError: the file is damaged or something else.
+        ValueError: the file is missing, damaged or something else.
     """
     try:
         with safe_open(path, "pt") as file:
             notes = {k: json.loads(v) for k, v in (file.metadata() or {}).items()}
             return {k: file.get_tensor(k) for k in file.keys()}, notes
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} is missing: train the run again") from error
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not a checkpoint ({error}): delete its folder") from error
 
 
 def write_json(path: Path, data: object) -> None:
     """JSON, all or nothing."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(json.dumps(data, indent=1) + "\n")
-    os.replace(part, path)
+    with replacing(path) as part:
+        part.write_text(json.dumps(data, indent=1) + "\n")
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

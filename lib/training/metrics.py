@@ -15,7 +15,6 @@ bootstrap). With one seed the interval is over jets only, and says so in its fie
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -23,6 +22,8 @@ from pathlib import Path
 
 import numpy as np
 from scipy import stats
+
+from lib.data.packing import replacing
 
 CELLS = 4_000_000  # elements of one block of resamples (R x N): bounds the memory to about 100 MB
 SMALLEST = 1e-7  # a float32 probability can round to 0 or 1; its logarithm must stay finite
@@ -51,10 +52,8 @@ class Predictions:
         path = Path(path)
         arrays = {k: np.asarray(v, np.int64 if k == "index" else np.float32)
                   for k, v in vars(self).items() if v is not None}
-        part = path.with_name(f".{path.name}.{os.getpid()}")
-        with open(part, "wb") as file:
+        with replacing(path) as part, open(part, "wb") as file:
             np.savez_compressed(file, **arrays)
-        os.replace(part, path)
 
     @classmethod
     def load(cls, path: Path) -> Predictions:

@@ -161,13 +161,17 @@ class Run:
         """A finished run from its folder, without asking whether it is stale.
 
         Raises:
-            ValueError: no such run, or not finished.
+            ValueError: no such run, not finished, or damaged.
         """
         folder = Path(folder)
         record = _record(folder)
         if not record or not record.get("finished"):
             raise ValueError(f"{folder} is not a finished run: train it first")
-        history = History.from_json(json.loads((folder / "history.json").read_text()))
+        try:
+            history = History.from_json(json.loads((folder / "history.json").read_text()))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{folder / 'history.json'} is missing or damaged: train the run "
+                             "again") from error
         return cls(record["name"], folder, record["settings"], record, history, build=build)
 
     @property
@@ -195,6 +199,10 @@ class Run:
     def predict(self, jets: JetImages, index: Any = None, batch_size: int = 256) -> Predictions:
         """Predictions for jets (all, or those of ``index``), in the precision of the training;
         kept beside the run, so that the same jets are predicted once."""
+        wanted = tuple(self.settings["grid"][k] for k in ("channels", "height", "width"))
+        if jets.shape != wanted:
+            raise ValueError(f"{self.folder.name} was trained on images of {wanted} (C, H, W) and "
+                             f"these are {jets.shape}: give jets of that kind")
         if index is None:
             index = torch.arange(len(jets))
         index = torch.as_tensor(index).cpu()
@@ -211,10 +219,12 @@ class Run:
 
 
 def _record(folder: Path) -> dict | None:
-    try:
-        return json.loads((folder / "run.json").read_text())
-    except (OSError, json.JSONDecodeError):
-        return None
+    """run.json; None where it is missing or is not what ``train`` wrote."""
+    with contextlib.suppress(OSError, ValueError):
+        record = json.loads((folder / "run.json").read_text())
+        if isinstance(record, dict) and {"settings", "fit", "content", "began"} <= set(record):
+            return record
+    return None
 
 
 # --- training through the cache -------------------------------------------------------------------
@@ -282,7 +292,7 @@ def _trained(name: str, settings: dict, jets: JetImages, data: dict, folder: Pat
     train.set_epoch(0)
     print_of = fingerprint(settings, make(), next(iter(train)))
     record = _record(folder)
-    if folder.exists() and (why := _unusable(record, settings, jets, print_of, fresh)):
+    if folder.exists() and (why := _unusable(record, folder, settings, jets, print_of, fresh)):
         log(f"{name}: {why}; training again")
         aside = folder.parent / "stale" / folder.name
         shutil.rmtree(aside, ignore_errors=True)
@@ -320,8 +330,8 @@ def _trained(name: str, settings: dict, jets: JetImages, data: dict, folder: Pat
     return Run(name, folder, settings, record, history, cached=False, build=build)
 
 
-def _unusable(record: dict | None, settings: dict, jets: JetImages, now: list[float],
-              fresh: bool) -> str | None:
+def _unusable(record: dict | None, folder: Path, settings: dict, jets: JetImages,
+              now: list[float], fresh: bool) -> str | None:
     """Why the run in a folder is neither loaded nor resumed; None if it can be."""
     if record is None:
         return "the cached run is damaged"
@@ -329,6 +339,12 @@ def _unusable(record: dict | None, settings: dict, jets: JetImages, now: list[fl
         return "the cached run is ignored, as asked"
     if record["content"] != jets.fingerprint():
         return "the cached run saw other jets, made with the same settings"
+    if record.get("finished"):
+        try:
+            Run.open(folder)
+            checkpoint.read(folder / "best.safetensors")
+        except ValueError as error:
+            return f"the cached run is damaged ({error})"
     default = asdict(FitSettings(**settings["fit"]))
     if changed := [k for k, v in record["fit"].items() if default.get(k) != v]:
         return f"the cached run is stale (another {', '.join(changed)})"

@@ -60,5 +60,9 @@ def make_batches(settings: Mapping, jets: JetImages) -> tuple[Batches, Batches]:
         if kind != "flips":
             raise ValueError(f"augment={kind!r}: choose flips, or leave it out")
         augment = Flips(jets.grid, signed=jets.encoding == "gev")
-    return (Batches(jets, train, size, keep, shuffle=True, seed=seed, augment=augment),
+    # Jets of one size in a batch would give a batch norm statistics that no other batch has.
+    batch_norm = settings["model"].get("lcm_norm") == "batch"
+    bucket = settings.get("architecture", "vit") == "vit" and not batch_norm
+    return (Batches(jets, train, size, keep, shuffle=True, seed=seed, augment=augment,
+                    bucket=bucket),
             Batches(jets, validation, size, keep))

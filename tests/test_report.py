@@ -37,7 +37,7 @@ def experiment(profile, name: str = "07_finetune") -> results.Experiment:
                      labels=300, train_seconds=90.0)
     made.add_run("mass_only", predictions(0.7, seed=9), metrics=["accuracy", "auc"])
     made.compare("scratch", "mass_only", ["auc"])
-    made.values = {"half": 0.5, "nothing": float("nan"), "closure": [
+    made.values = {"half": 0.5, "nothing": float("nan"), "shift": {"+5 %": 0.1}, "closure": [
         {"quantity": "m: mean (GeV)", "published": 142.8, "measured": np.float32(150.0),
          "tolerance": "±7%", "ok": True}]}
     made.curves["roc"] = {"signal": np.linspace(0, 1, 3)}
@@ -170,6 +170,14 @@ def test_latex_missing_leaves_tables_and_says_the_command(profile, monkeypatch):
         paper.build(profile)
     assert caught.value.command == "sudo apt-get install latexmk"
     assert (profile.paper_dir / "generated/systems.tex").exists()
+
+
+def test_names_do_not_break_latex(profile):
+    """A per cent sign in a key would comment out the rest of its line."""
+    experiment(profile).save()
+    keys = tables.numbers(profile)
+    assert keys["07_finetune/shift/+5 percent"] == 0.1
+    assert not [key for key in keys if set(key) & set("#$&~^\\{}%")]
 
 
 def test_text_is_escaped_for_latex():

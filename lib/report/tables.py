@@ -120,7 +120,8 @@ def flatten(found: Mapping[str, Any]) -> dict[str, Any]:
     def walk(prefix: str, value: Any) -> None:
         if isinstance(value, Mapping) and _entry(value) is None:
             for key, inner in value.items():
-                walk(f"{prefix}/{key}" if prefix else str(key), inner)
+                name = re.sub(r"[#$&~^\\{}]", "_", str(key).replace("%", "percent"))
+                walk(f"{prefix}/{name}" if prefix else name, inner)
         elif isinstance(value, list):
             for inner in value:  # rows such as those of the closure table
                 if isinstance(inner, Mapping) and "quantity" in inner:

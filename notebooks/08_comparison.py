@@ -26,8 +26,8 @@
 # trained on.
 #
 # **You need** notebook 07 (its trained model is taken from the cache);
-# about 4 minutes on two cores, 1 with a GPU. The wide grids were run
-# beforehand; `GRIDS = True` repeats them in one to two hours.
+# about 8 minutes on two cores, 2 with a GPU. The wide grids take a few hours;
+# `GRIDS = True` runs them, system by system.
 
 # %%
 # On Colab: fetch the course and only the packages that are missing.

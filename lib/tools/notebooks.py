@@ -275,7 +275,11 @@ def to_pdf(executed: Path, out: Path) -> None:
     from nbconvert.writers import FilesWriter
 
     name = executed.stem
-    body, resources = LatexExporter().from_filename(str(executed))
+    notebook = nbformat.read(executed, 4)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":  # a badge is an image elsewhere, which LaTeX cannot fetch
+            cell.source = re.sub(r"!\[([^\]]*)\]\(https?://[^)]*\)", r"\1", cell.source)
+    body, resources = LatexExporter().from_notebook_node(notebook)
     # The default mono font of nbconvert has no Greek letters, which code here uses.
     fonts = (
         "\\IfFontExistsTF{DejaVu Sans Mono}{\\setmonofont[Scale=0.83]{DejaVu Sans Mono}}{}\n"

@@ -90,9 +90,9 @@ print(f"PyTorch {torch.__version__}, profile {profile.tag}, "
 ours = profile.settings()  # as in notebook 07
 
 
-def changed(**model):
+def changed(base=ours, **model):
     """Ours with other settings of the model."""
-    return {**ours, "model": {**profile.model, **model}}
+    return {**base, "model": {**profile.model, **model}}
 
 
 # %% [markdown]
@@ -115,28 +115,33 @@ RIVALS = {
 }
 
 # %% [markdown]
-# **The attention zoo**: further mechanisms of notebook 03, in our model.
-#
 # **Ingredients**, one change each: what is taken out or replaced tells what it
 # was worth. Two changes at a time would leave open which of them mattered.
+# **The attention zoo**: further mechanisms of notebook 03, in our model. These
+# are many arms, so they get *half* as many updates, and are compared with ours
+# after as many (`ours_half`), never with the fully trained one.
 
 # %%
-ZOO = {
-    "elu_linear": changed(attention="elu_linear"),
-    "cross_covariance": changed(attention="cross_covariance",
-                                temperature=1.0),
-    "additive": changed(attention="additive"),
-}
-no_flips = {k: v for k, v in ours.items() if k != "augment"}
+halved = {**profile.train, "updates": profile.train["updates"] // 2}
+half = {**ours, "fit": halved}
+no_flips = {k: v for k, v in half.items() if k != "augment"}
 INGREDIENTS = {
-    "no_energy_flow": changed(pool="mean_max"),
-    "no_summary": changed(summary=False),
-    "no_local": changed(lcm_kernel=0),
+    "no_energy_flow": changed(half, pool="mean_max"),
+    "no_summary": changed(half, summary=False),
+    "no_hidden": changed(half, head_hidden=0),
+    "no_local": changed(half, lcm_kernel=0),
     "no_flips": no_flips,
-    "no_ema": {**ours, "fit": {**profile.train, "ema": None}},
-    "embed_norm": changed(embed_norm=True),
-    "conv_stem": changed(stem="conv"),
-    "gaussian_loss": {**ours, "loss": dict(mass_loss="gaussian")},
+    "no_ema": {**half, "fit": {**halved, "ema": None}},
+    "embed_norm": changed(half, embed_norm=True),
+    "conv_stem": changed(half, stem="conv"),
+    "gaussian_loss": {**half, "loss": dict(mass_loss="gaussian",
+                                           mass_weight=3.0)},
+}
+ZOO = {
+    "elu_linear": changed(half, attention="elu_linear"),
+    "cross_covariance": changed(half, attention="cross_covariance",
+                                temperature=1.0),
+    "additive": changed(half, attention="additive"),
 }
 
 # %% [markdown]

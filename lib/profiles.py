@@ -110,7 +110,9 @@ class Profile:
 
 
 # The training settings are those of the supervised model from scratch.
-_OURS: dict[str, Any] = dict(position="factorised", pool="energy", heads=4, mlp_ratio=2.0)
+_OURS: dict[str, Any] = dict(
+    tokens="two_scale", position="factorised", pool="energy", heads=4, mlp_ratio=2.0
+)
 _SIZES: dict[str, dict[str, Any]] = {
     "smoke": dict(
         labelled=300,

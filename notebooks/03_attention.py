@@ -457,8 +457,9 @@ assert (published == 0).all()
 # order with the same number of updates, which differ in one thing each:
 # softmax; ReLU linear attention; ReLU linear attention with the local
 # convolution of section 7. Held fixed: width, depth, everything else. (The
-# model is that of notebook 07, its training cut to a hundred updates and
-# without the mirrored jets and the larger weight of the mass used there.)
+# model is that of notebook 07 with a token for each active patch, its training
+# cut to a hundred updates and without the mirrored jets and the larger weight
+# of the mass used there.)
 #
 # **Prediction.** (1) Maps of linear attention have rank at most $D$. (2)
 # Section 3 suggests that their rows are closer to a plain average than those
@@ -467,7 +468,8 @@ assert (published == 0).all()
 # sharp as softmax rows, or sharper.
 
 # %%
-small = {**profile.model, "depth": min(2, profile.model["depth"])}
+small = {**profile.model, "depth": min(2, profile.model["depth"]),
+         "tokens": "active"}
 fitting = {**profile.train, "updates": min(100, profile.train["updates"])}
 arms = {"softmax": {"attention": "softmax", "lcm_kernel": 0},
         "linear": {"attention": "relu_linear", "lcm_kernel": 0},

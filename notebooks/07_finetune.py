@@ -207,7 +207,10 @@ for name, p in (("jet mass alone", mass_only), ("boosted trees", boosted)):
 #
 # ## 3. The model
 #
-# JetViT gets the patches of 5 × 5 pixels that hold at least one hit. The
+# JetViT reads the patches of 5 × 5 pixels that hold at least one hit, in the two
+# scales of notebook 02: patches with a track or calorimeter energy as they are,
+# the many that hold a few pixel hits and nothing else summed into coarse
+# tokens. (Notebook 08 compares this with a token for every active patch.) The
 # diagram and the table below are made from the settings of this profile and
 # from the model itself.
 
@@ -221,8 +224,7 @@ figures.save(figures.model_diagram(config, count), "07_model", profile)
 figures.save(figures.block_diagram(config), "07_block", profile);
 
 # %% [markdown]
-# *Figures: JetViT from left to right: image, active patches, scaling and
-# embedding, blocks, pooling, and the heads for class and mass, with the sizes
+# *Figures: JetViT from left to right: image, tokens, scaling and embedding, blocks, pooling, and the heads for class and mass, with the sizes
 # of this profile; below it, one block: linear attention over all tokens, the
 # local convolutions on the grid of patches, and an MLP, each behind a norm
 # and bridged by a residual connection.*
@@ -240,7 +242,7 @@ figures.save(figures.block_diagram(config), "07_block", profile);
 # jet that needs no training: the logarithms of multiplicity, energy and
 # widths (in η and φ) of each channel. A hidden layer then serves both heads.
 # ("Energy" means the sum of pixel values here; the 8-bit images have no
-# other.) Notebook 08 takes these pieces out one at a time.
+# other.) Notebook 08 takes each of these pieces out in turn.
 #
 # In the table, `stem` embeds the pixels of a patch and `energy` its sums per
 # channel; `position` holds one vector for each row and one for each column,

@@ -1,4 +1,4 @@
-"""The transformer block on a packed set of patches: attention, local convolution, MLP.
+"""The transformer block on a packed set of patches: attention, local convolution, MLP or experts.
 
 x: (B, K, D) tokens, valid: (B, K) bool. What is not valid enters no attention, no
 convolution and no statistic of a norm; its own output is never read.
@@ -213,8 +213,98 @@ class MLP(nn.Sequential):
         )
 
 
+ROUTERS = {"soft": 0, "top1": 1, "top2": 2}  # experts that a token is sent to; 0: to all
+
+
+@dataclass
+class Routing:
+    """What a router decided for B images of K tokens and E experts, in float32.
+
+    logits:  (B, K, E) its output; the probabilities are their softmax.
+    weights: (B, K, E) what each expert's output is multiplied by; 0 for experts that are not
+             called, and for padding.
+    chosen:  (B, K, E) bool, the experts of the largest logits ("soft": the one); not for padding.
+    valid:   (B, K) bool.
+    """
+
+    logits: Tensor
+    weights: Tensor
+    chosen: Tensor
+    valid: Tensor
+
+    def _mean(self, x: Tensor) -> Tensor:
+        """Mean of x (B, K, ...) over the valid tokens; 0 without any."""
+        keep = self.valid.view(*self.valid.shape, *(1,) * (x.ndim - 2))
+        return x.masked_fill(~keep, 0).sum((0, 1)) / keep.sum().clamp(min=1)
+
+    def load(self) -> Tensor:
+        """(E,): share of the assignments that went to each expert."""
+        share = self._mean(self.chosen.float())
+        return share / share.sum().clamp(min=1e-6)
+
+    def load_balancing(self) -> Tensor:
+        """E · Σ_e f_e P_e, Switch (arXiv:2101.03961), eqs. 4-6, without its factor α.
+
+        f_e: share of the assignments (constant), P_e: mean probability. It is 1 where both are
+        even and E where one expert gets everything.
+        """
+        return len(self.load()) * (self.load() * self._mean(self.logits.softmax(-1))).sum()
+
+    def z_loss(self) -> Tensor:
+        """Mean of (log Σ_e exp logit_e)², ST-MoE (arXiv:2202.08906), eq. 5: keeps logits small."""
+        return self._mean(self.logits.logsumexp(-1).square())
+
+
+class MixtureOfExperts(nn.Module):
+    """MLPs between which a router chooses, token by token.
+
+    router:
+      "top1"  the output is that of the likeliest expert times its probability, as in Switch,
+              so that the router learns from it
+      "top2"  the two likeliest, with their probabilities scaled to add up to 1, as in ST-MoE
+      "soft"  all experts, weighted by their probabilities: nothing is saved
+    No token is dropped: experts have no capacity. The router computes in float32, always.
+    """
+
+    def __init__(
+        self, dim: int, hidden: int, experts: int, router: str = "soft", dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        if router not in ROUTERS:
+            raise ValueError(f"router={router!r}: use one of {', '.join(ROUTERS)}")
+        if experts < max(1, ROUTERS[router]):
+            raise ValueError(f"experts={experts} are too few for router={router!r}")
+        self.top = ROUTERS[router]
+        self.router = nn.Linear(dim, experts)
+        self.experts = nn.ModuleList(MLP(dim, hidden, dropout) for _ in range(experts))
+
+    def route(self, x: Tensor, valid: Tensor) -> Routing:
+        with torch.autocast(x.device.type, enabled=False):
+            logits = self.router(x.float())
+        weights, keep = logits.softmax(-1), valid.unsqueeze(-1)
+        best = logits.topk(max(1, self.top), -1).indices
+        chosen = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, best, True) & keep
+        weights = weights * (chosen if self.top else keep)
+        if self.top > 1:
+            weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-6)
+        return Routing(logits, weights, chosen, valid)
+
+    def forward(self, x: Tensor, valid: Tensor) -> tuple[Tensor, Routing]:
+        """x (B, K, D), valid (B, K) -> the same shape, zero for padding, and the routing."""
+        routing = self.route(x, valid)
+        if not self.top:
+            parts = zip(routing.weights.unsqueeze(-1).unbind(2), self.experts)
+            return sum(weight * expert(x) for weight, expert in parts), routing
+        flat, weights = x.flatten(0, 1), routing.weights.flatten(0, 1)
+        out = torch.zeros_like(flat, dtype=torch.float32)
+        for number, expert in enumerate(self.experts):
+            rows = routing.chosen[..., number].flatten().nonzero().squeeze(1)
+            out = out.index_add(0, rows, weights[rows, number, None] * expert(flat[rows]).float())
+        return out.view(x.shape), routing
+
+
 class Block(nn.Module):
-    """Pre-norm block: x + attention, x + local convolution (if any), x + MLP."""
+    """Pre-norm block: x + attention, x + local convolution (if any), x + MLP or experts."""
 
     def __init__(self, config, drop_path: float = 0.0) -> None:
         """config: a `lib.models.vit.ViTConfig`."""
@@ -235,12 +325,27 @@ class Block(nn.Module):
             self.norm_lcm = nn.LayerNorm(dim)
             self.lcm = LocalConcentration(dim, config.lcm_kernel, config.lcm_norm)
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = MLP(dim, int(dim * config.mlp_ratio), config.dropout)
+        hidden = int(dim * config.mlp_ratio)
+        if config.experts:
+            self.mlp = MixtureOfExperts(dim, hidden, config.experts, config.router, config.dropout)
+        else:
+            self.mlp = MLP(dim, hidden, config.dropout)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor, valid: Tensor, layout: Layout, local: bool = True) -> Tensor:
-        """local=False leaves the convolution out, as R1's masked pretraining does."""
+    def forward(
+        self, x: Tensor, valid: Tensor, layout: Layout, local: bool = True,
+        routings: list[Routing] | None = None,
+    ) -> Tensor:
+        """local=False leaves the convolution out, as R1's masked pretraining does.
+
+        routings: a list to which the block's routing is added, if it has experts.
+        """
         x = x + self.drop_path(self.attention(self.norm1(x), valid))
         if self.lcm is not None and local:
             x = x + self.drop_path(self.lcm(self.norm_lcm(x), layout))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        if isinstance(self.mlp, MLP):
+            return x + self.drop_path(self.mlp(self.norm2(x)))
+        out, routing = self.mlp(self.norm2(x), valid)
+        if routings is not None:
+            routings.append(routing)
+        return x + self.drop_path(out)

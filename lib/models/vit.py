@@ -13,7 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lib.data.tokens import Grid, Hits, TokenBatch
-from lib.models.blocks import Block, Dropout, Layout
+from lib.models.attention import implied_map
+from lib.models.blocks import Block, Dropout, Layout, Routing
+from lib.models.embedding import InputScale, Position, Summary, patch_sums, stem_of
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,12 @@ class ViTConfig:
     attention    one of `lib.models.attention.MECHANISMS`, with normalizer and floor
     temperature  start of the learned factor per head; None: no factor
     lcm_kernel   size of the depthwise convolutions; 0: none
+    experts      MLPs a block, between which a router chooses ("soft", "top1" or "top2", see
+                 `lib.models.blocks.MixtureOfExperts`); 0: one MLP and no router
     pool         "mean", "mean_max", "cls" or "energy": mean, maximum and, per channel, a mean
                  weighted by the energy of the patches, as in an energy flow network
                  (arXiv:1810.05165)
+    cls_position a position vector for the class token, too (it adds nothing but parameters)
     head_hidden  width of a hidden layer shared by the heads; 0: linear heads
     patch_energy log multiplicity and log energy per channel of each patch, beside its pixels
     summary      log multiplicity, energy and widths per channel beside the pooled tokens
@@ -57,7 +62,10 @@ class ViTConfig:
     temperature: float | None = None
     lcm_kernel: int = 3
     lcm_norm: str = "layer"
+    experts: int = 0
+    router: str = "soft"
     pool: str = "mean_max"
+    cls_position: bool = False
     head_hidden: int = 0
     summary: bool = True
     scale: str | float = "log"
@@ -98,131 +106,6 @@ R1 = dict(
 )  # fmt: skip
 
 
-class InputScale(nn.Module):
-    """Pixel values to numbers of order one: sign(x) log(1 + |x|/unit) / norm, per channel.
-
-    unit and norm are fitted on training hits: the median and, after the logarithm, the root
-    mean square of a channel's non-zero pixels. Zero stays zero.
-    """
-
-    def __init__(self, channels: int, scale: str | float) -> None:
-        super().__init__()
-        self.divisor = None if scale == "log" else float(scale)
-        self.register_buffer("unit", torch.ones(channels, 1))
-        self.register_buffer("norm", torch.ones(channels, 1))
-
-    def fit(self, hits: Hits) -> None:
-        for channel in range(len(self.unit)):
-            values = hits.value[hits.channel == channel].abs()
-            if len(values):
-                self.unit[channel] = values.median().clamp(min=1e-6)
-                logs = (values / self.unit[channel]).log1p()
-                self.norm[channel] = logs.square().mean().sqrt().clamp(min=1e-6)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (B, K, C·p·q) -> the same shape."""
-        if self.divisor is not None:
-            return x / self.divisor
-        pixels = x.unflatten(-1, (len(self.unit), -1))
-        return (pixels.sign() * (pixels.abs() / self.unit).log1p() / self.norm).flatten(-2)
-
-
-def patch_sums(features: Tensor, channels: int) -> Tensor:
-    """Multiplicity and energy of each channel in each patch: (B, K, C·p·q) -> (B, K, 2C)."""
-    pixels = features.unflatten(-1, (channels, -1))
-    return torch.cat([pixels.ne(0).to(pixels.dtype).sum(-1), pixels.abs().sum(-1)], -1)
-
-
-class Summary(nn.Module):
-    """Of each channel the log multiplicity, the log energy and the log widths in eta and phi.
-
-    (B, 4C), standardised on training data. Energy times width is what a mass is made of: for
-    a narrow jet m² ≈ Σ_ij E_i E_j ΔR_ij² / 2, which is E² times the variance of the position.
-    Widths are in patches, with a floor of a tenth.
-    """
-
-    def __init__(self, grid: Grid) -> None:
-        super().__init__()
-        self.grid, self.channels = grid, grid.channels
-        self.register_buffer("mean", torch.zeros(4 * grid.channels))
-        self.register_buffer("std", torch.ones(4 * grid.channels))
-
-    def raw(self, sums: Tensor, tokens: TokenBatch) -> Tensor:
-        sums = sums * tokens.valid.unsqueeze(-1)
-        energy = sums[..., self.channels :]  # (B, K, C)
-        total = energy.sum(1)
-        parts = [sums.sum(1).log1p()]
-        for place in self.grid.centres(tokens.position):
-            x = place.unsqueeze(2)  # (B, K, 1); sums, not products, which bfloat16 would spoil
-            first, second = (x * energy).sum(1), (x.square() * energy).sum(1)
-            share = total.clamp(min=1e-6)
-            variance = (second / share - (first / share).square()).clamp(min=0)
-            parts.append((variance + 0.01).log() / 2)
-        return torch.cat(parts, -1)
-
-    def forward(self, sums: Tensor, tokens: TokenBatch) -> Tensor:
-        """sums: (B, K, 2C) of `patch_sums`."""
-        return (self.raw(sums, tokens) - self.mean) / self.std
-
-
-class ConvStem(nn.Module):
-    """A 3 x 3 convolution within each patch, GELU, then a linear map: (B, K, F) -> (B, K, D)."""
-
-    def __init__(self, grid: Grid, dim: int, width: int = 24) -> None:
-        super().__init__()
-        self.patch = (grid.channels, grid.patch_height, grid.patch_width)
-        self.conv = nn.Conv2d(grid.channels, width, 3)
-        inner = width * (grid.patch_height - 2) * (grid.patch_width - 2)
-        self.proj = nn.Linear(inner, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        patches = x.flatten(0, 1).unflatten(-1, self.patch)
-        out = nn.functional.gelu(self.conv(patches)).flatten(1)
-        return self.proj(out).unflatten(0, x.shape[:2])
-
-
-def _stem(config: ViTConfig) -> nn.Module:
-    grid, dim = config.grid, config.dim
-    if config.stem == "linear":
-        return nn.Linear(grid.patch_dim, dim)
-    if config.stem == "mlp":
-        return nn.Sequential(nn.Linear(grid.patch_dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
-    if config.stem == "conv":
-        return ConvStem(grid, dim)
-    raise ValueError(f"stem={config.stem!r}: use 'linear', 'mlp' or 'conv'")
-
-
-class Position(nn.Module):
-    """Learned position vectors: (B, K) patch numbers -> (B, K, D)."""
-
-    def __init__(self, config: ViTConfig) -> None:
-        super().__init__()
-        grid, coarse = config.grid, 0
-        if config.tokens == "two_scale":
-            coarse = grid.coarse[0] * grid.coarse[1]
-        self.kind, self.patches, self.columns = config.position, grid.patches, grid.columns
-        if self.kind == "learned":
-            self.table = nn.Embedding(grid.patches + coarse, config.dim)
-        elif self.kind == "factorised":
-            self.row = nn.Embedding(grid.rows, config.dim)
-            self.column = nn.Embedding(grid.columns, config.dim)
-            self.coarse = nn.Embedding(coarse, config.dim) if coarse else None
-        elif self.kind != "none":
-            raise ValueError(f"position={self.kind!r}: use 'learned', 'factorised' or 'none'")
-
-    def forward(self, position: Tensor) -> Tensor:
-        if self.kind == "learned":
-            return self.table(position)
-        if self.kind == "none":
-            return torch.zeros(1, device=position.device)
-        fine = position.clamp(max=self.patches - 1)
-        out = self.row(fine // self.columns) + self.column(fine % self.columns)
-        if self.coarse is None:
-            return out
-        block = self.coarse((position - self.patches).clamp(min=0))
-        return torch.where((position < self.patches).unsqueeze(-1), out, block)
-
-
 class JetViT(nn.Module):
     """Patch embedding, `depth` blocks, LayerNorm, pooling, a class head and a mass head."""
 
@@ -234,7 +117,7 @@ class JetViT(nn.Module):
             raise ValueError(f"tokens={config.tokens!r}: use 'active', 'all' or 'two_scale'")
         self.config, dim = config, config.dim
         self.scale = InputScale(config.channels, config.scale)
-        self.stem = _stem(config)
+        self.stem = stem_of(config)
         self.energy = nn.Linear(2 * config.channels, dim) if config.patch_energy else None
         self.embed_norm = nn.LayerNorm(dim) if config.embed_norm else nn.Identity()
         self.position = Position(config)
@@ -257,6 +140,9 @@ class JetViT(nn.Module):
         self.apply(self._initialise)
         if self.cls is not None:
             nn.init.trunc_normal_(self.cls, std=0.02)
+        self.cls_position = None
+        if self.cls is not None and config.cls_position:
+            self.cls_position = nn.Parameter(torch.zeros(1, 1, dim))
 
     @staticmethod
     def _initialise(module: nn.Module) -> None:
@@ -286,27 +172,65 @@ class JetViT(nn.Module):
         x = self.embed_norm(x)
         return self.dropout(x + self.position(tokens.position).to(x.dtype))
 
-    def blocks_on(self, x: Tensor, tokens: TokenBatch, local: bool = True) -> Tensor:
-        """Run the blocks on embedded tokens (B, K, D), class token first if there is one."""
+    def _start(self, x: Tensor, tokens: TokenBatch) -> tuple[Tensor, Tensor, Layout]:
+        """What the first block gets: embedded tokens, class token first if there is one."""
         position, valid, grid = tokens.position, tokens.valid, self.config.grid
         if self.cls is not None:
-            x = torch.cat([self.cls.expand(len(x), -1, -1).to(x.dtype), x], 1)
+            first = self.cls if self.cls_position is None else self.cls + self.cls_position
+            x = torch.cat([first.expand(len(x), -1, -1).to(x.dtype), x], 1)
             position = nn.functional.pad(position, (1, 0), value=-1)
             valid = nn.functional.pad(valid, (1, 0), value=True)
         all_on_grid = self.cls is None and self.config.tokens != "two_scale"
-        layout = Layout.of(position, valid, grid.rows, grid.columns, all_on_grid)
+        return x, valid, Layout.of(position, valid, grid.rows, grid.columns, all_on_grid)
+
+    def blocks_on(
+        self, x: Tensor, tokens: TokenBatch, local: bool = True,
+        routings: list[Routing] | None = None,
+    ) -> Tensor:
+        """Run the blocks on embedded tokens (B, K, D), class token first if there is one.
+
+        routings: a list that collects the routing of each block with experts.
+        """
+        x, valid, layout = self._start(x, tokens)
         for block in self.blocks:
-            x = block(x, valid, layout, local)
+            x = block(x, valid, layout, local, routings)
         return self.norm(x)
+
+    def routing(self, tokens: TokenBatch) -> list[Routing]:
+        """How each block sends its tokens to experts: (B, K, E) tensors, with a class token
+        (B, 1 + K, E) and it is the first. Empty for a model without experts."""
+        routings: list[Routing] = []
+        self.blocks_on(self.embed(tokens), tokens, routings=routings)
+        return routings
+
+    def cls_attention(self, tokens: TokenBatch) -> Tensor:
+        """What the class token attends to in the last block: (B, heads, 1 + K).
+
+        Column 0 is the class token itself, then come the tokens in their order, 0 for padding;
+        rows add up to 1. For a kernel attention it is the map that the kernel stands for.
+
+        Raises:
+            ValueError: the model has no class token, or its attention no map.
+        """
+        kernel = {"softmax": "softmax", "relu_linear": "relu", "elu_linear": "elu"}
+        if self.cls is None or self.config.attention not in kernel:
+            raise ValueError(f"pool={self.config.pool!r}, attention={self.config.attention!r}: an "
+                             f"attention of the class token needs 'cls' and {', '.join(kernel)}")
+        x, valid, layout = self._start(self.embed(tokens), tokens)
+        for block in self.blocks[:-1]:
+            x = block(x, valid, layout)
+        last = self.blocks[-1]
+        q, k, _ = last.attention.split(last.norm1(x))
+        return implied_map(q[:, :, :1], k, valid, kernel[self.config.attention]).squeeze(2)
 
     def encode(self, tokens: TokenBatch) -> Tensor:
         """One vector a token: (B, K, D); what is not valid is undefined."""
         x = self.blocks_on(self.embed(tokens), tokens)
         return x if self.cls is None else x[:, 1:]
 
-    def features(self, tokens: TokenBatch) -> Tensor:
+    def features(self, tokens: TokenBatch, routings: list[Routing] | None = None) -> Tensor:
         """One vector a jet: (B, width), float32. A jet without tokens pools to zero."""
-        x = self.blocks_on(self.embed(tokens), tokens).float()
+        x = self.blocks_on(self.embed(tokens), tokens, routings=routings).float()
         sums = None
         if self.summary is not None or self.flow is not None:
             sums = patch_sums(tokens.features, self.config.channels)
@@ -327,9 +251,14 @@ class JetViT(nn.Module):
             parts.append(self.summary(sums, tokens))
         return torch.cat(parts, -1)
 
-    def forward(self, tokens: TokenBatch) -> tuple[Tensor, Tensor | None]:
-        """-> logits (B, classes) and mass (B,) in GeV, or None without a mass head."""
-        x = self.features(tokens)
+    def forward(
+        self, tokens: TokenBatch, routings: list[Routing] | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """-> logits (B, classes) and mass (B,) in GeV, or None without a mass head.
+
+        routings: a list that collects the routing of each block, as in `routing`.
+        """
+        x = self.features(tokens, routings)
         with torch.autocast(x.device.type, enabled=False):
             x = self.hidden(x)
             logits = self.class_head(x)

@@ -58,7 +58,7 @@ def arms(model: dict) -> list[Arm]:
         Arm("ours", model),
         Arm("ours, float32", model, "float32"),
         Arm("ours, all patches", {**model, "tokens": "all"}),
-        Arm("ours, two scales", {**model, "tokens": "two_scale"}),
+        Arm("ours, active patches", {**model, "tokens": "active"}),
         Arm("ours, softmax", {**model, "attention": "softmax"}),
         Arm("ours, no local convolution", {**model, "lcm_kernel": 0}),
         Arm("ResNet-15, dense image", {"resnet": True}),

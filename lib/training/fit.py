@@ -87,7 +87,8 @@ class _Loss(nn.Module):
 def _line(row: dict, passes: float, updates: int) -> str:
     """One line for the log."""
     def parts(start: str) -> str:
-        found = [f"{n} {row[start + n]:.4f}" for n in ("class", "mass") if start + n in row]
+        found = [f"{n} {row[start + n]:.4f}" for n in ("class", "mass", "balance", "z")
+                 if start + n in row]
         return f" ({', '.join(found)})" if found else ""
 
     line = f"epoch {row['epoch']:.3g}/{passes:.3g}  update {row['update']}/{updates}"

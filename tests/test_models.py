@@ -16,7 +16,7 @@ import lib
 from lib.data.jets import JetImages
 from lib.data.tokens import HCAL, TOP_QCD, Grid, Hits, TokenBatch, tokenize
 from lib.models.attention import MECHANISMS
-from lib.models.blocks import MaskedBatchNorm
+from lib.models.blocks import MaskedBatchNorm, depthwise
 from lib.models.vit import R1, JetViT, ViTConfig, patch_sums
 
 GRID = Grid(8, 33, 28, 5, 5)  # both far edges overhang
@@ -371,3 +371,20 @@ def test_a_real_jet_goes_all_the_way(tmp_path):
     assert logits.isfinite().all()
     assert mass.isfinite().all()
     assert_close(model(tokenize(hits, TOP_QCD, "masked"))[0], logits, atol=1e-5, rtol=1e-5)
+
+
+def test_the_fast_depthwise_gradient_is_the_gradient():
+    """What replaces the library's backward pass of a wide depthwise convolution in bfloat16."""
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(6, 6, 7, padding=3, groups=6)
+    images = torch.randn(3, 6, 9, 11)
+    found = []
+    for low in (False, True):
+        x = images.clone().requires_grad_()
+        conv.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            out = depthwise(conv, x)
+        out.float().square().sum().backward()
+        found.append([out.float(), x.grad, conv.weight.grad.clone(), conv.bias.grad.clone()])
+    for exact, fast in zip(*found, strict=True):
+        assert (exact - fast).abs().max() < 0.02 * exact.abs().max()

@@ -141,6 +141,41 @@ class Attention(nn.Module):
         return self.dropout(self.proj(out.transpose(1, 2).flatten(2)))
 
 
+class _Depthwise(torch.autograd.Function):
+    """Depthwise convolution whose weight gradient is a depthwise convolution too.
+
+    dL/dw[c, i, j] = sum_bhw g[b, c, h, w] x[b, c, h + i, w + j] is the input, each image and
+    channel a channel of its own, convolved with the gradient as its kernel. The library's own
+    kernel for this takes 2.5 times longer in bfloat16 on a CPU (7 x 7, 256 channels).
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return nn.functional.conv2d(x, weight, bias, padding="same", groups=len(weight))
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        (images, channels, height, width), half = x.shape, weight.shape[-1] // 2
+        dx = nn.functional.conv2d(grad, weight.flip(2, 3), padding="same", groups=channels)
+        flat = x.permute(2, 3, 0, 1).reshape(1, height, width, images * channels)
+        flat = nn.functional.pad(flat.permute(0, 3, 1, 2), (half,) * 4)
+        kernel = grad.reshape(images * channels, 1, height, width)
+        dw = nn.functional.conv2d(flat.contiguous(memory_format=torch.channels_last), kernel,
+                                  groups=images * channels)
+        dw = dw.view(images, channels, 1, *weight.shape[2:]).float().sum(0)
+        return dx, dw.to(weight.dtype), grad.float().sum((0, 2, 3)).to(grad.dtype)
+
+
+def depthwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """conv(x), by the faster way where there is one; x: (B, D, rows, columns)."""
+    low = torch.is_autocast_enabled(x.device.type) or x.dtype == torch.bfloat16
+    if x.device.type != "cpu" or not low or conv.kernel_size[0] < 5:
+        return conv(x)
+    return _Depthwise.apply(*(part.to(torch.bfloat16) for part in (x, conv.weight, conv.bias)))
+
+
 class LocalConcentration(nn.Module):
     """The local concentration module of L2ViT: depthwise convolution, GELU, norm, again.
 
@@ -159,12 +194,12 @@ class LocalConcentration(nn.Module):
         self.second = nn.Conv2d(dim, dim, kernel, padding=kernel // 2, groups=dim)
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
-        x = self.act(layout.collect(self.first(layout.spread(x))))
+        x = self.act(layout.collect(depthwise(self.first, layout.spread(x))))
         if isinstance(self.norm, MaskedBatchNorm):
             x = self.norm(x, layout.on_grid)
         else:
             x = self.norm(x)
-        return layout.collect(self.second(layout.spread(x)))
+        return layout.collect(depthwise(self.second, layout.spread(x)))
 
 
 class Dropout(nn.Module):

@@ -54,7 +54,7 @@ def arms(model: dict) -> list[Arm]:
     packed = {**R1, "tokens": "active", "normalizer": "mean"}
     return [
         Arm("R1, dense", R1, "float32", 16),
-        Arm("R1, active tokens", packed),
+        Arm("R1, active tokens", packed, batch=16),
         Arm("ours", model),
         Arm("ours, float32", model, "float32"),
         Arm("ours, all patches", {**model, "tokens": "all"}),

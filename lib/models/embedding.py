@@ -1,0 +1,134 @@
+"""What comes before the blocks of JetViT: scaled inputs, patch embeddings, positions, sums."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lib.data.tokens import Grid, Hits, TokenBatch
+
+
+class InputScale(nn.Module):
+    """Pixel values to numbers of order one: sign(x) log(1 + |x|/unit) / norm, per channel.
+
+    unit and norm are fitted on training hits: the median and, after the logarithm, the root
+    mean square of a channel's non-zero pixels. Zero stays zero.
+    """
+
+    def __init__(self, channels: int, scale: str | float) -> None:
+        super().__init__()
+        self.divisor = None if scale == "log" else float(scale)
+        self.register_buffer("unit", torch.ones(channels, 1))
+        self.register_buffer("norm", torch.ones(channels, 1))
+
+    def fit(self, hits: Hits) -> None:
+        for channel in range(len(self.unit)):
+            values = hits.value[hits.channel == channel].abs()
+            if len(values):
+                self.unit[channel] = values.median().clamp(min=1e-6)
+                logs = (values / self.unit[channel]).log1p()
+                self.norm[channel] = logs.square().mean().sqrt().clamp(min=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, K, C·p·q) -> the same shape."""
+        if self.divisor is not None:
+            return x / self.divisor
+        pixels = x.unflatten(-1, (len(self.unit), -1))
+        return (pixels.sign() * (pixels.abs() / self.unit).log1p() / self.norm).flatten(-2)
+
+
+def patch_sums(features: Tensor, channels: int) -> Tensor:
+    """Multiplicity and energy of each channel in each patch: (B, K, C·p·q) -> (B, K, 2C)."""
+    pixels = features.unflatten(-1, (channels, -1))
+    return torch.cat([pixels.ne(0).to(pixels.dtype).sum(-1), pixels.abs().sum(-1)], -1)
+
+
+class Summary(nn.Module):
+    """Of each channel the log multiplicity, the log energy and the log widths in eta and phi.
+
+    (B, 4C), standardised on training data. Energy times width is what a mass is made of: for
+    a narrow jet m² ≈ Σ_ij E_i E_j ΔR_ij² / 2, which is E² times the variance of the position.
+    Widths are in patches, with a floor of a tenth.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        super().__init__()
+        self.grid, self.channels = grid, grid.channels
+        self.register_buffer("mean", torch.zeros(4 * grid.channels))
+        self.register_buffer("std", torch.ones(4 * grid.channels))
+
+    def raw(self, sums: Tensor, tokens: TokenBatch) -> Tensor:
+        sums = sums * tokens.valid.unsqueeze(-1)
+        energy = sums[..., self.channels :]  # (B, K, C)
+        total = energy.sum(1)
+        parts = [sums.sum(1).log1p()]
+        for place in self.grid.centres(tokens.position):
+            x = place.unsqueeze(2)  # (B, K, 1); sums, not products, which bfloat16 would spoil
+            first, second = (x * energy).sum(1), (x.square() * energy).sum(1)
+            share = total.clamp(min=1e-6)
+            variance = (second / share - (first / share).square()).clamp(min=0)
+            parts.append((variance + 0.01).log() / 2)
+        return torch.cat(parts, -1)
+
+    def forward(self, sums: Tensor, tokens: TokenBatch) -> Tensor:
+        """sums: (B, K, 2C) of `patch_sums`."""
+        return (self.raw(sums, tokens) - self.mean) / self.std
+
+
+class ConvStem(nn.Module):
+    """A 3 x 3 convolution within each patch, GELU, then a linear map: (B, K, F) -> (B, K, D)."""
+
+    def __init__(self, grid: Grid, dim: int, width: int = 24) -> None:
+        super().__init__()
+        self.patch = (grid.channels, grid.patch_height, grid.patch_width)
+        self.conv = nn.Conv2d(grid.channels, width, 3)
+        inner = width * (grid.patch_height - 2) * (grid.patch_width - 2)
+        self.proj = nn.Linear(inner, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = x.flatten(0, 1).unflatten(-1, self.patch)
+        out = nn.functional.gelu(self.conv(patches)).flatten(1)
+        return self.proj(out).unflatten(0, x.shape[:2])
+
+
+def stem_of(config) -> nn.Module:
+    """The patch embedding of a `ViTConfig`: (B, K, F) -> (B, K, D)."""
+    grid, dim = config.grid, config.dim
+    if config.stem == "linear":
+        return nn.Linear(grid.patch_dim, dim)
+    if config.stem == "mlp":
+        return nn.Sequential(nn.Linear(grid.patch_dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+    if config.stem == "conv":
+        return ConvStem(grid, dim)
+    raise ValueError(f"stem={config.stem!r}: use 'linear', 'mlp' or 'conv'")
+
+
+class Position(nn.Module):
+    """Learned position vectors: (B, K) patch numbers -> (B, K, D)."""
+
+    def __init__(self, config) -> None:
+        super().__init__()
+        grid, coarse = config.grid, 0
+        if config.tokens == "two_scale":
+            coarse = grid.coarse[0] * grid.coarse[1]
+        self.kind, self.patches, self.columns = config.position, grid.patches, grid.columns
+        if self.kind == "learned":
+            self.table = nn.Embedding(grid.patches + coarse, config.dim)
+        elif self.kind == "factorised":
+            self.row = nn.Embedding(grid.rows, config.dim)
+            self.column = nn.Embedding(grid.columns, config.dim)
+            self.coarse = nn.Embedding(coarse, config.dim) if coarse else None
+        elif self.kind != "none":
+            raise ValueError(f"position={self.kind!r}: use 'learned', 'factorised' or 'none'")
+
+    def forward(self, position: Tensor) -> Tensor:
+        if self.kind == "learned":
+            return self.table(position)
+        if self.kind == "none":
+            return torch.zeros(1, device=position.device)
+        fine = position.clamp(max=self.patches - 1)
+        out = self.row(fine // self.columns) + self.column(fine % self.columns)
+        if self.coarse is None:
+            return out
+        block = self.coarse((position - self.patches).clamp(min=0))
+        return torch.where((position < self.patches).unsqueeze(-1), out, block)

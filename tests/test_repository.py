@@ -17,7 +17,8 @@ from lib.tools import notebooks
 
 ROOMS = ("data", "models", "training", "report", "tools")
 SOURCES = notebooks.sources(ROOT / "notebooks")
-PAPER = (ROOT / "paper/main.tex").read_text()
+PAPER = "".join(path.read_text() for path in
+                [ROOT / "paper/main.tex", *sorted((ROOT / "paper/sections").glob("*.tex"))])
 PAPER_CODE = re.sub(r"(?<!\\)%.*", "", PAPER)
 
 

@@ -63,7 +63,9 @@ def build(profile: Profile) -> Path:
         PaperError: LaTeX stopped, or left a reference or citation open.
     """
     generated = profile.paper_dir / "generated"
-    tables.check_keys(SOURCE / "main.tex", profile)
+    parts = {"main.tex": SOURCE / "main.tex", **_sections(profile)}
+    for path in parts.values():
+        tables.check_keys(path, profile)
     tables.write_latex(generated, profile)
     if tables.is_published(profile):
         tables.write_readme(ROOT / "README.md", profile)
@@ -71,8 +73,10 @@ def build(profile: Profile) -> Path:
         raise LatexMissing
     folder = profile.build_dir / "latex"
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("main.tex", "references.bib"):
-        shutil.copy(SOURCE / name, folder / name)
+    for old in folder.glob("section_*.tex"):
+        old.unlink()
+    for name, path in {**parts, "references.bib": SOURCE / "references.bib"}.items():
+        shutil.copy(path, folder / name)
     # Relative paths: TeX's lists know no blanks, and the repository may lie anywhere.
     search = [os.path.relpath(p, folder) for p in (profile.paper_dir, profile.figures_dir)]
     env = {
@@ -94,6 +98,17 @@ def build(profile: Profile) -> Path:
     shutil.copy(folder / "main.pdf", out.with_suffix(".part"))
     os.replace(out.with_suffix(".part"), out)
     return out
+
+
+def _sections(profile: Profile) -> dict[str, Path]:
+    """Sections on experiments that not every profile runs, by the name that main.tex inputs:
+    those whose first line, ``% needs: EXPERIMENT``, names results that exist."""
+    found = {}
+    for path in sorted((SOURCE / "sections").glob("*.tex")):
+        needs = path.read_text().partition("\n")[0].removeprefix("% needs:").strip()
+        if needs in results.names(profile):
+            found[f"section_{path.name}"] = path
+    return found
 
 
 def _first_problem(log: str, code: int) -> str | None:

@@ -161,6 +161,11 @@ def test_report_uses_only_what_a_notebook_promises():
     figures += re.findall(r"\]\(figures/(\w+)\.png\)", (ROOT / "README.md").read_text())
     assert set(figures) <= {name for promise in promised for name in promise.figures}
     written = {name for promise in promised for name in promise.experiments}
+    # A section on an experiment that only --grids runs says so in its first line.
+    for section in (ROOT / "paper/sections").glob("*.tex"):
+        needs = section.read_text().partition("\n")[0].removeprefix("% needs: ")
+        assert any(f'Experiment("{needs}"' in path.read_text() for path in SOURCES.values())
+        written.add(needs)
     used = re.findall(r"\\result(?:value|percent)?\{(\d\d_\w+)/", PAPER_CODE)
     assert set(used) <= written
 

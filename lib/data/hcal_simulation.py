@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lib.data.hcal_events import NOISE, SIGMA, estimate_scale, full_count
 from lib.data.hcal_maps import LIVE, ROWS, RUNS, SHAPE, HcalMaps
 
 
@@ -43,17 +44,15 @@ CONDITIONS = {
     355456: Conditions(
         (1197, 1389, 1236, 1239, 1062, 892, 749, 610, 503, 283, 253,
          256, 295, 524, 628, 759, 902, 1070, 1238, 1246, 1414, 1284),
-        157.14, 364.31, 1564.94, 0.02, 0.0, 1550.0),
+        157.14, 364.31, 1564.94, 0.02, 0.0, 1600.0),
     357479: Conditions(
         (918, 941, 941, 948, 945, 941, 935, 924, 910, 815, 786,
          790, 825, 913, 926, 935, 941, 947, 948, 942, 944, 927),
         181.08, 362.53, 1091.97, 0.04, 0.035, 950.0),
 }  # fmt: skip
 ZEROS = 3676 / 4608  # fraction of zeros, the same in every map
-LOWEST = 0.06  # smallest share of events in a lumi-section with low statistics
-TAIL = 1.9  # its shape: share = 1 - 0.94 u^1.9, u uniform; from the published standard deviation
-NOISE = 0.6  # variance of a count in units of the binomial one, as published
-SIGMA = 0.0195  # spread of theta between the cells of a ring, both runs
+LOW = (0.06, 0.85)  # share of events in a lumi-section with low statistics: 6 % is published,
+TAIL = 2.7  # the shape, 0.85 - 0.79 u^2.7 with u uniform, follows from the standard deviation
 SHARED = 0.75  # correlation of a cell's shift in the two runs
 RINGS = 0.35  # correlation of neighbouring rings at the same iphi; along iphi there is none
 MEMORY = 0.8  # correlation of the events of consecutive lumi-sections: an assumption
@@ -94,6 +93,8 @@ def pattern(run: int, seed: int | None = None) -> np.ndarray:
         shifts.append(shift)
     which = RUNS.index(run)
     out = SIGMA * (math.sqrt(SHARED) * shifts[0] + math.sqrt(1 - SHARED) * shifts[1 + which])
+    for r in ROWS:
+        out[r] -= np.median(out[r, LIVE[r].numpy()])
     cells = np.argwhere(LIVE.numpy())
     for (r, c), ratios in NAMED.items():
         p = CONDITIONS[run].rows[ROWS.index(r)] / CONDITIONS[run].events
@@ -139,8 +140,8 @@ def event_counts(run: int, sections: int, rng: np.random.Generator, mean: float 
     share = 1 + run.spread * np.clip(walk, -3.6, 3.6)
     if low_statistics and run.low:
         low = rng.random(sections) < run.low
-        tail = 1 - (1 - LOWEST) * rng.random(sections) ** TAIL
-        expected = 1 - (1 - LOWEST) / (1 + TAIL)
+        tail = LOW[1] - (LOW[1] - LOW[0]) * rng.random(sections) ** TAIL
+        expected = LOW[1] - (LOW[1] - LOW[0]) / (1 + TAIL)
         share = np.where(low, tail, share) / (1 - run.low * (1 - expected))
     return np.maximum(1, np.rint(mean * share)).astype(np.int64)
 
@@ -251,3 +252,54 @@ def inject(maps: HcalMaps, faults: Sequence[Fault] | None = None, *, seed: int =
     counts[where] = torch.from_numpy(new).float()
     out = maps.with_(counts=counts.to(maps.device), strength=strength.to(maps.device))
     return out, out.strength
+
+
+# ---------------------------------------------------------------- closure
+
+
+def closure(maps: HcalMaps, run: int) -> list[dict]:
+    """Maps of a run (simulated or the public ones) against what is published of it.
+
+    Give some thousand maps: the largest value and the tail of low statistics need them. Returns
+    rows dict(quantity, published, measured, tolerance, ok), for a table.
+    """
+    known, counts, cells = CONDITIONS[run], maps.counts.cpu(), maps.live.cpu()
+    mean = counts.mean(0)
+    zeros = (counts == 0).flatten(1).double().mean(1)
+    rows = [_row("mean", known.mean, counts.mean(), 0.01),
+            _row("standard deviation", known.std, counts.std(), 0.01),
+            _row("median", 0, counts[:1000].median(), 0, True),
+            _row("minimum", 0, counts.min(), 0, True),
+            _row("maximum", known.maximum, counts.max(), 0.03),
+            _row("fraction of zeros, lowest of all maps", ZEROS, zeros.min(), 1e-6, True),
+            _row("fraction of zeros, highest of all maps", ZEROS, zeros.max(), 1e-6, True),
+            _row("active cells", 932, (mean > 0).sum(), 0, True)]
+    rings = {r: mean[r, cells[r]] for r in ROWS}
+    rows += [_row(f"mean of the active cells, row {r}", value, rings[r].mean(), 0.03)
+             for r, value in zip(ROWS, known.rows, strict=True)]
+    spread = [float(ring.std() / ring.median()) for ring in rings.values()]
+    low, high = {355456: (0.02, 0.08), 357479: (0.0, 0.02)}[run]
+    rows += [_row("spread of the cells in phi, most even row", low, min(spread), 0.01, True),
+             _row("spread of the cells in phi, least even row", high, max(spread), 0.025, True)]
+    if run == 355456:
+        rows += [_row(f"cell ({r}, {c}) over the median of its row", NAMED[r, c][0],
+                      mean[r, c] / rings[r].median(), 0.03, True)
+                 for r, c in list(NAMED)[:4]]
+    scale = estimate_scale(maps).cpu()
+    usual = scale[(scale / scale.median() - 1).abs() < 0.15] / scale.median()
+    rows += [_row("spread of the scale of a lumi-section", known.spread, usual.std(), 0.005, True),
+             _row("lumi-sections of low statistics", known.low,
+                  (scale < 0.85 * scale.median()).double().mean(), 0.01, True),
+             _row("noise over binomial (variance)", NOISE, full_count(maps)[1], 0.1)]
+    if known.low:
+        rows.append(_row("lowest scale of a lumi-section", LOW[0], scale.min() / scale.median(),
+                         0.04, True))
+    return rows
+
+
+def _row(quantity: str, published: float, measured: float, tolerance: float,
+         absolute: bool = False) -> dict:
+    published, measured = float(published), float(measured)
+    return {"quantity": quantity, "published": published, "measured": measured,
+            "tolerance": f"±{tolerance:g}" if absolute else f"±{tolerance:.0%}",
+            "ok": abs(measured - published) <= tolerance * (1 if absolute else abs(published))}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ __all__ = [
 ]  # fmt: skip
 
 BLOCK = 500  # maps read and checked at once: 18 MB
+EXACT = 2**24  # the largest integer up to which float32 holds them all
 NAMES = ("Run{run}_Dataset*.npy", "Run{run}.npy", "Run{run}_Dataset*.npz", "Run{run}.npz")
 
 
@@ -85,6 +87,7 @@ def load(path: str | Path, live: Any = None, run: int | None = None) -> HcalMaps
         part = np.asarray(array[start:start + BLOCK])
         for wrong, what, advice in (
             (~np.isfinite(part), "is no finite number", "leave such lumi-sections out"),
+            (part > EXACT, "is no count", "give how often a cell was read out"),
             (part < 0, "is negative", "give counts, neither standardised nor logarithms of them"),
         ):
             if wrong.any():
@@ -112,7 +115,7 @@ def _array(path: Path) -> np.ndarray:
             return np.lib.format.open_memmap(path, mode="r")
         with np.load(path, allow_pickle=False) as members:
             arrays = {name: members[name] for name in members.files}
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, KeyError, MemoryError) as error:
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "Python objects" in cause or "Object arrays" in cause:
             cause = "it holds pickled objects, which are never loaded"

@@ -42,12 +42,14 @@ def estimate_events(maps: HcalMaps, together: bool = False) -> Tensor:
     the spread between cells as known; see ``tests/test_hcal.py`` for how good it is: a few per
     cent.
     together=True is for maps of one run: the fluctuations of each cell in time give N and the
-    noise with nothing taken as known (``full_count``), the scale of each map the rest: better
-    than 1 %. With fewer than 20 maps it falls back on their mean, taken as one map.
+    noise with nothing taken as known (``full_count``), the scale of each map the rest: 1 %
+    or better, with a few faults too. With fewer than 20 maps it falls back on their mean, taken as
+    one map.
     """
+    if not len(maps):
+        return maps.counts.new_zeros(0)
     if not together:
-        return torch.cat([_alone(part, maps.live) for part in maps.counts.split(1000)]
-                         or [maps.counts.new_zeros(0)])
+        return torch.cat([_alone(part, maps.live) for part in maps.counts.split(1000)])
     if len(maps) < TOGETHER:
         return estimate_scale(maps) * _alone(maps.counts.mean(0, keepdim=True), maps.live)
     return estimate_scale(maps) * full_count(maps)[0]

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lib.data.closure import _row
 from lib.data.hcal_events import NOISE, SIGMA, estimate_scale, full_count
 from lib.data.hcal_maps import LIVE, ROWS, RUNS, SHAPE, HcalMaps
 
@@ -265,7 +266,7 @@ def closure(maps: HcalMaps, run: int) -> list[dict]:
     """
     known, counts, cells = CONDITIONS[run], maps.counts.cpu(), maps.live.cpu()
     mean = counts.mean(0)
-    zeros = (counts == 0).flatten(1).double().mean(1)
+    zeros = (counts == 0).flatten(1).sum(1).double() / counts[0].numel()
     rows = [_row("mean", known.mean, counts.mean(), 0.01),
             _row("standard deviation", known.std, counts.std(), 0.01),
             _row("median", 0, counts[:1000].median(), 0, True),
@@ -295,11 +296,3 @@ def closure(maps: HcalMaps, run: int) -> list[dict]:
         rows.append(_row("lowest scale of a lumi-section", LOW[0], scale.min() / scale.median(),
                          0.04, True))
     return rows
-
-
-def _row(quantity: str, published: float, measured: float, tolerance: float,
-         absolute: bool = False) -> dict:
-    published, measured = float(published), float(measured)
-    return {"quantity": quantity, "published": published, "measured": measured,
-            "tolerance": f"±{tolerance:g}" if absolute else f"±{tolerance:.0%}",
-            "ok": abs(measured - published) <= tolerance * (1 if absolute else abs(published))}

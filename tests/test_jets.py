@@ -20,16 +20,6 @@ quick = settings(max_examples=40, deadline=None,
                  suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@pytest.fixture
-def dense(tmp_path):
-    return write(tmp_path / "dense.h5", cms(), **LABELLED)
-
-
-@pytest.fixture
-def packed(dense, tmp_path):
-    return pack(dense, tmp_path / "packed.h5")
-
-
 # ---------------------------------------------------------------- round trips
 
 

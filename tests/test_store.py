@@ -16,16 +16,6 @@ from lib.data.jets import DataError, JetImages, inspect, pack, unpack
 from lib.data.store import Chunk
 
 
-@pytest.fixture
-def dense(tmp_path):
-    return write(tmp_path / "dense.h5", cms(), **LABELLED)
-
-
-@pytest.fixture
-def packed(dense, tmp_path):
-    return pack(dense, tmp_path / "packed.h5")
-
-
 # ---------------------------------------------------------------- bad input
 
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from jetfiles import LABELLED, cms, write
+from jetfiles import cms, write
 
 import lib
 from lib.data import packing

@@ -15,7 +15,6 @@ from lib.data import packing
 from lib.data.jets import DataError, JetImages, inspect, pack, unpack
 from lib.data.store import Chunk
 
-
 # ---------------------------------------------------------------- bad input
 
 

@@ -77,8 +77,8 @@ def test_both_losses_are_what_a_loop_over_tokens_gives(router):
     share = [c / sum(calls) for c in calls]
     balance = EXPERTS * sum(f * p / count for f, p in zip(share, likely))
     assert_close(routing.load(), torch.tensor(share))
-    assert float(routing.load_balancing()) == pytest.approx(balance, rel=1e-5)
-    assert float(routing.z_loss()) == pytest.approx(squares / count, rel=1e-5)
+    assert routing.load_balancing().item() == pytest.approx(balance, rel=1e-5)
+    assert routing.z_loss().item() == pytest.approx(squares / count, rel=1e-5)
 
 
 def test_load_balancing_is_one_for_an_even_load_and_the_number_of_experts_for_one_expert():
@@ -292,6 +292,14 @@ def test_r3_has_its_published_sizes():
     # the class token's position is a vector added to a vector: without it, one row less
     assert count({**R3_VIT, "cls_position": False}, "coded") == 266_178 - 64
     assert count({**R3_MOE, "cls_position": False}, "coded") == 117_610 - 32
+
+
+def test_active_parameters_leave_out_the_experts_that_are_not_called():
+    expert = 2 * 32 * 128 + 128 + 32
+    for router, idle in (("soft", 0), ("top2", 0), ("top1", 4 * expert)):
+        model = JetViT(ViTConfig.of(R3_GRIDS["coded"], **{**R3_MOE, "router": router}))
+        assert model.active_parameters() == 117_610 - idle
+    assert JetViT(ViTConfig.of(R3_GRIDS["coded"], **R3_VIT)).active_parameters() == 266_178
 
 
 @pytest.mark.parametrize("name", ["vit", "moe"])

@@ -266,6 +266,14 @@ class JetViT(nn.Module):
                 return logits, None
             return logits, self.mass_head(x).squeeze(-1) * self.mass_std + self.mass_mean
 
+    def active_parameters(self) -> int:
+        """How many parameters a token meets: all but those of the experts it is not sent to."""
+        idle = 0
+        for mixture in (block.mlp for block in self.blocks if self.config.experts):
+            uncalled = mixture.experts[mixture.top:] if mixture.top else ()
+            idle += sum(p.numel() for expert in uncalled for p in expert.parameters())
+        return sum(p.numel() for p in self.parameters()) - idle
+
     def save_pretrained(self, folder: str | Path, card: str = "") -> Path:
         """Write config.json, model.safetensors and, if given, a model card to `folder`."""
         folder = Path(folder)

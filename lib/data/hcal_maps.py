@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -283,7 +283,6 @@ class HcalMaps:
 
 
 COLUMNS = ("counts", "labels", "events", "strength")
-assert set(COLUMNS) <= {f.name for f in fields(HcalMaps)}
 
 
 def windows(maps: HcalMaps, width: int) -> HcalMaps:

@@ -138,7 +138,7 @@ def event_counts(run: int, sections: int, rng: np.random.Generator, mean: float 
     last = rng.standard_normal()
     for number, step in enumerate(steps):
         last = walk[number] = MEMORY * last + step
-    share = 1 + run.spread * np.clip(walk, -3.6, 3.6)
+    share = 1 + run.spread * np.clip(walk, -3.5, 3.5)  # the published maxima
     if low_statistics and run.low:
         low = rng.random(sections) < run.low
         tail = LOW[1] - (LOW[1] - LOW[0]) * rng.random(sections) ** TAIL

@@ -1,14 +1,107 @@
-"""Augmentations on hits: each takes `Hits` and returns `Hits`, each with its physics reason."""
+"""Augmentations on hits: each takes `Hits` and returns `Hits`, each with its physics reason.
+
+One draw of `torch`'s generator a jet (or a detector cell), no loop over jets. The 8-bit encoding
+gives a channel in units of its hottest cell: whatever changes values there ends in integers again,
+with every channel at the peak it had, as the encoding of the changed jet would (`_encoded`). What
+is one reading of the detector is changed as one: the 25 pixels of an HCAL tower, and pT, dz and
+d0 of a track.
+
+Controls, which are no symmetry of a jet image, are in `lib.data.controls`; names and sets of
+augmentations in `lib.data.views`.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
+from lib.data.detector import ECAL_RESOLUTION, HCAL_RESOLUTION
 from lib.data.tokens import CHANNELS, Grid, Hits
 
-DZ, D0 = CHANNELS.index("track dz"), CHANNELS.index("track d0")
+TRACK, DZ, D0, ECAL, HCAL = (CHANNELS.index(n) for n in ("track pT", "track dz", "track d0",
+                                                         "ECAL", "HCAL"))
+TOWER = 5  # pixels a side of an HCAL tower
+ENERGIES = (TRACK, ECAL, HCAL)
+Augment = Callable[[Hits], Hits]
+
+
+def compose(steps: Iterable[Augment]) -> Augment:
+    """One augmentation after the other."""
+    steps = tuple(steps)
+
+    def run(hits: Hits) -> Hits:
+        for step in steps:
+            hits = step(hits)
+        return hits
+
+    return run
+
+
+# --- helpers --------------------------------------------------------------------------------------
+
+
+def _uniform(hits: Hits, low: float, high: float) -> Tensor:
+    """One number a jet, (images,)."""
+    return low + (high - low) * torch.rand(hits.images, device=hits.value.device)
+
+
+def _is_hcal(hits: Hits, grid: Grid) -> Tensor:
+    """Hits in the HCAL: channel 4 of eight, the last of three (tracks, ECAL, HCAL)."""
+    return hits.channel == (HCAL if grid.channels == len(CHANNELS) else grid.channels - 1)
+
+
+def _cells(hits: Hits, grid: Grid) -> Tensor:
+    """The reading that each hit belongs to: equal for one HCAL tower and for one track."""
+    tower = _is_hcal(hits, grid)
+    row = torch.where(tower, hits.row - hits.row % TOWER, hits.row)
+    column = torch.where(tower, hits.column - hits.column % TOWER, hits.column)
+    part = hits.channel.clamp(min=D0) if grid.channels == len(CHANNELS) else hits.channel
+    return ((hits.image * grid.channels + part) * grid.height + row) * grid.width + column
+
+
+def _draw(cells: Tensor, normal: bool = False, bits: int = 16) -> Tensor:
+    """A random number for each cell, the same for equal cells: uniform in [0, 1) or normal.
+
+    A table of 2^bits numbers that a hash of the cell points into (a multiplication by an odd
+    number, of which the high bits are kept; Knuth, vol. 3, 6.4): no sorting. That a few far-away
+    cells of a batch share a number does no harm.
+    """
+    make = torch.randn if normal else torch.rand
+    table = make(1 << bits, device=cells.device)
+    mixed = (cells ^ (cells >> 15)) * 0x9E3779B1 & 0xFFFFFFFF
+    return table[mixed >> (32 - bits)]
+
+
+def _peaks(hits: Hits, value: Tensor, channels: int) -> Tensor:
+    """The largest |value| of each jet and channel, (images · channels,)."""
+    peaks = torch.zeros(hits.images * channels, device=value.device)
+    group = hits.image * channels + hits.channel
+    return peaks.scatter_reduce(0, group, value.abs(), "amax")
+
+
+def _encoded(hits: Hits, value: Tensor, grid: Grid, peaks: Tensor) -> Hits:
+    """Hits with new values: for `cms8`, scaled to the channel's former peak and cut to integers.
+
+    value: before it is cut, so 0.5 above the level on average. What falls below level 1 is gone.
+    """
+    group = hits.image * grid.channels + hits.channel
+    ratio = (peaks + 0.5) / _peaks(hits, value, grid.channels).clamp(min=0.5)
+    hits = replace(hits, value=(value * ratio[group] + 1e-3).floor().clamp(max=255))
+    active = hits.value >= 1
+    return hits if active.all() else hits.select(active)
+
+
+def _moved(hits: Hits, row: Tensor, column: Tensor, grid: Grid) -> Hits:
+    """Hits at new places; those that leave the image are lost."""
+    inside = (row >= 0) & (row < grid.height) & (column >= 0) & (column < grid.width)
+    return replace(hits, row=row, column=column).select(inside)
+
+
+# --- geometry -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -23,9 +116,12 @@ class Flips:
 
     grid: Grid
     signed: bool = False  # True for the `gev` encoding
+    eta: bool = True  # False: never mirrored in eta
+    phi: bool = True
 
     def __call__(self, hits: Hits) -> Hits:
         eta, phi = (torch.rand(2, hits.images, device=hits.value.device) < 0.5)[:, hits.image]
+        eta, phi = eta & self.eta, phi & self.phi
         row = torch.where(eta, self.grid.height - 1 - hits.row, hits.row)
         column = torch.where(phi, self.grid.width - 1 - hits.column, hits.column)
         value = hits.value
@@ -33,3 +129,222 @@ class Flips:
             turned = (eta & (hits.channel == DZ)) ^ (phi & (hits.channel == D0))
             value = torch.where(turned, -value, value)
         return replace(hits, row=row, column=column, value=value)
+
+
+@dataclass(frozen=True)
+class Translation:
+    """Shift by up to `towers` whole towers in eta and in phi; what leaves the image is lost.
+
+    A jet may point anywhere: the cross-section is flat in phi and nearly so in eta, and the
+    detector repeats itself tower by tower. Whole towers, because the HCAL knows no others. The
+    image itself is not symmetric: it was centred on its hottest tower, and what should enter at
+    the far edge is unknown and stays empty. So towers are few, and nothing comes round.
+    """
+
+    grid: Grid
+    towers: int = 2
+
+    def __call__(self, hits: Hits) -> Hits:
+        shift = torch.randint(-self.towers, self.towers + 1, (2, hits.images),
+                              device=hits.value.device)[:, hits.image] * TOWER
+        return _moved(hits, hits.row + shift[0], hits.column + shift[1], self.grid)
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Turn each jet about its axis by up to `degrees`, either way.
+
+    The shower of a quark or gluon, and the decay of a boosted top, have no preferred direction
+    around the jet axis: JetCLR turns constituents by any angle (arXiv:2108.04253). An image has
+    three: the field bends tracks in phi, pile-up and the acceptance of the pixel layers follow
+    eta, and cells are square. So the angle is small: 15 degrees move a subjet at ΔR = 0.4 by
+    one tower. HCAL towers turn as towers.
+
+    Three shears of whole cells make the turn (Paeth 1986): no two hits fall into one cell, and
+    values stay as they are.
+    """
+
+    grid: Grid
+    degrees: float = 15.0
+
+    def __call__(self, hits: Hits) -> Hits:
+        angle = _uniform(hits, -self.degrees, self.degrees)[hits.image] * (math.pi / 180)
+        size = torch.where(_is_hcal(hits, self.grid), TOWER, 1)
+        middle = [(n // size - 1) / 2 for n in (self.grid.height, self.grid.width)]
+        y, x = hits.row // size - middle[0], hits.column // size - middle[1]
+        along = -torch.tan(angle / 2)
+        x = x + (along * y).round()
+        y = y + (angle.sin() * x).round()
+        x = x + (along * y).round()
+        row, column = ((a + b).round().long() * size for a, b in zip((y, x), middle, strict=True))
+        return _moved(hits, row + hits.row % size, column + hits.column % size, self.grid)
+
+
+@dataclass(frozen=True)
+class PhiRoll:
+    """R1's: roll the image in phi by any number of pixels; what leaves comes in at the other side.
+
+    Phi is periodic, but the image is a crop 2.18 wide out of 2π: a jet near the edge is cut in
+    two. Steps of one pixel cut HCAL towers as well. Kept to measure what R1 did.
+    """
+
+    grid: Grid
+
+    def __call__(self, hits: Hits) -> Hits:
+        shift = torch.randint(0, self.grid.width, (hits.images,), device=hits.value.device)
+        return replace(hits, column=(hits.column + shift[hits.image]) % self.grid.width)
+
+
+# --- readings -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ChannelDropout:
+    """Take `least` to `most` channels away from each jet.
+
+    Detector parts fail or are switched off, and a jet is the same jet without them. No symmetry
+    of the data: it asks for features that do not hang on one subdetector.
+    """
+
+    grid: Grid
+    least: int = 1
+    most: int = 2
+
+    def __call__(self, hits: Hits) -> Hits:
+        device, channels = hits.value.device, self.grid.channels
+        count = torch.randint(self.least, self.most + 1, (hits.images, 1), device=device)
+        rank = torch.rand(hits.images, channels, device=device).argsort(1).argsort(1)
+        return hits.select((rank >= count)[hits.image, hits.channel])
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Gaussian noise on cells that hold something; empty cells stay empty, active ones active.
+
+    Electronics add noise to what is read out, and zero suppression keeps it out of the rest.
+    `cms8`: `levels` of the 255, that is a fraction of the channel's peak; the peak stays the
+    peak. `gev`: the same fraction, `levels`/255, of each reading, since the peak is no unit
+    there. By default energies only, an HCAL tower as one: the levels of the pixel layers are
+    counts. `channels=None`, `by_cell=False` is R1's, every pixel on its own.
+    """
+
+    grid: Grid
+    encoding: str = "cms8"
+    levels: float = 5.0
+    channels: tuple[int, ...] | None = ENERGIES
+    by_cell: bool = True
+
+    def __call__(self, hits: Hits) -> Hits:
+        if self.by_cell:
+            noise = _draw(_cells(hits, self.grid), normal=True)
+        else:
+            noise = torch.randn_like(hits.value)
+        if self.channels is not None:
+            mine = torch.tensor(self.channels, device=hits.value.device)
+            noise = noise * torch.isin(hits.channel, mine)
+        if self.encoding == "gev":
+            factor = (1 + self.levels / 255 * noise).clamp(min=0.01)
+            return replace(hits, value=hits.value * factor)
+        peaks = _peaks(hits, hits.value, self.grid.channels)
+        value = (hits.value + 0.5 + self.levels * noise).clamp(min=1.5)
+        return _encoded(hits, value, self.grid, peaks)
+
+
+@dataclass(frozen=True)
+class EnergySmearing:
+    """Measure the calorimeters again: σ/E = stochastic/√E ⊕ constant, per crystal and tower.
+
+    The same shower would give another reading within the resolution (JINST 9 (2014) P09009 for
+    the ECAL; ECAL and HCAL together, JINST 12 (2017) P10003). `cms8` has lost the energies: there
+    the hottest cell is taken to hold `peak` GeV, the median of simulated jets. Two measurements
+    are wider than one, by √2, so this is a symmetry only as far as the resolution is small.
+    """
+
+    grid: Grid
+    encoding: str = "cms8"
+    peak: tuple[float, float] = (31.0, 70.0)  # GeV: ECAL, HCAL
+
+    def __call__(self, hits: Hits) -> Hits:
+        noise = _draw(_cells(hits, self.grid), normal=True)
+        value = hits.value if self.encoding == "gev" else hits.value + 0.5
+        relative = torch.zeros_like(value)
+        hcal = _is_hcal(hits, self.grid)
+        ecal = hits.channel == (ECAL if self.grid.channels == len(CHANNELS) else 1)
+        terms = (ECAL_RESOLUTION[0], ECAL_RESOLUTION[2]), HCAL_RESOLUTION
+        for mine, (stochastic, constant), peak in zip((ecal, hcal), terms, self.peak, strict=True):
+            energy = value if self.encoding == "gev" else value * (peak / 255.5)
+            sigma = (stochastic**2 / energy.abs().clamp(min=1e-3) + constant**2).sqrt()
+            relative = torch.where(mine, sigma, relative)
+        changed = value * (1 + relative * noise).clamp(min=0.01)
+        if self.encoding == "gev":
+            return replace(hits, value=changed)
+        return _encoded(hits, changed, self.grid, _peaks(hits, hits.value, self.grid.channels))
+
+
+@dataclass(frozen=True)
+class DropHits:
+    """Lose each reading (pixel, track or tower) with probability `rate`: inefficiency."""
+
+    grid: Grid
+    encoding: str = "cms8"
+    rate: float = 0.2
+
+    def __call__(self, hits: Hits) -> Hits:
+        left = hits.select(_draw(_cells(hits, self.grid)) >= self.rate)
+        if self.encoding == "gev":
+            return left
+        peaks = _peaks(hits, hits.value, self.grid.channels)
+        return _encoded(left, left.value + 0.5, self.grid, peaks)
+
+
+@dataclass(frozen=True)
+class PileUp:
+    """Exchange single hits far from the axis: lose some, gain some of another jet of the batch.
+
+    Pile-up is independent of the jet it lies under, so one sample of it is as good as another;
+    farther than `radius` from the axis most hits are of pile-up. What another jet has there is a
+    sample with the right channels, values and fall in eta, and as many come as go, up to those
+    that find their place taken. Readings stay whole. A batch of one jet only loses hits. In
+    `cms8` hits keep their level, which is in units of the other jet's peak.
+    """
+
+    grid: Grid
+    encoding: str = "cms8"
+    rate: float = 0.2
+    radius: float = 0.5
+
+    def __call__(self, hits: Hits) -> Hits:
+        y = (hits.row - (self.grid.height - 1) / 2) * (math.pi / 180)
+        x = (hits.column - (self.grid.width - 1) / 2) * (math.pi / 180)
+        if self.grid.channels == len(CHANNELS):  # a tower is far or near as a whole
+            y, x = (torch.where(hits.channel == HCAL, a.div(TOWER * math.pi / 180).round()
+                                * (TOWER * math.pi / 180), a) for a in (y, x))
+        far = y.square() + x.square() > self.radius**2
+        goes = far & (_draw(_cells(hits, self.grid)) < self.rate)
+        left, gone = (~goes).nonzero().squeeze(1), goes.nonzero().squeeze(1)
+        image = hits.image.index_select(0, left)
+        if hits.images > 1:
+            pixels = self.grid.channels * self.grid.height * self.grid.width
+            number = _pixels(hits, self.grid)
+            taken = torch.zeros(hits.images * pixels, dtype=torch.bool, device=far.device)
+            taken[number[left]] = True
+            free = ~taken[(number[gone] + pixels) % len(taken)]
+            gone = gone[free]
+            left = torch.cat([left, gone])
+            image = torch.cat([image, (hits.image[gone] + 1) % hits.images])
+            image, order = image.sort(stable=True)
+            left = left[order]
+        old = Hits(image, *(part.index_select(0, left) for part in
+                            (hits.channel, hits.row, hits.column, hits.value)), hits.images)
+        if self.encoding == "gev":
+            return old
+        # a channel keeps its peak; one that was empty takes the levels of the other jet
+        peaks = _peaks(hits, hits.value, self.grid.channels)
+        peaks = torch.where(peaks > 0, peaks, _peaks(old, old.value, self.grid.channels))
+        return _encoded(old, old.value + 0.5, self.grid, peaks)
+
+
+def _pixels(hits: Hits, grid: Grid) -> Tensor:
+    """Number of each hit's pixel within the batch."""
+    plane = hits.image * grid.channels + hits.channel
+    return (plane * grid.height + hits.row) * grid.width + hits.column

@@ -34,12 +34,12 @@ CHUNK = 8  # batches that are ordered by size together
 class Batches:
     """Batches of the jets ``index`` (all if None); iterating yields ``Batch`` objects.
 
-    keep: as in ``tokenize``. augment: hits -> hits. shuffle=False goes through ``index`` in its
-    order and leaves nothing out. shuffle=True draws a new order for each epoch, from ``seed``
-    and the number given to ``set_epoch`` alone, so a resumed run sees what an uninterrupted
-    one would; the jets left over after the last full batch wait for another epoch (with fewer
-    jets than ``batch_size`` there is one small batch). bucket=False shuffles without regard
-    to size. Raises: ValueError for an empty index or a batch size below 1.
+    keep: as in ``tokenize``. augment: hits -> hits, or two views of them. shuffle=False goes
+    through ``index`` in its order and leaves nothing out. shuffle=True draws a new order for each
+    epoch, from ``seed`` and the number given to ``set_epoch`` alone, so a resumed run sees what
+    an uninterrupted one would; the jets left over after the last full batch wait for another
+    epoch (with fewer jets than ``batch_size`` there is one small batch). bucket=False shuffles
+    without regard to size. Raises: ValueError for an empty index or a batch size below 1.
     """
 
     def __init__(self, jets: JetImages, index: Any, batch_size: int, keep: str = "active",

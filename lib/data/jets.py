@@ -275,14 +275,18 @@ class JetImages:
               augment: Callable[[Hits], Hits] | None = None) -> Batch:
         """What a model is fed: hits, augmented where asked, as tokens, with their columns.
 
-        keep: "active", "masked" or "all", as in ``tokenize``.
+        keep: as in ``tokenize``. augment: may give two views of the hits, (first, second); the
+        second becomes ``Batch.other``.
         """
         index = self._index(index)
         hits = self.hits(index)
-        tokens = tokenize(augment(hits) if augment else hits, self.grid, keep)
+        hits = augment(hits) if augment else hits
+        first, second = hits if isinstance(hits, tuple) else (hits, None)
+        tokens = tokenize(first, self.grid, keep)
+        other = None if second is None else tokenize(second, self.grid, keep)
         label, mass, pt = (None if column is None else column[index]
                            for column in (self.labels, self.mass, self.pt))
-        return Batch(tokens, label, mass, pt, index)
+        return Batch(tokens, label, mass, pt, index, other)
 
     def fingerprint(self) -> str:
         """A hash of the images and their columns: equal content, equal fingerprint."""

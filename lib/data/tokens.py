@@ -99,8 +99,9 @@ class Hits:
 
     def select(self, keep: Tensor) -> Hits:
         """The hits where the boolean mask `keep` holds."""
+        kept = keep.nonzero().squeeze(1)
         parts = (self.image, self.channel, self.row, self.column, self.value)
-        return Hits(*(part[keep] for part in parts), self.images)
+        return Hits(*(part.index_select(0, kept) for part in parts), self.images)
 
 
 @dataclass
@@ -129,7 +130,8 @@ class Batch:
     """What an objective's `loss` gets: label (B,) int64, mass and pt (B,) float32 in GeV.
 
     label, mass and pt are None where the data lack them; index (B,) numbers
-    the jets within their data set.
+    the jets within their data set; other holds a second view of the same jets,
+    where the augmentation makes two.
     """
 
     tokens: TokenBatch
@@ -137,6 +139,7 @@ class Batch:
     mass: Tensor | None
     pt: Tensor | None
     index: Tensor
+    other: TokenBatch | None = None
 
     def __len__(self) -> int:
         return len(self.index)

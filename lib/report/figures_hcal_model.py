@@ -47,8 +47,8 @@ def expert_block(config: Any) -> Figure:
     ax.plot([2.75, 2.97], [y, y], **grey)
     _box(ax, 3.05, y, 0.12, 0.6, "", "embed")
     ax.text(3.05, y, "norm", rotation=90, fontsize=6.5, ha="center", va="center")
-    _box(ax, 3.75, y - 0.62, 0.95, 0.36, f"router\n{c.dim} → {c.experts}", "head", 6.5)
-    _arrow(ax, (3.2, y), (3.5, y - 0.42))
+    _box(ax, 3.75, y - 0.7, 0.95, 0.36, f"router\n{c.dim} → {c.experts}", "head", 6.5)
+    _arrow(ax, (3.2, y), (3.5, y - 0.5))
     tall = 0.5 if c.experts < 3 else 0.3
     for number in range(c.experts):
         height = y + 0.5 - number * (1.0 / max(c.experts - 1, 1)) * 0.72
@@ -58,8 +58,9 @@ def expert_block(config: Any) -> Figure:
         _arrow(ax, (5.6, height), (6.02, y))
     said = {"soft": "all experts, weighted", "top1": "the likeliest one only",
             "top2": "the two likeliest"}[c.router]
-    ax.text(4.95, y - 0.62, f"weights: {said}", fontsize=6.5, ha="center", va="center")
-    _arrow(ax, (4.25, y - 0.55), (6.0, y - 0.06))
+    ax.text(5.15, y - 0.63, f"weights: {said}", fontsize=6.5, ha="center", va="center")
+    ax.plot([4.25, 6.1], [y - 0.74, y - 0.74], **grey)
+    _arrow(ax, (6.1, y - 0.74), (6.1, y - 0.14))
     ax.text(6.1, y, "Σ", ha="center", va="center", fontsize=9,
             bbox=dict(boxstyle="circle,pad=0.15", fc="white", ec="#444444", lw=0.8))
     ax.plot([6.22, 6.45], [y, y], **grey)

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.data.hcal import HcalMaps, estimate_events, estimate_scale
+from lib.data.hcal_events import NOISE
 from lib.data.tokens import Grid, TokenBatch
 from lib.models.vit import JetViT, ViTConfig
 
@@ -76,16 +77,24 @@ def look(maps: HcalMaps) -> Look:
     theta, live = angle(maps.counts, events), maps.live
     ring = ring_centre(theta, live)
     away = (theta - ring) * live
-    spread = 1.4826 * away[:, live].abs().median(1).values[:, None, None]
-    spread = spread.clamp(min=1e-3)
+    spread = spread_of(away, live, events)
     return Look(theta, ring, spread, away / spread, events)
 
 
-def offsets(reference: HcalMaps) -> Tensor:
-    """By how much theta of each cell differs from its ring's in healthy maps: (H, W)."""
-    seen = look(reference.with_(counts=reference.counts.mean(0, keepdim=True), labels=None,
-                                events=None, strength=None))
-    return ((seen.theta - seen.ring) * reference.live)[0]
+def spread_of(away: Tensor, live: Tensor, events: Tensor) -> Tensor:
+    """Robust standard deviation over the live cells of a map, (N, 1, 1): two thirds of them are
+    closer than that. No less than the noise: of seven events most cells count all."""
+    ordered = away[:, live].abs().sort(1).values
+    spread = ordered[:, round(0.683 * (ordered.shape[1] - 1))]
+    return spread.maximum((0.25 * NOISE / events.clamp(min=1)).sqrt())[:, None, None].clamp(min=1e-3)
+
+
+def rings_and_offsets(healthy: HcalMaps) -> tuple[Tensor, Tensor]:
+    """theta of the rings of a run, (H,), and of each cell minus its ring's, (H, W)."""
+    events = estimate_events(healthy, together=True).mean(0, keepdim=True)
+    theta = angle(healthy.counts.mean(0, keepdim=True), events)
+    ring = ring_centre(theta, healthy.live)
+    return ring[0, :, 0], ((theta - ring) * healthy.live)[0]
 
 
 # ---------------------------------------------------------------- simple scores

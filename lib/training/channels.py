@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lib.data.hcal import HcalMaps
 from lib.data.tokens import Batch, densify
-from lib.models.channels import GROUPS, ChannelModel, look, offsets
+from lib.models.channels import GROUPS, ChannelModel, look, rings_and_offsets
 
 KEPT = 4  # one map in so many is shown as it is
 
@@ -142,7 +142,5 @@ def build(settings: Mapping, jets: HcalMaps | None = None, index: Any = None) ->
     if jets is None:  # the weights come next, with what was measured
         return MaskedCells(ChannelModel(empty, settings["model"]), empty[:, 0], empty.bool())
     healthy = jets.subset(index)
-    mean = look(healthy.with_(counts=healthy.counts.mean(0, keepdim=True), labels=None,
-                              events=None, strength=None))
-    model = ChannelModel(offsets(healthy), settings["model"])
-    return MaskedCells(model, mean.ring[0, :, 0], healthy.live)
+    rings, offsets = rings_and_offsets(healthy)
+    return MaskedCells(ChannelModel(offsets, settings["model"]), rings, healthy.live)

@@ -28,21 +28,25 @@ class Layout:
     rows: int
     columns: int
     complete: bool  # every valid token has a place
+    fill: Tensor | None = None  # (B, rows·columns, D): what empty cells hold, where not zero
 
     @classmethod
-    def of(cls, position: Tensor, valid: Tensor, rows: int, columns: int, complete: bool) -> Layout:
+    def of(cls, position: Tensor, valid: Tensor, rows: int, columns: int, complete: bool,
+           fill: Tensor | None = None) -> Layout:
         """position (B, K), valid (B, K) -> Layout."""
         images, patches = len(position), rows * columns
         on_grid = valid & (position >= 0) & (position < patches)
         start = torch.arange(images, device=position.device).unsqueeze(1) * patches
         flat = torch.where(on_grid, start + position, images * patches)
-        return cls(flat.flatten(), on_grid, images, rows, columns, complete)
+        return cls(flat.flatten(), on_grid, images, rows, columns, complete, fill)
 
     def spread(self, x: Tensor) -> Tensor:
-        """(B, K, D) -> (B, D, rows, columns), zero where no token is, channels last in memory."""
+        """(B, K, D) -> (B, D, rows, columns), channels last in memory; `fill` where no token is."""
         cells = self.images * self.rows * self.columns
         buffer = x.new_zeros(cells + 1, x.shape[-1]).index_copy(0, self.flat, x.flatten(0, 1))
         grid = buffer[:cells].view(self.images, self.rows, self.columns, -1)
+        if self.fill is not None:
+            grid = grid + self.fill.to(grid.dtype).view_as(grid)
         return grid.permute(0, 3, 1, 2)
 
     def collect(self, grid: Tensor) -> Tensor:

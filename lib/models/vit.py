@@ -172,7 +172,9 @@ class JetViT(nn.Module):
         x = self.embed_norm(x)
         return self.dropout(x + self.position(tokens.position).to(x.dtype))
 
-    def _start(self, x: Tensor, tokens: TokenBatch) -> tuple[Tensor, Tensor, Layout]:
+    def _start(
+        self, x: Tensor, tokens: TokenBatch, fill: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Layout]:
         """What the first block gets: embedded tokens, class token first if there is one."""
         position, valid, grid = tokens.position, tokens.valid, self.config.grid
         if self.cls is not None:
@@ -181,17 +183,18 @@ class JetViT(nn.Module):
             position = nn.functional.pad(position, (1, 0), value=-1)
             valid = nn.functional.pad(valid, (1, 0), value=True)
         all_on_grid = self.cls is None and self.config.tokens != "two_scale"
-        return x, valid, Layout.of(position, valid, grid.rows, grid.columns, all_on_grid)
+        return x, valid, Layout.of(position, valid, grid.rows, grid.columns, all_on_grid, fill)
 
     def blocks_on(
         self, x: Tensor, tokens: TokenBatch, local: bool = True,
-        routings: list[Routing] | None = None,
+        routings: list[Routing] | None = None, fill: Tensor | None = None,
     ) -> Tensor:
         """Run the blocks on embedded tokens (B, K, D), class token first if there is one.
 
-        routings: a list that collects the routing of each block with experts.
+        local: False leaves the convolutions out. routings: a list that collects the routing of
+        each block with experts. fill (B, P, D): what the convolutions find in empty cells.
         """
-        x, valid, layout = self._start(x, tokens)
+        x, valid, layout = self._start(x, tokens, fill)
         for block in self.blocks:
             x = block(x, valid, layout, local, routings)
         return self.norm(x)
@@ -223,9 +226,11 @@ class JetViT(nn.Module):
         q, k, _ = last.attention.split(last.norm1(x))
         return implied_map(q[:, :, :1], k, valid, kernel[self.config.attention]).squeeze(2)
 
-    def encode(self, tokens: TokenBatch) -> Tensor:
-        """One vector a token: (B, K, D); what is not valid is undefined."""
-        x = self.blocks_on(self.embed(tokens), tokens)
+    def encode(
+        self, tokens: TokenBatch, local: bool = True, fill: Tensor | None = None
+    ) -> Tensor:
+        """One vector a token: (B, K, D); what is not valid is undefined. As in `blocks_on`."""
+        x = self.blocks_on(self.embed(tokens), tokens, local, fill=fill)
         return x if self.cls is None else x[:, 1:]
 
     def features(self, tokens: TokenBatch, routings: list[Routing] | None = None) -> Tensor:

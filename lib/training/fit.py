@@ -87,8 +87,8 @@ class _Loss(nn.Module):
 def _line(row: dict, passes: float, updates: int) -> str:
     """One line for the log."""
     def parts(start: str) -> str:
-        found = [f"{n} {row[start + n]:.4f}" for n in ("class", "mass", "balance", "z")
-                 if start + n in row]
+        shown = ("class", "mass", "balance", "z", "match", "mean")
+        found = [f"{n} {row[start + n]:.4f}" for n in shown if start + n in row]
         return f" ({', '.join(found)})" if found else ""
 
     line = f"epoch {row['epoch']:.3g}/{passes:.3g}  update {row['update']}/{updates}"
@@ -97,6 +97,7 @@ def _line(row: dict, passes: float, updates: int) -> str:
         line += f"  validation {row['val_loss']:.4f}{parts('val_')}"
     line += f"  AUC {row['val_auc']:.4f}" if "val_auc" in row else ""
     line += f"  MAE {row['val_mae']:.1f} GeV" if "val_mae" in row else ""
+    line += f"  probe {row['probe_auc']:.4f}" if "probe_auc" in row else ""
     return line + f"  {row['images_s']:.0f} images/s  {row['seconds']:.0f} s"
 
 

@@ -24,6 +24,7 @@ from lib.data.jets import JetImages
 from lib.data.tokens import Batch, Grid
 from lib.models.blocks import Routing
 from lib.models.vit import JetViT, ViTConfig
+from lib.training import pretraining
 
 MASS_LOSSES = ("huber", "mse", "l1", "gaussian")
 
@@ -148,7 +149,8 @@ def make_model(settings: Mapping, jets: JetImages | None = None, index: Any = No
 
 
 def build(settings: Mapping, jets: JetImages | None = None, index: Any = None) -> nn.Module:
-    """The objective of ``settings``: ``objective`` (``supervised``) with the arguments ``loss``.
+    """The objective of ``settings``: ``objective`` (``supervised``, or one of
+    ``lib.training.pretraining``: ``simclr``, ``mae``, ``denoising``) with the arguments ``loss``.
 
     Args:
         settings: plain JSON, completed by ``lib.training.runs.complete``.
@@ -158,6 +160,10 @@ def build(settings: Mapping, jets: JetImages | None = None, index: Any = None) -
         ValueError: an unknown objective.
     """
     kind = settings.get("objective", "supervised")
+    if kind in pretraining.OBJECTIVES:
+        model = make_model(settings, jets, index)
+        return pretraining.build(kind, model, settings.get("loss", {}))
     if kind != "supervised":
-        raise ValueError(f"objective={kind!r}: choose supervised")
+        known = ", ".join(("supervised", *pretraining.OBJECTIVES))
+        raise ValueError(f"objective={kind!r}: choose one of {known}")
     return Supervised(make_model(settings, jets, index), **settings.get("loss", {}))

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.data.augment import Flips
 from lib.data.batches import Batches
 from lib.data.jets import JetImages
+from lib.data.views import Damaged, TwoViews, views
 
 
 def indices(settings: Mapping, jets: JetImages) -> tuple[Tensor, Tensor]:
@@ -55,14 +55,21 @@ def make_batches(settings: Mapping, jets: JetImages) -> tuple[Batches, Batches]:
     train, validation = indices(settings, jets)
     keep = settings["model"].get("tokens", "active")
     size, seed = settings["fit"]["batch_size"], settings.get("seed", 0)
-    augment = None
-    if (kind := settings.get("augment")) is not None:
-        if kind != "flips":
-            raise ValueError(f"augment={kind!r}: choose flips, or leave it out")
-        augment = Flips(jets.grid, signed=jets.encoding == "gev")
+    names, kind = settings.get("augment"), settings.get("objective", "supervised")
+    augment = None if names is None else views(names, jets.grid, jets.encoding)
+    check = None
+    if kind == "simclr":
+        if augment is None:
+            raise ValueError("objective='simclr' compares two views: give an augment, e.g. 'ours'")
+        augment = check = TwoViews(augment)
+        # The loss depends on how many jets are compared, so no smaller batch at the end.
+        validation = validation[: max(len(validation) // size * size, min(len(validation), size))]
+    elif kind == "denoising":
+        damage = views(settings.get("damage", "damage"), jets.grid, jets.encoding)
+        augment, check = Damaged(damage, augment), Damaged(damage)
     # Jets of one size in a batch would give a batch norm statistics that no other batch has.
     batch_norm = settings["model"].get("lcm_norm") == "batch"
     bucket = settings.get("architecture", "vit") == "vit" and not batch_norm
     return (Batches(jets, train, size, keep, shuffle=True, seed=seed, augment=augment,
                     bucket=bucket),
-            Batches(jets, validation, size, keep))
+            Batches(jets, validation, size, keep, augment=check))

@@ -40,7 +40,7 @@ from torch import Tensor, nn
 from lib.data.batches import Batches
 from lib.data.jets import JetImages
 from lib.data.tokens import Batch, Grid
-from lib.training import checkpoint, origin
+from lib.training import checkpoint, origin, start
 from lib.training.evaluate import predict
 from lib.training.fit import FitSettings, History, fit
 from lib.training.metrics import Predictions
@@ -244,7 +244,8 @@ def train(
         settings: plain JSON: ``seed``; ``model`` (arguments of ``ViTConfig``); ``fit`` (arguments
             of ``FitSettings``); optional ``objective``, ``architecture``, ``loss`` (see
             ``objectives.build``), ``labels`` and ``split`` (see ``parts.indices``), ``augment``
-            ("flips").
+            (see ``lib.data.views.views``), ``start`` (a run whose backbone to start from, see
+            ``start.find``; its content enters the key) and ``frozen`` (train the heads alone).
         jets: training and validation jets, or their file.
         test: test jets, or their file; None: the test part of the split of ``jets``. They are
             predicted once, at the end.
@@ -258,6 +259,10 @@ def train(
         what ``fit`` raises; ValueError for settings that make no sense.
     """
     jets, test = opened(jets), opened(test)
+    weights, settings = None, dict(settings)
+    if "start" in settings:
+        weights = start.find(settings["start"], runs, settings.get("seed", 0))
+        settings["start"] = start.content(weights)
     settings = complete(settings, jets)
     if test is None and not settings.get("hold_out", True):
         raise ValueError("hold_out=False trains on the test part of the split: give test jets")
@@ -267,7 +272,8 @@ def train(
     found = sorted(p for p in runs.glob(f"*-{key}") if p.is_dir())
     folder = found[0] if found else runs / f"{name}-{key}"
     with _locked(folder, log):
-        run = _trained(name, settings, jets, data, folder, fresh, log, build, batches, monitor)
+        run = _trained(name, settings, jets, data, folder, fresh, log, build, batches, monitor,
+                       weights)
     if run.record["predicts"] and test is not None:
         run.predictions = run.predict(test)
     elif run.record["predicts"] and jets.labels is not None:
@@ -281,13 +287,14 @@ def opened(jets: JetImages | Path | str | None) -> JetImages | None:
 
 
 def _trained(name: str, settings: dict, jets: JetImages, data: dict, folder: Path, fresh: bool,
-             log: Log, build: Callable, batches: Callable, monitor: Callable | None) -> Run:
+             log: Log, build: Callable, batches: Callable, monitor: Callable | None,
+             weights: Path | None) -> Run:
     """The work of ``train``, with the folder to itself."""
     train, validation = batches(settings, jets)
 
     def make() -> nn.Module:
         torch.manual_seed(settings["seed"])
-        return build(settings, jets, train.index)
+        return start.begin(build(settings, jets, train.index), settings, weights)
 
     train.set_epoch(0)
     print_of = fingerprint(settings, make(), next(iter(train)))
@@ -315,7 +322,7 @@ def _trained(name: str, settings: dict, jets: JetImages, data: dict, folder: Pat
         "train_jets": len(train.index), "predicts": hasattr(objective, "predict"),
         "commit": origin.commit(), "machine": origin.machine(), "versions": origin.versions(),
         "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "began": time.time(),
-        "finished": False,
+        "finished": False, **({"start": weights.parent.name} if weights else {}),
     } | ({k: record[k] for k in ("created", "began", "commit")} if record else {})
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint.write_json(folder / "run.json", record)

@@ -1,0 +1,355 @@
+"""Objectives without labels: SimCLR, masked autoencoder (MAE), denoising autoencoder.
+
+Each is a module with ``loss(batch)`` around a ``JetViT``, trained by the same ``fit`` as any other
+(``lib.training.objectives``). B jets, K tokens, D the model's width, F pixels of a patch, S places:
+the patches of the grid and, with two-scale tokens, the coarse blocks behind them.
+
+The reconstructions learn from scaled pixels (``model.scale``), and their losses come with what
+trivial answers would get: ``zero`` (nothing anywhere) and ``mean`` (of each pixel of a patch the
+batch's mean). What is not below ``mean`` has not learned anything about jets.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.data.tokens import Batch, TokenBatch
+from lib.models.blocks import Block, Layout
+from lib.models.embedding import Position
+from lib.models.vit import JetViT, ViTConfig
+
+HEADS = ("class_head", "mass_head", "hidden")  # of a JetViT: not part of its backbone
+UNLIKELY = 1e-3  # probability of a hit for an answer of "nothing": 0 would cost infinitely much
+
+
+def fixed(model: JetViT) -> int:
+    """How many of the model's features are the summary, in which nothing is learned."""
+    return 4 * model.config.channels if model.config.summary else 0
+
+
+def learned(model: JetViT, tokens: TokenBatch) -> Tensor:
+    """The learned part of ``model.features``, (B, width): without the summary at its end."""
+    x = model.features(tokens)
+    return x[:, : x.shape[1] - fixed(model)]
+
+
+def _rest(model: JetViT, *parts: str) -> JetViT:
+    """Parts that this objective does not train: no gradients, no weight decay."""
+    for name, parameter in model.named_parameters():
+        if any(part in name.split(".") for part in (*HEADS, *parts)):
+            parameter.requires_grad_(False)
+    return model
+
+
+# --- contrast -------------------------------------------------------------------------------------
+
+
+def nt_xent(a: Tensor, b: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Normalised temperature-scaled cross-entropy (SimCLR, arXiv:2002.05709, eq. 1).
+
+    z of both views (B, D) each, normalised; every view has to find its partner among the 2B - 1
+    others: the mean over all 2B of -log(exp(z·z'/T) / Σ_{other} exp(z·z_other/T)).
+
+    Returns:
+        the loss, and the share of views that are nearest to their partner.
+    """
+    z = F.normalize(torch.cat([a, b]).float(), dim=1)
+    similarity = (z @ z.T / temperature).fill_diagonal_(-torch.inf)
+    partner = torch.arange(len(z), device=z.device).roll(len(a))
+    match = (similarity.detach().argmax(1) == partner).float().mean()
+    return F.cross_entropy(similarity, partner), match
+
+
+class SimCLR(nn.Module):
+    """Two views of a jet are to be alike, and unlike all other jets of the batch.
+
+    Args:
+        dim: outputs of the projection head (linear, ReLU, linear), which is thrown away.
+        temperature: T of ``nt_xent``.
+        summary: let the projection see the model's fixed summary as well. Its multiplicities and
+            energies alone tell the jets of a batch apart, and the blocks learn nothing.
+    """
+
+    def __init__(self, model: JetViT, dim: int = 128, temperature: float = 0.5,
+                 summary: bool = False) -> None:
+        super().__init__()
+        self.model, self.temperature = _rest(model), temperature
+        self.features = JetViT.features if summary else learned
+        width = model.config.pooled - (0 if summary else fixed(model))
+        self.projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, dim))
+
+    def loss(self, batch: Batch, output: None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """NT-Xent; parts: ``match``, see ``nt_xent``, and ``chance``, the loss of a guess.
+
+        Raises:
+            ValueError: one view only, or one jet only.
+        """
+        if batch.other is None:
+            raise ValueError("SimCLR needs two views of each jet: give the settings an augment")
+        if len(batch.tokens) < 2:
+            raise ValueError("SimCLR compares jets with each other: a batch needs two or more")
+        views = (self.features(self.model, tokens) for tokens in (batch.tokens, batch.other))
+        with torch.autocast(batch.tokens.features.device.type, enabled=False):
+            loss, match = nt_xent(*(self.projection(x.float()) for x in views), self.temperature)
+        chance = torch.tensor(2.0 * len(batch.tokens) - 1).log()
+        return loss, {"match": match, "chance": chance}
+
+
+# --- reconstruction -------------------------------------------------------------------------------
+
+
+def _lookup(tokens: TokenBatch, places: int) -> Tensor:
+    """(B, S): which token lies at a place; K where there is none."""
+    count, length = tokens.valid.shape
+    where = torch.full((count, places + 1), length, device=tokens.position.device)
+    number = torch.arange(length, device=where.device).expand(count, -1)
+    return where.scatter_(1, tokens.position.where(tokens.valid, places), number)[:, :places]
+
+
+def _at(x: Tensor, empty: Tensor, where: Tensor) -> Tensor:
+    """x (B, K, D) at the tokens ``where`` (B, N); ``empty`` (D,) where it says K."""
+    x = torch.cat([x, empty.to(x.dtype).expand(len(x), 1, -1)], 1)
+    return x.gather(1, where.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+
+
+def _packed(chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Columns where (B, N) holds, packed to the left: their numbers and which are real."""
+    order = chosen.int().argsort(dim=1, descending=True, stable=True)
+    order = order[:, : max(1, int(chosen.sum(1).max()))]
+    return order, chosen.gather(1, order)
+
+
+def _places(config: ViTConfig) -> int:
+    coarse = config.grid.coarse if config.tokens == "two_scale" else (0, 0)
+    return config.grid.patches + coarse[0] * coarse[1]
+
+
+class Decoder(nn.Module):
+    """Encoded tokens -> pixels of the wanted places: a narrow transformer with mask tokens."""
+
+    def __init__(self, config: ViTConfig, outputs: int, dim: int = 64, depth: int = 1) -> None:
+        super().__init__()
+        self.grid, self.on_grid = config.grid, config.tokens != "two_scale"
+        self.into = nn.Linear(config.dim, dim)
+        position = "learned" if config.position == "none" else config.position
+        config = dataclasses.replace(config, dim=dim, position=position, experts=0, dropout=0.0,
+                                     lcm_norm="layer")
+        self.mask_token = nn.Parameter(0.02 * torch.randn(dim))
+        self.position = Position(config)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(depth))
+        self.norm, self.out = nn.LayerNorm(dim), nn.Linear(dim, outputs)
+
+    def forward(
+        self, x: Tensor, seen: TokenBatch, wanted: Tensor, local: bool = True
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """x (B, K, D) of the tokens ``seen``, wanted (B, S) bool -> (B, N, outputs), and the
+        places (B, N) and validity (B, N) of its rows."""
+        place, valid = _packed(wanted)
+        where = _lookup(seen, wanted.shape[1]).gather(1, place)
+        x = _at(self.into(x), self.mask_token, where) + self.position(place)
+        layout = Layout.of(place, valid, self.grid.rows, self.grid.columns, self.on_grid)
+        for block in self.blocks:
+            x = block(x, valid, layout, local)
+        return self.out(self.norm(x)).float(), place, valid
+
+
+LOSSES = {"mse": 1, "two_part": 2}  # outputs a pixel
+
+
+def expected(output: Tensor, loss: str) -> Tensor:
+    """What a decoder's output (..., outputs) says of each pixel, (..., F): an expectation."""
+    if loss == "mse":
+        return output
+    logit, value = output.chunk(2, -1)
+    return logit.sigmoid() * value
+
+
+def reconstruction(output: Tensor, target: Tensor, asked: Tensor,
+                   loss: str) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss over the patches (B, N) that are ``asked`` for, and what trivial answers would get.
+
+    ``mse``: mean squared error over all pixels, as in MAE (arXiv:2111.06377).
+    ``two_part``: is there a hit, and how large is it? Binary cross-entropy of each pixel's
+    occupancy plus the mean squared error of the value over the pixels that have one: the empty
+    ones, 97 % of an active patch, cannot drown the others.
+
+    Args:
+        output: (B, N, F) or, for ``two_part``, (B, N, 2F): logits, then values.
+        target: (B, N, F) scaled pixels.
+
+    Returns:
+        the loss; parts ``zero`` and ``mean``, the same loss for trivial answers; for ``two_part``
+        also ``occupancy`` and ``value``, and ``mse``, ``mse_zero``, ``mse_mean`` as for ``mse``.
+    """
+    o, t = output[asked], target[asked]
+    if not len(t):  # nothing was hidden, e.g. jets of a single patch
+        names = ("zero", "mean") if loss == "mse" else (
+            "zero", "mean", "occupancy", "value", "mse", "mse_zero", "mse_mean")
+        return 0 * output.sum(), dict.fromkeys(names, output.new_zeros(()))
+    square = {"mse": (expected(o, loss) - t).square().mean(), "zero": t.square().mean(),
+              "mean": t.var(0, correction=0).mean()}
+    if loss == "mse":
+        return square["mse"], {k: square[k] for k in ("zero", "mean")}
+    logit, value = o.chunk(2, -1)
+    hit = (t != 0).float()
+    rate, hits = hit.mean(0), hit.sum().clamp(min=1)
+    mean = t.sum(0) / hit.sum(0).clamp(min=1)
+
+    def cross_entropy(p: Tensor) -> Tensor:
+        return -(rate * p.log() + (1 - rate) * (1 - p).log()).mean()
+
+    parts = {"occupancy": F.binary_cross_entropy_with_logits(logit, hit),
+             "value": ((value - t).square() * hit).sum() / hits}
+    parts |= {"zero": cross_entropy(torch.full_like(rate, UNLIKELY)) + t.square().sum() / hits,
+              "mean": cross_entropy(rate.clamp(1e-6, 1 - 1e-6))
+              + ((mean - t).square() * hit).sum() / hits}
+    parts |= {"mse" if k == "mse" else f"mse_{k}": v for k, v in square.items()}
+    return parts["occupancy"] + parts["value"], {k: v.detach() for k, v in parts.items()}
+
+
+class MAE(nn.Module):
+    """Most patches are hidden; what they hold is told from the rest (arXiv:2111.06377).
+
+    The encoder sees what is left, packed. Every choice that can go wrong on sparse images is a
+    setting:
+
+    Args:
+        ratio: share of the patches that is hidden.
+        mask: hide ``active`` patches (the decoder then knows which places hold something), or of
+            ``all`` places, most of them empty, as on images.
+        lcm: the convolutions of the blocks are left out (``skip``, R1), find nothing where a patch
+            is hidden (``zeros``), or a learned mask ``token`` there.
+        reconstruct: ``mse`` or ``two_part``, see ``reconstruction``.
+        dim, depth: of the decoder.
+    """
+
+    def __init__(self, model: JetViT, ratio: float = 0.75, mask: str = "active",
+                 lcm: str = "token", reconstruct: str = "two_part", dim: int = 64,
+                 depth: int = 1) -> None:
+        super().__init__()
+        for value, known in ((mask, ("active", "all")), (lcm, ("skip", "zeros", "token")),
+                             (reconstruct, tuple(LOSSES))):
+            if value not in known:
+                raise ValueError(f"{value!r}: choose one of {', '.join(known)}")
+        if not 0 < ratio < 1:
+            raise ValueError(f"ratio={ratio}: choose a share between 0 and 1")
+        skipped = ("lcm", "norm_lcm") if lcm == "skip" else ()
+        self.model, config = _rest(model, "flow", *skipped), model.config
+        self.ratio, self.mask, self.lcm, self.reconstruct = ratio, mask, lcm, reconstruct
+        self.mask_token = None
+        if lcm == "token" and config.lcm_kernel:
+            self.mask_token = nn.Parameter(0.02 * torch.randn(config.dim))
+        outputs = LOSSES[reconstruct] * config.grid.patch_dim
+        self.decoder = Decoder(config, outputs, dim, depth)
+        if lcm == "skip":
+            _rest(self.decoder, *skipped)
+
+    def hide(self, tokens: TokenBatch) -> tuple[Tensor, Tensor]:
+        """Which places are in play and which of them are hidden: (B, S) bool each.
+
+        Of n places ``ratio`` · n, rounded, but one stays and, of two or more, one goes.
+        """
+        places = _places(self.model.config)
+        if self.mask == "all":
+            pool = torch.ones(len(tokens), places, dtype=torch.bool, device=tokens.valid.device)
+        else:
+            active = tokens.valid & (tokens.features != 0).any(-1)
+            pool = torch.zeros(len(tokens), places + 1, dtype=torch.bool, device=active.device)
+            pool = pool.scatter_(1, tokens.position.where(active, places), True)[:, :places]
+        count = pool.sum(1, keepdim=True)
+        number = (self.ratio * count).round().clamp(min=1).minimum(count - 1)
+        order = torch.rand(pool.shape, device=pool.device).masked_fill(~pool, 2.0)
+        return pool, order.argsort(1).argsort(1) < number
+
+    def reconstructed(self, tokens: TokenBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Decoder output (B, N, outputs), target (B, N, F), the places (B, N), which are hidden."""
+        pool, hidden = self.hide(tokens)
+        order, valid = _packed(tokens.valid & ~hidden.gather(1, tokens.position))
+        features = tokens.features.gather(1, order[..., None].expand(-1, -1, tokens.grid.patch_dim))
+        seen = TokenBatch(features, tokens.position.gather(1, order), valid, tokens.grid)
+        fill = None
+        if self.mask_token is not None:
+            fill = hidden[:, : tokens.grid.patches, None] * self.mask_token
+        x = self.model.encode(seen, self.lcm != "skip", fill)
+        output, place, valid = self.decoder(x, seen, pool, self.lcm != "skip")
+        target = _pixels(self.model, tokens, place, pool.shape[1])
+        return output, target, place, hidden.gather(1, place) & valid
+
+    def loss(self, batch: Batch, output: None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss over the hidden patches and its parts, see ``reconstruction``."""
+        output, target, _, asked = self.reconstructed(batch.tokens)
+        return reconstruction(output, target, asked, self.reconstruct)
+
+
+def _pixels(model: JetViT, tokens: TokenBatch, place: Tensor, places: int) -> Tensor:
+    """Scaled pixels (B, N, F) of the patches at ``place`` (B, N), 0 where there is no token."""
+    scaled = model.scale(tokens.features)
+    return _at(scaled, scaled.new_zeros(scaled.shape[-1]),
+               _lookup(tokens, places).gather(1, place)).float()
+
+
+class Denoising(nn.Module):
+    """A jet with noise, lost and added hits comes in; the jet as it was is to come out.
+
+    Vincent et al., ICML 2008, doi:10.1145/1390156.1390294. The batch's tokens are damaged, its
+    ``other`` is the jet itself (``lib.data.views.Damaged``). The decoder is asked for every patch
+    that holds something before or after the damage, with a mask token where it sees none.
+
+    Args:
+        reconstruct, dim, depth: as in ``MAE``.
+    """
+
+    def __init__(self, model: JetViT, reconstruct: str = "two_part", dim: int = 64,
+                 depth: int = 1) -> None:
+        super().__init__()
+        if reconstruct not in LOSSES:
+            raise ValueError(f"{reconstruct!r}: choose one of {', '.join(LOSSES)}")
+        self.model, self.reconstruct = _rest(model, "flow"), reconstruct
+        outputs = LOSSES[reconstruct] * model.config.grid.patch_dim
+        self.decoder = Decoder(model.config, outputs, dim, depth)
+
+    def reconstructed(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Decoder output (B, N, outputs), target (B, N, F), the places (B, N), which are real.
+
+        Raises:
+            ValueError: the batch holds no undamaged jets.
+        """
+        if batch.other is None:
+            raise ValueError("denoising needs the jet as it was beside the damaged one: make "
+                             "batches with lib.data.views.Damaged")
+        damaged, clean, places = batch.tokens, batch.other, _places(self.model.config)
+        wanted = torch.stack([_lookup(t, places) < t.valid.shape[1] for t in (damaged, clean)])
+        output, place, valid = self.decoder(self.model.encode(damaged), damaged, wanted.any(0))
+        return output, _pixels(self.model, clean, place, places), place, valid
+
+    def loss(self, batch: Batch, output: None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and parts, see ``reconstruction``; and ``mse_input``, the mean squared error of
+        giving the damaged jet back, the trivial answer here."""
+        output, target, place, asked = self.reconstructed(batch)
+        loss, parts = reconstruction(output, target, asked, self.reconstruct)
+        given = _pixels(self.model, batch.tokens, place, _places(self.model.config))
+        parts["mse_input"] = ((given - target).square() * asked.unsqueeze(-1)).sum() / (
+            asked.sum().clamp(min=1) * target.shape[-1])
+        return loss, parts
+
+
+OBJECTIVES = {"simclr": SimCLR, "mae": MAE, "denoising": Denoising}
+
+
+def build(kind: str, model: nn.Module, arguments: Mapping) -> nn.Module:
+    """The objective ``kind`` around a model.
+
+    Raises:
+        ValueError: a model that is no JetViT, or an unknown argument.
+    """
+    if not isinstance(model, JetViT):
+        raise ValueError(f"objective={kind!r} pretrains a JetViT: leave architecture at vit")
+    try:
+        return OBJECTIVES[kind](model, **arguments)
+    except TypeError as error:
+        raise ValueError(f"loss of objective={kind!r}: {error}") from error

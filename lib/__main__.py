@@ -82,6 +82,12 @@ def _predict(options: argparse.Namespace) -> None:
     print(predict(options.run, options.file, options.out))
 
 
+def _score_hcal(options: argparse.Namespace) -> None:
+    from lib.tools.score_hcal import score
+
+    score(options.maps, options.out, options.reference, options.threshold)
+
+
 # --- report and tools -----------------------------------------------------------------------------
 
 
@@ -192,6 +198,17 @@ def build_parser() -> argparse.ArgumentParser:
     added.add_argument("run", metavar="RUN", help="a folder of runs/ or weights/")
     added.add_argument("--file", type=Path, required=True, metavar="F")
     added.add_argument("--out", type=Path, required=True, metavar="F")
+
+    added = command("score-hcal", _score_hcal, "find sick channels in HCAL DigiOccupancy maps")
+    added.add_argument("maps", type=Path, metavar="MAPS",
+                       help=".npy or .npz, (N, 64, 72) or (64, 72) counts of one run")
+    added.add_argument("--reference", type=Path, metavar="HEALTHY",
+                       help="healthy maps of the same detector, best under the same conditions "
+                            "(default: each cell is judged by its ring and its mirror image)")
+    added.add_argument("--out", type=Path, required=True, metavar="SCORES",
+                       help="the .npz to write; a map of the detector is drawn beside it")
+    added.add_argument("--threshold", type=float, default=3.0, metavar="T",
+                       help="log odds above which a cell is suspicious (default: 3, 20 to 1)")
 
     added = command("report", _report, "tables, README and main.pdf from the results")
     added.add_argument("--check", action="store_true",

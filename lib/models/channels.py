@@ -31,7 +31,7 @@ from lib.models.vit import JetViT, ViTConfig
 
 
 def angle(counts: Tensor, events: Tensor) -> Tensor:
-    """theta of counts: asin √((k + 3/8) / (N + 3/4)) (Anscombe 1948); beyond N it goes on, mirrored.
+    """theta of counts: asin √((k + 3/8) / (N + 3/4)) (Anscombe 1948); beyond N it goes on.
 
     counts: (..., H, W); events: (...). A count above N is a hot cell, or N estimated too low.
     """
@@ -86,7 +86,8 @@ def spread_of(away: Tensor, live: Tensor, events: Tensor) -> Tensor:
     closer than that. No less than the noise: of seven events most cells count all."""
     ordered = away[:, live].abs().sort(1).values
     spread = ordered[:, round(0.683 * (ordered.shape[1] - 1))]
-    return spread.maximum((0.25 * NOISE / events.clamp(min=1)).sqrt())[:, None, None].clamp(min=1e-3)
+    least = (0.25 * NOISE / events.clamp(min=1)).sqrt().clamp(min=1e-3)
+    return spread.maximum(least)[:, None, None]
 
 
 def rings_and_offsets(healthy: HcalMaps) -> tuple[Tensor, Tensor]:
@@ -150,7 +151,7 @@ SIMPLE = {"binomial z": binomial_z, "binomial z by ring": ring_binomial_z,
 
 FAULTS = (0.0, 0.25, 0.5, 0.7, 0.82, 0.9, 1.15, 1.5, 2.0, 3.0)  # strengths that are tried
 BOXES = ((1, 3), (1, 5), (2, 1), (2, 3), (3, 1), (3, 3), (3, 5))  # rows x columns, likewise
-SICK, BOX, INSIDE = 1e-3, 1e-4, 0.5  # probabilities: a cell, a box of one kind, a cell in a sick box
+SICK, BOX, INSIDE = 1e-3, 1e-4, 0.5  # how likely: a cell; a box of one kind; a cell inside one
 
 
 def _normal(value: Tensor, mean: Tensor, sigma: Tensor) -> Tensor:
@@ -229,8 +230,9 @@ def _half_log_odds(theta: Tensor, mean: Tensor, sigma: Tensor, events: Tensor,
 
 GROUPS = 3  # complementary sets of hidden cells: every cell is predicted from others
 GRID = Grid(5, 64, 72, 8, 4)
-MODEL = dict(tokens="active", dim=64, depth=2, heads=4, mlp_ratio=2.0, stem="mlp", patch_energy=False,
-             position="factorised", pool="mean", summary=False, scale=1.0, mass_head=False)
+MODEL = dict(tokens="active", dim=64, depth=2, heads=4, mlp_ratio=2.0, stem="mlp",
+             patch_energy=False, position="factorised", pool="mean", summary=False, scale=1.0,
+             mass_head=False)
 
 
 def hidden_groups(shape: tuple[int, int], seed: int = 0) -> Tensor:

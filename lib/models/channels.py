@@ -41,18 +41,19 @@ def angle(counts: Tensor, events: Tensor) -> Tensor:
 
 
 def ring_centre(theta: Tensor, live: Tensor) -> Tensor:
-    """Centre of each ring, (N, H, 1): median, then two means of what is within 1.5 spreads of it.
+    """Centre of each ring, (N, H, 1): median, then two means of what is near it.
 
-    Up to half of a ring may be sick; the means make it continuous, which a median of few integer
-    counts is not. 0 for a ring without live cells.
+    Near is within three spreads, and beyond 1.5 it counts as 1.5. Nearly half of a ring may be
+    sick; the means make it continuous, which a median of few integer counts is not. 0 for a ring
+    without live cells.
     """
-    count = live.sum(-1, keepdim=True).clamp(min=1)
     known = theta.masked_fill(~live, math.nan)
     centre = known.nanmedian(-1, keepdim=True).values.nan_to_num()
     reach = 1.5 * 1.4826 * (known - centre).abs().nanmedian(-1, keepdim=True).values.nan_to_num()
     for _ in range(2):
-        step = (theta - centre).clamp(-reach, reach) * live
-        centre = centre + step.sum(-1, keepdim=True) / count
+        near = ((theta - centre).abs() <= 2 * reach) & live
+        step = (theta - centre).clamp(-reach, reach) * near
+        centre = centre + step.sum(-1, keepdim=True) / near.sum(-1, keepdim=True).clamp(min=1)
     return centre
 
 

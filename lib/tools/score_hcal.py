@@ -41,8 +41,8 @@ def score(maps: Path, out: Path, reference: Path | None = None,
         np.savez_compressed(file, score=found.score, ratio=found.ratio, kind=found.kind,
                             live=found.live, sections=found.sections.clip(-6e4, 6e4)
                             .astype(np.float16))
-    print(summary(found, len(sections), reference))
-    print(f"{out}\n{picture(found, out.with_suffix('.png'), maps.name)}")
+    drawn = picture(found, out.with_suffix(".png"), maps.name)
+    print(f"{summary(found, len(sections), reference)}\n{out}\n{drawn}")
     return found
 
 

@@ -1,0 +1,391 @@
+"""Sick channels: scores, the masked model, findings and the command ``score-hcal``."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from lib.__main__ import main
+from lib.data.batches import Batches
+from lib.data.hcal import LIVE, DataError, Fault, HcalMaps, inject, simulate, windows
+from lib.models.channels import (
+    GROUPS,
+    SIMPLE,
+    ChannelModel,
+    angle,
+    hidden_groups,
+    log_odds,
+    look,
+    rings_and_offsets,
+)
+from lib.models.findings import KINDS, judge
+from lib.training import health, runs
+from lib.training.channels import (
+    MaskedCells,
+    build,
+    other_conditions,
+    random_strength,
+    rearranged,
+)
+from lib.training.fit import FitSettings, fit
+
+A, B = 355456, 357479
+TINY = dict(dim=16, depth=1, heads=2)
+
+
+def unseen(sections: int = 10, seed: int = 5, live=LIVE) -> HcalMaps:
+    """Integer counts of a run that is neither of the two."""
+    return simulate(A, sections, seed=seed, profile=0.4, events=1300, integer=True, noise=1.0,
+                    live=live)
+
+
+@pytest.fixture(scope="module")
+def run_a() -> HcalMaps:
+    return simulate(A, 200, seed=1)
+
+
+@pytest.fixture(scope="module")
+def tiny(run_a) -> MaskedCells:
+    torch.manual_seed(0)
+    settings = {"model": TINY, "grid": {"height": 64, "width": 72}}
+    objective = build(settings, run_a, torch.arange(150))
+    fit(objective, Batches(run_a, torch.arange(150), 16, shuffle=True), None,
+        FitSettings(updates=40, batch_size=16, lr=3e-3, every=40, select="loss", ema=None,
+                    precision="32-true"), log=lambda line: None)
+    return objective
+
+
+# ---------------------------------------------------------------- the common scale
+
+
+@pytest.mark.parametrize(("run", "events"), [(A, None), (B, None), (B, 120)])
+def test_healthy_cells_are_alike_in_every_run(run, events):
+    seen = look(simulate(run, 20, seed=3, low_statistics=False, events=events))
+    x = seen.x[:, LIVE]
+    assert abs(float(x.median())) < 0.15
+    assert 0.85 < float(x.abs().quantile(0.683)) < 1.15
+    assert (seen.x[:, ~LIVE] == 0).all()
+
+
+def test_angle_goes_on_beyond_the_number_of_events():
+    counts = torch.arange(0, 201, dtype=torch.float32).view(1, 1, -1)
+    theta = angle(counts, torch.tensor([100.0]))[0, 0]
+    assert (theta.diff() > 0).all()  # a hot cell of a full ring stands out
+
+
+def test_a_ring_may_be_sick_by_a_third():
+    maps = simulate(B, 5, seed=3)
+    bad, _ = inject(maps, [Fault(0.0, 6, 0, 1, 26)])
+    assert (look(bad).ring[:, 6] - look(maps).ring[:, 6]).abs().max() < 0.02
+
+
+# ---------------------------------------------------------------- simple scores
+
+
+@pytest.mark.parametrize("name", SIMPLE)
+def test_simple_scores_are_two_sided_and_zero_where_not_live(name, run_a):
+    maps, _ = inject(simulate(A, 3, seed=2), [Fault(0, 5, 4), Fault(2, 8, 20)])
+    score = SIMPLE[name](maps, run_a)
+    assert score.shape == maps.counts.shape and (score[:, ~LIVE] == 0).all()
+    middle = score[:, LIVE].quantile(0.99)
+    assert (score[:, 5, 4] > middle).all() and (score[:, 8, 20] > middle).all()
+
+
+# ---------------------------------------------------------------- odds
+
+
+def test_neighbours_make_a_weak_fault_visible_and_a_dead_cell_no_suspect_of_its_neighbour():
+    maps = simulate(B, 20, seed=3, low_statistics=False, events=90)
+    bad, strength = inject(maps, [Fault(0.85, 12, 20, 2, 5), Fault(0, 51, 40)])
+    seen = look(bad)
+    odds = log_odds(seen.theta, seen.ring.expand_as(seen.theta),
+                    seen.spread.expand_as(seen.theta), seen.events, LIVE)
+    box, fine = strength[0] == 0.85, (strength[0] == 1) & LIVE
+    found = [float((score[:, box] > score[:, fine].quantile(0.999)).float().mean())
+             for score in (odds, seen.x.abs())]
+    assert found[0] > 0.85 and found[1] < 0.6
+    assert (odds[:, 51, 40] > 50).all() and (odds[:, 51, 39] < 3).all()
+
+
+def test_odds_close_around_phi():
+    maps = simulate(B, 10, seed=3, low_statistics=False, events=60)
+    bad, _ = inject(maps, [Fault(0.8, 5, 68, 3, 4), Fault(0.8, 5, 0, 3, 2)])
+    turned = HcalMaps(bad.counts.roll(20, 2), LIVE.roll(20, 1))
+    def odds(maps):
+        seen = look(maps)
+        return log_odds(seen.theta, seen.ring.expand_as(seen.theta),
+                        seen.spread.expand_as(seen.theta), seen.events, maps.live)
+    torch.testing.assert_close(odds(turned).roll(-20, 2), odds(bad), rtol=1e-3, atol=1e-2)
+
+
+# ---------------------------------------------------------------- the masked model
+
+
+def test_every_cell_is_hidden_once():
+    groups = hidden_groups((64, 72))
+    assert sorted(groups.unique().tolist()) == list(range(GROUPS))
+    assert groups.equal(hidden_groups((64, 72)))
+
+
+def test_a_hidden_cell_is_not_seen(run_a):
+    torch.manual_seed(0)
+    model = ChannelModel(rings_and_offsets(run_a)[1], TINY).eval()
+    torch.nn.init.normal_(model.head[2].weight, std=0.1)
+    seen = look(run_a.subset([0, 1]))
+    hidden = torch.zeros_like(seen.x, dtype=torch.bool)
+    hidden[:, 6, 10] = True
+    before = model(seen, model.offsets.expand_as(seen.x), ~hidden, LIVE)
+    seen.x[:, 6, 10] = -9.0
+    after = model(seen, model.offsets.expand_as(seen.x), ~hidden, LIVE)
+    for a, b in zip(before, after, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    changed = model(seen, model.offsets.expand_as(seen.x), torch.ones_like(hidden), LIVE)
+    assert (changed[0] - after[0]).abs().max() > 1e-4
+
+
+def test_other_conditions_respect_the_geometry(run_a):
+    rings, offsets = rings_and_offsets(run_a)
+    torch.manual_seed(1)
+    moved = rearranged(offsets, 8)
+    wide = [3, 5, 11, 52, 60]
+    assert (moved[:, wide][:, :, 1::2] == 0).all()  # what was empty stays empty
+    counts, reference, strength = other_conditions(offsets, rings, LIVE, 16)
+    assert counts.shape == (16, 64, 72) and torch.isfinite(counts).all() and (counts >= 0).all()
+    assert (counts[:, ~LIVE] == 0).all() and (reference[:, ~LIVE] == 0).all()
+    assert 0.9 < float((strength[:, LIVE] == 1).float().mean()) < 1
+    assert (random_strength(LIVE, 4)[:, ~LIVE] == 1).all()
+
+
+def test_training_beats_the_ring_alone_and_evaluation_repeats(tiny, run_a):
+    batch = run_a.batch(range(150, 166))
+    loss, parts = tiny.loss(batch)
+    assert loss.item() < parts["trivial"].item()
+    assert tiny.loss(batch)[0].item() == loss.item()
+
+
+def test_the_model_scores_run_b(tiny):
+    model = tiny.model
+    maps = simulate(B, 4, seed=8, low_statistics=False)
+    bad, _ = inject(maps, [Fault(0, 9, 30), Fault(2, 55, 8, 1, 4)])
+    for boxes in (True, False):
+        score = model.score(bad, boxes=boxes)
+        fine = score[:, LIVE].quantile(0.99)
+        assert (score[:, 9, 30] > fine).all() and (score[:, 55, [8, 10]] > fine).all()
+        assert (score[:, ~LIVE] == 0).all()
+
+
+def test_training_is_cached(run_a, tmp_path):
+    settings = {"model": TINY, "loss": {"as_is": 0.5},
+                "fit": dict(updates=2, batch_size=8, select="loss", precision="32-true")}
+    lines: list[str] = []
+    small = run_a.subset(range(30))
+    made = [runs.train("channels", settings, small, runs=tmp_path, build=build, log=lines.append)
+            for _ in range(2)]
+    assert not made[0].cached and made[1].cached
+    maps = simulate(B, 2, seed=1)
+    assert made[0].model().score(maps).equal(made[1].model().score(maps))
+
+
+# ---------------------------------------------------------------- who finds them
+
+
+def test_curves_on_a_case_by_hand():
+    sick = np.array([[True, False, False, True]])
+    found = health.curves(sick, np.array([[4.0, 3.0, 1.0, 2.0]]))
+    assert found["auprc"][0] == pytest.approx((1 + 2 / 3) / 2)
+    assert found["fpr95"][0] == pytest.approx(0.5)
+    tied = health.curves(sick, np.ones((1, 4)))
+    assert tied["fpr90"][0] == 1.0  # equal scores tell nothing
+
+
+def test_dead_cells_and_the_bar_on_run_b(run_a):
+    """The odds, without any training, against the best simple score."""
+    def ours(maps):
+        seen = look(maps)
+        return log_odds(seen.theta, seen.ring.expand_as(seen.theta),
+                        seen.spread.expand_as(seen.theta), seen.events, maps.live)
+
+    scores = {"ours": ours, "oracle": health.oracle(B, boxes=True),
+              **{name: lambda m, f=f: f(m, run_a) for name, f in SIMPLE.items()}}
+    full = health.compare(scores, health.healthy(B, 40, seed=4), strengths=(0.0,), seeds=(0,),
+                          resamples=10)
+    assert next(row for row in full if row["score"] == "ours")["auprc"] >= 0.99
+    low = health.compare(scores, health.healthy(B, 60, low=True, seed=4), strengths=(0.9,),
+                         seeds=(0,), resamples=10)
+    (told,) = health.verdict(low, "ours", tuple(SIMPLE))
+    assert told["reached"] and told["model"] <= told["simple"] / 2
+    ceiling = next(row for row in low if row["score"] == "oracle")
+    assert ceiling["fpr95"] <= told["model"]
+    assert ceiling["auprc_low"] <= ceiling["auprc"] <= ceiling["auprc_high"]
+
+
+def test_low_statistics_and_windows_of_faults():
+    maps = health.healthy(B, 6, width=5, low=True, seed=2)
+    assert len(maps) == 30 and float(maps.events.max()) < 0.56 * 950
+    rows = health.compare({"ratio": SIMPLE["ratio to ring"]}, maps, width=5, strengths=(0.0,),
+                          seeds=(0, 1), resamples=5)
+    assert rows[0]["maps"] == 6 and rows[0]["seeds"] == 2 and rows[0]["auprc"] > 0.99
+
+
+def test_adaptation_takes_the_pattern_of_the_new_run(tiny):
+    seen, test = simulate(B, 60, seed=21), rings_and_offsets(simulate(B, 200, seed=22))[1]
+    errors = [float((offsets - test)[LIVE].abs().mean()) for offsets in (
+        tiny.model.offsets, health.adapted_offsets(tiny.model, seen.subset(range(2))),
+        health.adapted_offsets(tiny.model, seen))]
+    assert errors[2] < errors[1] < errors[0]
+    rows = health.adaptation(tiny.model, simulate(A, 4, seed=3), simulate(B, 4, seed=3), seen,
+                             sections=(5,), updates=2)
+    assert {(r["way"], r["sections"], r["run"]) for r in rows} == {
+        (way, count, run) for run in ("old", "new")
+        for way, count in (("as trained", 0), ("offsets", 5), ("weights", 5))}
+
+
+# ---------------------------------------------------------------- findings
+
+
+@pytest.mark.parametrize("make", [
+    lambda seed: simulate(A, 10, seed=seed, integer=True, noise=1.0),
+    lambda seed: simulate(B, 10, seed=seed, integer=True, noise=1.0),
+    lambda seed: simulate(B, 1, seed=seed, low_statistics=False),
+    lambda seed: unseen(10, seed),
+    lambda seed: simulate(B, 1, seed=seed, events=60, integer=True, noise=1.0),
+])  # fmt: skip
+def test_healthy_maps_raise_no_alarm(make):
+    assert sum(int((judge(make(seed)).kind > 0).sum()) for seed in range(30, 40)) <= 1
+
+
+def test_healthy_maps_raise_no_alarm_against_a_reference_of_either_run(run_a):
+    run_b = simulate(B, 50, seed=7)
+    for reference in (run_a, run_b):
+        for maps in (simulate(A, 10, seed=9), simulate(B, 10, seed=9), unseen()):
+            assert int((judge(maps, reference).kind > 0).sum()) <= 1
+    assert not judge(simulate(A, 10, seed=9), run_a).notes
+    assert "other occupancies" in judge(simulate(B, 10, seed=9), run_a).notes[0]
+
+
+FAULTS = [Fault(0, 6, 10), Fault(0.4, 55, 20, 2, 4), Fault(2, 12, 30, 1, 4),
+          Fault(2, 4, 68, 2, 8), Fault(0.8, 51, 5, 1, 4), Fault(0, 9, 70), Fault(0, 9, 0)]  # fmt: skip
+
+
+@pytest.mark.parametrize("with_reference", [False, True])
+def test_faults_in_maps_of_an_unseen_run(with_reference):
+    bad, strength = inject(unseen(), FAULTS)
+    found = judge(bad, unseen(40, seed=6) if with_reference else None)
+    assert ((found.kind > 0) == (strength[0] != 1).numpy()).all()
+    said = {(region.kind, len(region.rows), region.where) for region in found.regions}
+    assert said == {
+        ("dead", 1, "ieta -26, iphi 11"), ("degraded", 4, "ieta 24 to 25, iphi 21 to 23"),
+        ("hot", 4, "ieta -20, iphi 31 to 34"), ("hot", 4, "ieta -28 to -27, iphi 69 to 71"),
+        ("degraded", 4, "ieta 20, iphi 6 to 9"), ("dead", 2, "ieta -23, iphi 71 to 1")}
+    for region in found.regions:
+        truth = float(strength[0][region.rows, region.columns].mean())
+        assert region.ratio == pytest.approx(truth, abs=0.08)
+    assert found.sections.shape == (10, 64, 72)
+    assert (found.sections[:, 6, 10] > 10).all()
+
+
+@pytest.mark.parametrize("fault", [Fault(2, 12, 33, 1, 4), Fault(2, 7, 30, 1, 7),
+                                   Fault(2, 53, 66, 1, 7)])  # fmt: skip
+def test_a_hot_region_of_four_columns_is_one_region(fault):
+    faults = [fault] + ([Fault(2, 53, 0)] if fault.column == 66 else [])  # around phi
+    bad, strength = inject(simulate(B, 5, seed=2, low_statistics=False), faults)
+    found = judge(bad)
+    assert len(found.regions) == 1 and found.regions[0].kind == "hot"
+    assert len(found.regions[0].rows) == int((strength[0] != 1).sum()) == 4
+
+
+def test_live_cells_that_differ_by_a_few():
+    live = LIVE.clone()
+    live[3, 4] = live[60, 20] = live[13, 40] = False
+    live[12, 71] = True
+    bad, strength = inject(unseen(live=live), FAULTS)
+    sick = (strength[0] != 1).numpy()
+    against = judge(bad, unseen(40, seed=6, live=live))
+    assert ((against.kind > 0) == sick).all() and (against.live == live.numpy()).all()
+    alone = judge(bad)
+    extra = {(int(r), int(c)) for r, c in np.argwhere((alone.kind > 0) & ~sick)}
+    assert extra == {(3, 4), (60, 20), (13, 40)}  # silent among counting neighbours: dead
+    assert (alone.kind[sick] > 0).all() and alone.live[12, 71] and not alone.live[13, 71]
+
+
+def test_a_sick_ring_needs_a_reference_or_its_mirror_image():
+    bad, _ = inject(unseen(), [Fault(0.5, 6, 0, 1, 72)])
+    assert any("ieta -26 counts 0.5" in note for note in judge(bad).notes)
+    found = judge(bad, unseen(40, seed=6))
+    assert (found.kind[6, ::2] == KINDS.index("degraded")).all() and len(found.regions) == 1
+    silent, _ = inject(unseen(), [Fault(0, 6, 0, 1, 72)])
+    assert any("ieta -26" in note for note in judge(silent).notes)
+    assert (judge(silent, unseen(40, seed=6)).kind[6, ::2] == KINDS.index("dead")).all()
+
+
+def test_empty_sections_are_left_out_and_empty_maps_refused():
+    maps = unseen()
+    maps.counts[3] = 0
+    found = judge(maps)
+    assert "1 of 10" in found.notes[0] and (found.sections[3] == 0).all()
+    assert not (found.kind > 0).any()
+    with pytest.raises(DataError, match="not a single count"):
+        judge(HcalMaps(torch.zeros(2, 64, 72), LIVE))
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_score_hcal_writes_prints_and_draws(tmp_path, capsys):
+    bad, _ = inject(unseen(), FAULTS)
+    np.save(tmp_path / "maps.npy", bad.counts.numpy().astype(np.int64))
+    np.save(tmp_path / "healthy.npy", unseen(20, seed=6).counts.numpy())
+    out = tmp_path / "new" / "scores.npz"
+    assert main(["score-hcal", str(tmp_path / "maps.npy"), "--out", str(out),
+                 "--reference", str(tmp_path / "healthy.npy")]) == 0
+    said = capsys.readouterr().out
+    assert "19 suspicious cells in 6 regions" in said and "ieta -28 to -27, iphi 69 to 71" in said
+    with np.load(out, allow_pickle=False) as file:
+        shapes = {name: file[name].shape for name in file.files}
+        assert file["kind"][6, 10] == 1 and file["ratio"][12, 30] == pytest.approx(2, abs=0.1)
+    assert shapes == {"score": (64, 72), "ratio": (64, 72), "kind": (64, 72), "live": (64, 72),
+                      "sections": (10, 64, 72)}
+    assert out.with_suffix(".png").stat().st_size > 5000
+    assert sorted(p.name for p in out.parent.iterdir()) == ["scores.npz", "scores.png"]
+
+
+def test_score_hcal_takes_a_single_map(tmp_path, capsys):
+    np.save(tmp_path / "one.npy", unseen(1).counts[0].numpy())
+    assert main(["score-hcal", str(tmp_path / "one.npy"), "--out", str(tmp_path / "s.npz")]) == 0
+    assert "1 lumi-section," in (said := capsys.readouterr().out)
+    assert "no suspicious cells" in said
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda c: c[:, :, :40], "give \\(N, 64, 72\\)"),
+    (lambda c: -c - 1, "is negative"),
+    (lambda c: np.where(c > 1000, np.nan, c), "is no finite number"),
+    (lambda c: 0 * c, "not a single count"),
+])  # fmt: skip
+def test_score_hcal_bad_maps_and_references_end_in_one_line(change, message, tmp_path, capsys):
+    good = unseen(3).counts.numpy()
+    np.save(tmp_path / "good.npy", good)
+    np.save(tmp_path / "bad.npy", change(good))
+    for arguments in (["bad.npy"], ["good.npy", "--reference", str(tmp_path / "bad.npy")]):
+        assert main(["score-hcal", str(tmp_path / arguments[0]), *arguments[1:],
+                     "--out", str(tmp_path / "s.npz")]) == 2
+        said = capsys.readouterr().err.strip()
+        assert len(said.splitlines()) == 1 and "bad.npy" in said
+        assert re.search(message, said)
+    assert not (tmp_path / "s.npz").exists()
+
+
+def test_score_hcal_refuses_to_overwrite_its_maps(tmp_path, capsys):
+    np.savez(tmp_path / "maps.npz", unseen(2).counts.numpy())
+    path = str(tmp_path / "maps.npz")
+    assert main(["score-hcal", path, "--out", path]) == 2
+    assert "would overwrite" in capsys.readouterr().err
+    assert main(["score-hcal", path, "--out", str(tmp_path / "scores.npy")]) == 2
+
+
+def test_windows_keep_what_was_injected():
+    bad, _ = inject(simulate(B, 10, seed=1), seed=1, rate=3, width=5)
+    assert windows(bad, 5).strength.shape == (2, 64, 72)

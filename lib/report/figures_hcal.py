@@ -308,7 +308,7 @@ def attention(rows: Mapping[str, tuple[Any, Any]], shape: tuple[int, int]) -> Fi
         shape: cells of a patch.
     """
     heads = max(len(array(a)) for _, a in rows.values())
-    fig, axes = new(len(rows), heads + 2, 1.25 * len(rows) + 0.4)
+    fig, axes = new(len(rows), heads + 2, 1.05 * len(rows) + 0.4)
     top = max(float(array(a).max()) for _, a in rows.values())
     for number, (name, (image, found)) in enumerate(rows.items()):
         line = axes[number]

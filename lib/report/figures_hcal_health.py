@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from lib.report.figures_hcal import _map, _masked
@@ -13,7 +14,6 @@ from lib.report.style import CYCLE, GREY, LINES, VERMILION, array, new
 
 MARKS = "osD^vP"
 BANDS = ((3, 13), (50, 60))  # rows with live cells
-KINDS = {"dead": "x", "degraded": "o", "hot": "^"}
 
 
 def _rings(image: Any, live: Any) -> np.ndarray:
@@ -44,8 +44,9 @@ def sick_map(ratio: Any, scores: Mapping[str, Any], strength: Any, live: Any) ->
         if ax is axes[0, 0]:
             look = dict(cmap="RdBu_r", vmin=0, vmax=2)
         else:
-            top = float(np.quantile(image.compressed(), 0.999))
-            look = dict(vmin=0, vmax=max(top, 1e-3))
+            top = float(image.max())
+            look = dict(norm=LogNorm(1, max(top, 10)))
+            image = np.ma.maximum(image, 1)
         drawn = _map(ax, image, "x" if ax is axes[-1, 0] else "", **look)
         _band_axis(ax, True)
         ax.set_title(name, loc="left", fontsize=8.5)
@@ -60,30 +61,35 @@ def sick_map(ratio: Any, scores: Mapping[str, Any], strength: Any, live: Any) ->
 
 def by_strength(panels: Mapping[str, Mapping[str, Sequence[float]]], strengths: Sequence[float],
                 label: str, floor: float = 1e-6) -> Figure:
-    """A rate by fault strength, on a logarithmic scale: panel -> method -> values."""
-    fig, axes = new(1, len(panels), 2.8, sharey=True)
+    """A rate by fault strength, on a logarithmic scale: panel -> method -> values.
+
+    floor: what stands for zero, marked by a dotted line.
+    """
+    fig, axes = new(1, len(panels), 3.0, sharey=True)
     places = np.arange(len(strengths))
     for ax, (title, methods) in zip(axes.flat, panels.items(), strict=True):
         for number, (name, values) in enumerate(methods.items()):
             ax.plot(places, np.maximum(values, floor), marker=MARKS[number % 6], ms=3.5,
                     label=name, color=CYCLE[number], ls=LINES[number])
+        ax.axhline(floor, color=GREY, lw=0.8, ls=":")
         ax.set_xticks(places, [f"{s:g}" for s in strengths])
         ax.set_yscale("log")
         ax.set_title(title)
         ax.set_xlabel("fault strength")
     axes[0, 0].set_ylabel(label)
-    axes[0, 0].legend(fontsize=7)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncol=3)
     return fig
 
 
 def adaptation(sections: Sequence[int], values: Mapping[str, Sequence[float]],
-               before: Mapping[str, float], label: str) -> Figure:
-    """A metric after adaptation to ever more lumi-sections; dashed: before it."""
+               before: Mapping[str, float], label: str, floor: float = 1e-6) -> Figure:
+    """A rate after adaptation to ever more lumi-sections; thin: before it. floor: as above."""
     fig, ((ax,),) = new(1, 1, 2.5, width=4.4)
     for number, (name, found) in enumerate(values.items()):
-        ax.plot(sections, found, marker=MARKS[number], ms=3.5, label=name, color=CYCLE[number],
-                ls=LINES[number])
-        ax.axhline(before[name], color=CYCLE[number], lw=0.8, ls="--")
+        ax.plot(sections, np.maximum(found, floor), marker=MARKS[number], ms=3.5, label=name,
+                color=CYCLE[number], ls=LINES[number])
+        ax.axhline(max(before[name], floor), color=CYCLE[number], lw=0.8, ls="--")
+    ax.axhline(floor, color=GREY, lw=0.8, ls=":")
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xticks(sections, [str(s) for s in sections])
@@ -91,25 +97,4 @@ def adaptation(sections: Sequence[int], values: Mapping[str, Sequence[float]],
     ax.set_xlabel("lumi-sections of the second run")
     ax.set_ylabel(label)
     ax.legend()
-    return fig
-
-
-def regions(ratio: Any, found: Sequence[Any], live: Any) -> Figure:
-    """Sum of the lumi-sections over what is expected, with the regions that were reported.
-
-    found: objects with ``kind``, ``rows`` and ``columns`` (arrays), in the order reported.
-    """
-    fig, ((ax,),) = new(1, 1, 1.9)
-    drawn = _map(ax, _rings(ratio, live), "x", cmap="RdBu_r", vmin=0, vmax=2)
-    _band_axis(ax, True)
-    for number, region in enumerate(found, 1):
-        rows, columns = array(region.rows), array(region.columns)
-        rows = np.where(rows <= BANDS[0][1], rows - BANDS[0][0], rows - BANDS[1][0] + 13)
-        face = "black" if region.kind == "dead" else "none"
-        look = {} if region.kind == "dead" else dict(facecolors=face, edgecolors="black")
-        ax.scatter(columns, rows, s=18, marker=KINDS.get(region.kind, "s"), linewidths=0.8,
-                   **(look or dict(color=face)))
-        ax.text(columns.max() + 1, rows.mean(), f"{number} {region.kind}", fontsize=7,
-                va="center", bbox=dict(fc="white", ec=GREY, lw=0.4, pad=1, alpha=0.85))
-    fig.colorbar(drawn, ax=ax, label="count / expected", pad=0.01)
     return fig

@@ -21,6 +21,7 @@ from lib.data.augment import (
 from lib.data.jets import JetImages
 from lib.data.tokens import TOP_QCD, Hits
 from lib.data.views import CONTROLS, SETS, Damaged, TwoViews, transformed, transforms, views
+from lib.training.fit import FitSettings
 from lib.training.symmetry import two_sample
 
 JETS = 24
@@ -267,5 +268,8 @@ def test_a_classifier_finds_what_is_no_symmetry():
     nothing = two_sample(jets, compose([]))
     assert nothing["low"] < 0.5 < nothing["high"]
     assert nothing["jets"] == 96
+    short = FitSettings(updates=2, batch_size=16, accelerator="cpu")
+    seen = two_sample(jets.subset(range(60)), compose([]), "vit", settings=short)
+    assert 0 <= seen["low"] <= seen["auc"] <= seen["high"] <= 1
     with pytest.raises(ValueError, match="too few"):
         two_sample(jets.subset(range(30)), compose([]))

@@ -25,6 +25,9 @@ from lib.data.tokens import Batch, Grid
 from lib.models.blocks import Routing
 from lib.models.vit import JetViT, ViTConfig
 from lib.training import pretraining
+from lib.training.pretraining import MAE, Denoising, SimCLR
+
+__all__ = ["MAE", "Denoising", "SimCLR", "Supervised", "build", "make_model"]
 
 MASS_LOSSES = ("huber", "mse", "l1", "gaussian")
 

@@ -18,6 +18,7 @@ import torch
 from lib.data.augment import Augment
 from lib.data.batches import Batches
 from lib.data.jets import JetImages
+from lib.data.tokens import CHANNELS
 from lib.data.views import transformed
 from lib.models.vit import JetViT, ViTConfig
 from lib.training.evaluate import predict
@@ -25,8 +26,8 @@ from lib.training.fit import FitSettings, fit
 from lib.training.metrics import Predictions, summary
 from lib.training.objectives import Supervised
 
-MODEL = dict(tokens="two_scale", dim=32, depth=1, heads=2, mlp_ratio=2.0, position="factorised",
-             pool="energy", mass_head=False)
+MODEL = dict(dim=32, depth=1, heads=2, mlp_ratio=2.0, position="factorised", pool="energy",
+             mass_head=False)
 FIT = FitSettings(updates=200, batch_size=64, lr=3e-3, ema=0.98, accelerator="cpu",
                   precision="auto")
 
@@ -88,10 +89,10 @@ def _trees(both: JetImages, train: torch.Tensor, test: torch.Tensor, seed: int) 
 
 def _vit(both: JetImages, train: torch.Tensor, test: torch.Tensor,
          settings: FitSettings) -> np.ndarray:
-    keep = MODEL["tokens"]
+    keep = "two_scale" if both.shape[0] == len(CHANNELS) else "active"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        model = JetViT(ViTConfig.of(both.grid, **MODEL))
+        model = JetViT(ViTConfig.of(both.grid, tokens=keep, **MODEL))
         some = train[:512]
         model.fit_scales(both.hits(some), both.batch(some, keep).tokens)
         batches = Batches(both, train, settings.batch_size, keep, shuffle=True, seed=settings.seed)

@@ -165,7 +165,9 @@ def table_row(found: list[runs.Run]) -> dict[str, Any]:
         "parameters": found[0].parameters, "active": found[0].model().active_parameters(),
         "rate": f"{found[0].settings['fit']['lr']:.0e}",
         "seconds": round(float(np.mean([run.train_seconds for run in found]))),
-        "epochs to 0.99": ", ".join(f"{epochs_to(run):.1f}" for run in found),
+        "epochs to 0.99": ", ".join("never" if math.isnan(e := epochs_to(run)) else f"{e:.1f}"
+                                    for run in found),
+        "validation loss": round(float(np.mean([run.history[-1]["val_loss"] for run in found])), 3),
         "accuracy": round(float(np.mean([m["accuracy"] for m in scored])), 5),
         "AUC": round(float(np.mean([m["auc"] for m in scored])), 5),
         "errors, by seed": ", ".join(str(errors(run)) for run in found),

@@ -143,6 +143,12 @@ class Decoder(nn.Module):
         self.position = Position(config)
         self.blocks = nn.ModuleList(Block(config) for _ in range(depth))
         self.norm, self.out = nn.LayerNorm(dim), nn.Linear(dim, outputs)
+        # It begins near the trivial answer: few hits, of scaled size 1; else nothing.
+        nn.init.trunc_normal_(self.out.weight, std=0.02)
+        nn.init.zeros_(self.out.bias)
+        if outputs > (pixels := self.grid.patch_dim):
+            nn.init.constant_(self.out.bias[:pixels], -3.0)
+            nn.init.constant_(self.out.bias[pixels:], 1.0)
 
     def forward(
         self, x: Tensor, seen: TokenBatch, wanted: Tensor, local: bool = True

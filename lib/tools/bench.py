@@ -25,6 +25,7 @@ from lib.data.simulate import course_files
 from lib.data.tokens import Batch, Grid
 from lib.models.baselines import ResNet15
 from lib.models.vit import R1, JetViT, ViTConfig
+from lib.training.fit import keep_memory
 from lib.training.objectives import Supervised
 
 
@@ -162,6 +163,7 @@ def measure(
     dtype, parameters, tokens (mean of valid ones), images_s, ratio (to the first arm),
     gflop (per jet), share (of the measured float32 matrix-product rate), memory (MiB a step).
     """
+    keep_memory()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     jets = jets or JetImages.open(course_files(profile)["labelled"])
     index = torch.arange(min(len(jets), 640))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import ctypes
 import math
 import sys
 import time
@@ -38,6 +39,18 @@ from lib.training.settings import (
 )
 
 __all__ = ["FitSettings", "History", "fit"]
+
+def keep_memory() -> None:
+    """Keep freed memory in the process instead of giving it back to the system after each tensor.
+
+    Fetching it again, page by page, is a sixth of the time of a small model's step on a CPU.
+    With glibc only (``mallopt(3)``: mmap threshold, trim threshold, padding); elsewhere nothing.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        libc = ctypes.CDLL(None)
+        for parameter, value in ((-3, 32 << 20), (-1, (1 << 31) - 1), (-2, 256 << 20)):
+            libc.mallopt(parameter, value)
+
 
 def _share(batches: Iterable[Batch], fabric: Fabric) -> Iterator[Batch]:
     """Every process takes its share of the batches, all of them equally many."""
@@ -126,6 +139,7 @@ def fit(
         KeyboardInterrupt, SystemExit: SIGINT, SIGTERM, after a checkpoint was written.
     """
     settings = settings or FitSettings()
+    keep_memory()
     fabric = Fabric(accelerator=settings.accelerator, devices=settings.devices,
                     precision=resolve_precision(settings.precision))
     fabric.launch()

@@ -69,7 +69,7 @@ from lib.training.metrics import Predictions
 
 profile = profiles.get(PROFILE, DATA)
 experiment = Experiment("09_hcal", profile)
-figures.style()
+figures.style(dpi=78)  # many figures: a smaller notebook
 SMALL = profile.name == "smoke"
 print(f"PyTorch {torch.__version__}, profile {profile.tag}")
 
@@ -163,14 +163,14 @@ assert SMALL or sum(r["ok"] for v in closure.values() for r in v) > 60
 # %%
 fig = figures_hcal.averages(one.counts.mean(0), other.counts.mean(0), NAMES)
 figures.save(fig, "09_averages", profile)
-pick = np.random.default_rng(0).integers(0, len(one), 4)
+pick = np.random.default_rng(0).integers(0, len(one), 3)
 fig = figures_hcal.samples({n: m.counts[pick] for n, m in
                             zip(NAMES, (one, other))})
 figures.save(fig, "09_samples", profile);
 
 # %% [markdown]
 # *Figures: the mean maps of both runs on one logarithmic scale and their
-# difference; four lumi-sections of each run.*
+# difference; three lumi-sections of each run.*
 #
 # R3 reads from the mean maps that the second run "shows higher average
 # intensity". On average it does, but the difference has both signs: near the beam
@@ -695,7 +695,7 @@ figures.save(fig, "09_attention", profile);
 # the left: the map, each head, and the map over the heads' mean. Rows: both
 # models, one test map of each run.*
 #
-# There are the quadrants, and the reason is in plain sight: *the map has four
+# Halves and quadrants, and the reason is in plain sight: *the map has four
 # patches*. Whatever the model does, its attention is four numbers. The 32 patches
 # of the table allow a better look, at models that have learnt: both at a rate of
 # 10⁻³.
@@ -912,7 +912,8 @@ print("met    " if dead >= 0.99 else "NOT met", f"dead: AUPRC {dead:.4f}")
 
 # %% [markdown]
 # Where both numbers are zero there is nothing to halve: such faults are easy for
-# all. One map shows what is hard:
+# all. The z-scores fail not as statistics but for their expectation, which comes
+# from other conditions. One map shows what is hard:
 
 # %%
 sick, strength = hcal.inject(sections(low=True), seed=2, rate=4.0,

@@ -15,7 +15,7 @@ from lib.data.hcal_maps import LIVE, ieta
 from lib.report.style import BLUE, CYCLE, GREY, LINES, VERMILION, array, new
 
 RUN_COLOURS = (BLUE, VERMILION)
-TICKS = (2, 13, 24, 31, 40, 51, 61)  # rows whose ieta is written
+TICKS = (2, 13, 31, 51, 61)  # rows whose ieta is written
 
 
 def _map(ax: Axes, image: Any, labels: str = "xy", **more: Any):
@@ -63,14 +63,13 @@ def geometry(live: Any, patches: Mapping[str, tuple[int, int, int]]) -> Figure:
         patches: name -> (rows and columns of a patch, columns of the map that are used).
     """
     live = array(live)
-    fig, axes = new(1, 1 + len(patches), 2.6)
+    fig, axes = new(1, 1 + len(patches), 2.0, width=5.6)
     colours = ListedColormap(["white", "#7fb2d6"])
     for ax in axes.flat:
         _map(ax, live, "xy" if ax is axes[0, 0] else "x", cmap=colours, vmin=0, vmax=1)
-    for low, high in ((3, 13), (50, 60)):
+    for low, high, beside in ((3, 13, 15), (50, 60, 44)):
         axes[0, 0].axhspan(low - 0.5, high + 0.5, color=VERMILION, alpha=0.12, lw=0)
-        axes[0, 0].text(36, high + 1.2, f"rows {low}–{high}, ieta {ieta(low)}…{ieta(high)}",
-                        fontsize=6.5, ha="center")
+        axes[0, 0].text(36, beside, f"rows {low}–{high}", fontsize=6.5, ha="center")
     axes[0, 0].set_title("active cells")
     for ax, (name, (height, width, used)) in zip(axes.flat[1:], patches.items(), strict=True):
         for top in range(0, 64, height):
@@ -86,7 +85,7 @@ def geometry(live: Any, patches: Mapping[str, tuple[int, int, int]]) -> Figure:
 def averages(a: Any, b: Any, names: Sequence[str]) -> Figure:
     """Mean maps of two runs on one logarithmic scale, and their difference b - a."""
     a, b = _masked(a), _masked(b)
-    fig, axes = new(1, 3, 2.7)
+    fig, axes = new(1, 3, 2.2)
     norm = LogNorm(min(a.min(), b.min()), max(a.max(), b.max()))
     for ax, image, name in zip(axes.flat, (a, b), names, strict=False):
         drawn = _map(ax, image, "xy" if ax is axes[0, 0] else "x", norm=norm)
@@ -103,7 +102,7 @@ def averages(a: Any, b: Any, names: Sequence[str]) -> Figure:
 def samples(maps: Mapping[str, Any]) -> Figure:
     """Single maps, a row a run: name -> (n, 64, 72)."""
     count = max(len(v) for v in maps.values())
-    fig, axes = new(len(maps), count, 1.5 * len(maps) + 0.3)
+    fig, axes = new(len(maps), count, 1.15 * len(maps) + 0.3, width=5.4)
     top = max(float(array(v).max()) for v in maps.values())
     for row, (name, images) in enumerate(maps.items()):
         for column, image in enumerate(images):
@@ -121,7 +120,7 @@ def values(frequency: Any, counts: Mapping[str, Any]) -> Figure:
         frequency: (2, 64, 72) share of the maps of each run in which a cell is not zero.
         counts: run -> counts of live cells, flat.
     """
-    fig, axes = new(1, 3, 2.5, gridspec_kw={"width_ratios": [1, 1, 1.5]})
+    fig, axes = new(1, 3, 2.1, gridspec_kw={"width_ratios": [1, 1, 1.5]})
     first, second = array(frequency)
     drawn = _map(axes[0, 0], first, "xy", vmin=0, vmax=1)
     axes[0, 0].set_title("share non-zero")
@@ -244,7 +243,7 @@ def conditions(panels: Mapping[str, tuple[Any, Mapping[str, Any]]]) -> Figure:
 
     panels: label of the axis -> (values, system -> shares).
     """
-    fig, axes = new(1, len(panels), 2.5, sharey=True)
+    fig, axes = new(1, len(panels), 2.2, sharey=True, width=5.6)
     for ax, (label, (x, answers)) in zip(axes.flat, panels.items(), strict=True):
         for number, (name, found) in enumerate(answers.items()):
             ax.plot(x, found, marker="osD^v"[number % 5], ms=3.5, label=name,
@@ -308,7 +307,7 @@ def attention(rows: Mapping[str, tuple[Any, Any]], shape: tuple[int, int]) -> Fi
         shape: cells of a patch.
     """
     heads = max(len(array(a)) for _, a in rows.values())
-    fig, axes = new(len(rows), heads + 2, 1.05 * len(rows) + 0.4)
+    fig, axes = new(len(rows), heads + 2, 0.72 * len(rows) + 0.5, width=5.2)
     top = max(float(array(a).max()) for _, a in rows.values())
     for number, (name, (image, found)) in enumerate(rows.items()):
         line = axes[number]

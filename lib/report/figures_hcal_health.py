@@ -36,7 +36,8 @@ def sick_map(ratio: Any, scores: Mapping[str, Any], strength: Any, live: Any) ->
     Args:
         ratio: (64, 72). scores: method -> (64, 72). strength: (64, 72), 1 where healthy.
     """
-    fig, axes = new(len(scores) + 1, 1, 1.25 * (len(scores) + 1) + 0.3, sharex=True)
+    fig, axes = new(len(scores) + 1, 1, 0.95 * (len(scores) + 1) + 0.3, width=5.4,
+                    sharex=True)
     sick = array(strength) != 1
     for ax, (name, image) in zip(axes.flat, {"count / ring": ratio, **scores}.items(),
                                  strict=True):
@@ -65,7 +66,7 @@ def by_strength(panels: Mapping[str, Mapping[str, Sequence[float]]], strengths: 
 
     floor: what stands for zero, marked by a dotted line.
     """
-    fig, axes = new(1, len(panels), 3.0, sharey=True)
+    fig, axes = new(1, len(panels), 2.6, sharey=True, width=5.8)
     places = np.arange(len(strengths))
     for ax, (title, methods) in zip(axes.flat, panels.items(), strict=True):
         for number, (name, values) in enumerate(methods.items()):

@@ -26,10 +26,15 @@ QCD, TOP = BLUE, VERMILION
 WIDTH = 6.3  # inches: the text width of the report
 PNG_LIMIT = 200_000  # bytes
 COLOURS = 128  # of a PNG
+_shown = {"dpi": 100}  # in a notebook
 
 
-def style() -> None:
-    """Set matplotlib's defaults; once at the top of a notebook."""
+def style(dpi: int | None = None) -> None:
+    """Set matplotlib's defaults; once at the top of a notebook.
+
+    dpi: of the figures that a notebook shows, for one with so many that it would be too large.
+    """
+    _shown["dpi"] = dpi or _shown["dpi"]
     mpl.rcParams.update({
         "axes.prop_cycle": mpl.cycler(color=CYCLE, linestyle=LINES),
         "axes.spines.top": False,
@@ -57,7 +62,8 @@ def _show_small() -> None:
     get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)
     if (shell := get_ipython()) and "image/png" in shell.display_formatter.formatters:
         formatter = shell.display_formatter.formatters["image/png"]
-        formatter.for_type(Figure, lambda fig: base64.b64encode(_render(fig, "png", 100)).decode())
+        formatter.for_type(Figure, lambda fig: base64.b64encode(
+            _render(fig, "png", _shown["dpi"])).decode())
 
 
 def save(fig: Figure, name: str, profile: Profile) -> Path:

@@ -378,7 +378,7 @@ count = [sum(p.numel() for p in JetViT(c).parameters()) for c in (vit, moe)]
 assert count == [266_178, 117_610]  # as published
 fit = R3_FIT["vit"]
 fig = figures_hcal_model.pipeline([
-    (f"two files\n{SECTIONS:,} × 64 × 72", "data"),
+    (f"two files\n{len(other):,} × 64 × 72", "data"),
     ("label 0, 1\nstack", "data"), ("log(1 + count)", "embed"),
     ("+ channel\n1 × 64 × 72", "data"),
     (f"split\n{len(train):,} / {len(test):,}", "head"),
@@ -874,8 +874,12 @@ def by_strength(where, key):
 
 
 for where in WHERE:
-    for key, label in (("auprc", "AUPRC"), ("fpr95", "FPR at 95 % recall")):
-        rows = [[name, *(f"{v:.4f}" for v in values)]
+    for key in ("auprc", "fpr90", "fpr95", "fpr99"):
+        if key in ("fpr90", "fpr99") and where != "low statistics":
+            continue  # in the results
+        label = key.upper().replace("FPR", "FPR in % at recall ")
+        unit = 1 if key == "auprc" else 100
+        rows = [[name, *(f"{unit * v:.4g}" for v in values)]
                 for name, values in by_strength(where, key).items()]
         display(Markdown(f"**{where}: {label}**\n\n" + tables.markdown_table(
             ["", *(f"× {s:g}" for s in hcal.STRENGTHS)], rows)))

@@ -69,7 +69,7 @@ from lib.training.metrics import Predictions
 
 profile = profiles.get(PROFILE, DATA)
 experiment = Experiment("09_hcal", profile)
-figures.style(dpi=78)  # many figures: a smaller notebook
+figures.style(dpi=74)  # many figures: a smaller notebook
 SMALL = profile.name == "smoke"
 print(f"PyTorch {torch.__version__}, profile {profile.tag}")
 
@@ -148,7 +148,7 @@ for run, found in closure.items():
     experiment.values[f"closure_{run}"] = found
     missed = [r["quantity"] for r in found if not r["ok"]]
     print(f"run {run}: {len(found) - len(missed)} of {len(found)} statistics "
-          "within tolerance;", "not:" if missed else "", ", ".join(missed))
+          "within tolerance", *[f"\n  not: {name}" for name in missed])
 assert SMALL or sum(r["ok"] for v in closure.values() for r in v) > 60
 
 # %% [markdown]
@@ -293,7 +293,7 @@ y = maps.labels.numpy()
 for name, part in {"random": test, "blocks": block_test}.items():
     held = torch.zeros(len(maps)).index_fill(0, part, 1)
     print(f"{name}: {len(maps) - len(part):,} training and {len(part):,} "
-          f"test maps, {int(held.diff().abs().sum())} borders between them")
+          f"test maps, {int(held.diff().abs().sum()):,} borders between them")
 
 # %%
 rules = {}
@@ -302,8 +302,9 @@ for name in classify.RULES:
     p = Predictions(test.numpy(), y[test], rules[name](
         maps.subset(test)).astype("f4"))
     cautious = classify.fit_rule(name, maps.subset(block_train))
-    missed = {"errors": ((p.score > 0.5) != p.y).sum(), "errors_blocks": (
-        (cautious(maps.subset(block_test)) > 0.5) != y[block_test]).sum()}
+    held = cautious(maps.subset(block_test)) > 0.5
+    missed = {"errors": int(((p.score > 0.5) != p.y).sum()),
+              "errors_blocks": int((held != y[block_test]).sum())}
     experiment.add_run(name, p, labels=len(train), extra=missed,
                        metrics=("accuracy", "auc", "loss_class"))
     print(name, missed)
@@ -432,7 +433,7 @@ for seed in range(5):
     blind.append(metrics.auc(some.labels.numpy(), out.diff()[:, 0].numpy()))
 experiment.values["untrained"] = {
     "auc": np.mean([max(a, 1 - a) for a in blind])}
-print("AUC without a single update:", np.round(blind, 4))
+print("AUC without a single update:", ", ".join(f"{a:.3f}" for a in blind))
 
 # %% [markdown]
 # Random weights all but separate the runs. What is trained below is first of all

@@ -18,6 +18,7 @@ from lib.profiles import ROOT, Profile
 from lib.tools import notebooks
 from lib.tools.notebooks import NotebookError
 
+OTHER_DATA = {"06", "09"}  # notebooks on public files of their own
 EXIT_FAILED, EXIT_USAGE, EXIT_NO_LATEX = 1, 2, 3
 
 
@@ -152,7 +153,7 @@ class Course:
                 start = self.begin(f"pack {name}")
                 pack(dense, packed)
                 self.line(f"pack {name}", time.time() - start, _shown(packed))
-        if not (folder / "labelled.h5").exists():
+        if set(self.chosen) - OTHER_DATA and not (folder / "labelled.h5").exists():
             raise NotebookError(f"{_shown(folder / 'labelled.h5')} is missing: "
                                 "run python -m lib download labelled (5 GB)")
 

@@ -437,21 +437,20 @@ def few_test_jets(count=500):
 
 
 def trained_grid():
-    """{system: [run of each seed]}, through the cache, system by system."""
+    """(system, [run of each seed]), through the cache, one after another."""
     both = (files["labelled"], files["test"])
     common = dict(runs=profile.runs_dir, jobs=2)
-    found = {}
     arms = {"ours": ours, "ours_half": half, **RIVALS, **INGREDIENTS, **ZOO}
     for name, arm in arms.items():
-        found |= grid("08", {name: arm}, profile.seeds, *both, **common)
-        yield found
-    found |= grid("08", SAME_TIME, profile.seeds, both[0], few_test_jets(),
-                  **common)
-    yield found
+        yield from grid("08", {name: arm}, profile.seeds, *both,
+                        **common).items()
+    yield from grid("08", SAME_TIME, profile.seeds, both[0], few_test_jets(),
+                    **common).items()
     if DATA == "simulated":  # the same events, with their energies
         gev = [more_jets(profile, n, f"{n}_gev", encoding="gev")
                for n in ("labelled", "test")]
-        yield found | grid("08", {"gev": ours}, profile.seeds, *gev, **common)
+        yield from grid("08", {"gev": ours}, profile.seeds, *gev,
+                        **common).items()
 
 
 # %% [markdown]
@@ -459,43 +458,46 @@ def trained_grid():
 # others on all of them; `Experiment.compare` takes what both have in common.
 
 # %%
-def written(found):
-    """The grid's experiment, and the predictions of each system."""
-    out = Experiment("08_comparison_grid", profile)
-    answers = {k: [run.predictions for run in v] for k, v in found.items()}
-    for name, trained in found.items():
-        for run in trained:
-            made = run.history.updates
-            images = made * run.settings["fit"]["batch_size"]
-            out.add_run(name, run, metrics=KEPT, extra={
-                "updates": made, "images_s": images / run.train_seconds})
-    answers["boosted_trees"] = [boosted(seed)[1] for seed in profile.seeds]
-    answers |= {name: [cheap[name]] for name in ("mass_only", "mean")}
-    for name in cheap:
-        for seed, p in zip(profile.seeds, answers[name]):
-            out.add_run(name, p, seed=seed, labels=len(train), metrics=KEPT)
-    for name in sorted(set(answers) - {"ours", "mean"}):
+def add_system(out, name, found):
+    """The runs of one system, and its comparison with ours."""
+    for seed, run in zip(profile.seeds, found):
+        if isinstance(run, Predictions):
+            out.add_run(name, run, seed=seed, labels=len(train), metrics=KEPT)
+            continue
+        made = run.history.updates
+        images = made * run.settings["fit"]["batch_size"]
+        out.add_run(name, run, metrics=KEPT, extra={
+            "updates": made, "images_s": images / run.train_seconds})
+    if name not in ("ours", "mean"):
         shorter = name in {**INGREDIENTS, **ZOO}
         out.compare(name, "ours_half" if shorter else "ours",
                     ["auc", "mass_mae"])
-    return out, answers
 
 
+# %%
 if GRIDS:
+    out, grid_runs = Experiment("08_comparison_grid", profile), {}
     names = ["ours", *RIVALS, "all_patches", *ZOO, "r1_active"]
-    cost = priced(names, rounds=1 if SMALL else 5)
-    for grid_runs in trained_grid():
-        out, answers = written(grid_runs)
-        out.values["cost"] = cost
-        there = {*grid_runs, *cheap}
+    out.values["cost"] = priced(names, rounds=1 if SMALL else 5)
+    for name, found in trained_grid():
+        grid_runs[name] = found
+        add_system(out, name, found)
+        if name == "ours":
+            trees_grid = [boosted(seed)[1] for seed in profile.seeds]
+            for k, p in {**cheap, "boosted_trees": trees_grid}.items():
+                grid_runs[k] = p if isinstance(p, list) else [p]
+                add_system(out, k, grid_runs[k])
         out.curves = {
-            "settings": {k: v[0].settings for k, v in grid_runs.items()},
+            "settings": {k: v[0].settings for k, v in grid_runs.items()
+                         if k not in cheap},
             "labels": LABEL,
             "systems": [k for k in ("ours", "ours_half", *RIVALS,
-                                    *SAME_TIME, *cheap)
-                        if k in there],
-            "changes": [k for k in (*INGREDIENTS, *ZOO, "gev") if k in there]}
+                                    *SAME_TIME, *cheap) if k in grid_runs],
+            "changes": [k for k in (*INGREDIENTS, *ZOO, "gev")
+                        if k in grid_runs]}
         out.save()
+    answers = {k: [getattr(run, "predictions", run) for run in v]
+               for k, v in grid_runs.items()}
 
 # %%
 try:

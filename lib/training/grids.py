@@ -17,7 +17,7 @@ import torch
 from lib.data.jets import JetImages
 from lib.training.objectives import build as build_objective
 from lib.training.parts import make_batches
-from lib.training.runs import Log, Run, opened, train
+from lib.training.runs import Log, Run, complete, identity, key_of, opened, record_of, train
 
 
 def grid(
@@ -39,14 +39,21 @@ def grid(
     wanted = [(arm, seed, {**settings, "seed": seed})
               for seed in seeds for arm, settings in arms.items()]
     done: dict[str, list[Run]] = {arm: [] for arm in arms}
-    if jobs > 1:
-        _in_processes(name, wanted, jets, test, Path(runs), jobs, log, build, batches)
-    jets, test = opened(jets), opened(test)
+    files, (jets, test) = (jets, test), (opened(jets), opened(test))
+    if jobs > 1:  # a process for each run that is still to be made
+        todo = [w for w in wanted if not _finished(w[2], jets, Path(runs))]
+        _in_processes(name, todo, *files, Path(runs), jobs, log, build, batches)
     for number, (arm, seed, settings) in enumerate(wanted, 1):
         log(f"[{number}/{len(wanted)}] {name}: {arm}, seed {seed}")
         done[arm].append(train(f"{name}-{arm}-{seed}", settings, jets, test, runs=runs, log=log,
                                build=build, batches=batches))
     return done
+
+
+def _finished(settings: Mapping, jets: JetImages, runs: Path) -> bool:
+    """Whether the cache has the run, stale or not."""
+    key = key_of(complete(settings, jets), identity(jets))
+    return any((record_of(folder) or {}).get("finished") for folder in runs.glob(f"*-{key}"))
 
 
 def _in_processes(name: str, wanted: list, jets: Path, test: Path | None, runs: Path, jobs: int,

@@ -164,7 +164,7 @@ class Run:
             ValueError: no such run, not finished, or damaged.
         """
         folder = Path(folder)
-        record = _record(folder)
+        record = record_of(folder)
         if not record or not record.get("finished"):
             raise ValueError(f"{folder} is not a finished run: train it first")
         try:
@@ -218,7 +218,7 @@ class Run:
         return predictions
 
 
-def _record(folder: Path) -> dict | None:
+def record_of(folder: Path) -> dict | None:
     """run.json; None where it is missing or is not what ``train`` wrote."""
     with contextlib.suppress(OSError, ValueError):
         record = json.loads((folder / "run.json").read_text())
@@ -298,7 +298,7 @@ def _trained(name: str, settings: dict, jets: JetImages, data: dict, folder: Pat
 
     train.set_epoch(0)
     print_of = fingerprint(settings, make(), next(iter(train)))
-    record = _record(folder)
+    record = record_of(folder)
     if folder.exists() and (why := _unusable(record, folder, settings, jets, print_of, fresh)):
         log(f"{name}: {why}; training again")
         aside = folder.parent / "stale" / folder.name

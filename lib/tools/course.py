@@ -173,7 +173,8 @@ class Course:
         if done.cached:
             self.cached += len(done.cached)
             made.append(f"{len(done.cached)} from the cache")
-        else:
+        # In a fresh run what is cached was made by a notebook before this one.
+        if not done.cached or "JETS_FRESH" in os.environ:
             self.minutes[source.stem] = done.seconds / 60
         self.line(source.stem, done.seconds, ", ".join(made))
         return done

@@ -12,6 +12,7 @@ import resource
 import statistics
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -123,13 +124,22 @@ def matmul_rate(dtype: torch.dtype, device: str, size: int = 1024) -> float:
     return 2 * size**3 / statistics.median(times) / 1e9
 
 
+def _high_water() -> float:
+    """The most memory that this process has held, in KiB. Linux keeps ``ru_maxrss`` of the parent
+    over a start of a new program, and the parent's memory is large."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return float(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def _peak(arm: Arm, grid: Grid, batch: Batch, pipe) -> None:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _high_water()
     step = Step(arm, grid, batch)
     step.run()
     step.run()
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    pipe.send((after - before) / 1024)
+    pipe.send((_high_water() - before) / 1024)
 
 
 def peak_memory(arm: Arm, grid: Grid, batch: Batch) -> float:

@@ -35,6 +35,7 @@ class Profile:
         labelled, test, unlabelled: numbers of jets simulated. With ``cms`` the public files decide.
         model: keyword arguments of ``lib.models.vit.ViTConfig``.
         train: keyword arguments of ``lib.training.fit.FitSettings``, supervised from scratch.
+        pretrain: those that differ in self-supervised pretraining.
         seeds: random seeds of the published grids; the first is the one of the live run.
     """
 
@@ -45,6 +46,7 @@ class Profile:
     unlabelled: int
     model: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] = field(default_factory=dict)
+    pretrain: dict[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
 
     def settings(self, seed: int | None = None) -> dict[str, Any]:
@@ -120,6 +122,7 @@ _SIZES: dict[str, dict[str, Any]] = {
         unlabelled=300,
         model=dict(_OURS, dim=32, depth=1, heads=2, head_hidden=32),
         train=dict(updates=30, batch_size=32, lr=3e-3, ema=0.9),
+        pretrain=dict(updates=8, lr=1e-3, every=4, select="loss"),
         seeds=(0,),
     ),
     "laptop": dict(
@@ -128,6 +131,7 @@ _SIZES: dict[str, dict[str, Any]] = {
         unlabelled=8_000,
         model=dict(_OURS, dim=64, depth=2, head_hidden=128),
         train=dict(updates=1_400, batch_size=32, lr=2e-3, ema=0.99, precision="auto"),
+        pretrain=dict(updates=600, batch_size=64, lr=1e-3, every=60, select="loss"),
         seeds=(0, 1, 2),
     ),
     "full": dict(
@@ -136,6 +140,7 @@ _SIZES: dict[str, dict[str, Any]] = {
         unlabelled=60_000,
         model=dict(_OURS, dim=256, depth=6, head_hidden=256, mlp_ratio=4.0, drop_path=0.1),
         train=dict(updates=4_000, batch_size=128, lr=1e-3, ema=0.99, precision="auto"),
+        pretrain=dict(updates=6_000, batch_size=256, lr=5e-4, every=300, select="loss"),
         seeds=(0, 1, 2, 3, 4),
     ),
 }

@@ -30,6 +30,8 @@ PRETRAININGS: dict[str, dict[str, Any]] = {
 FROM_BACKBONE = ("finetune", "r1_finetune")
 NAMES = (*PRETRAININGS, "scratch", "r1_scratch", *FROM_BACKBONE)
 _HEADS = ("class_head", "mass_head", "hidden")
+LABELS = {100: 100, 300: 200, 1_000: 400, 3_000: 800}  # label counts, and updates for so many
+FEW = 300  # labels up to which seeds are many and frozen backbones are tried as well
 
 
 def recipe(name: str, profile: Profile, seed: int | None = None,
@@ -82,3 +84,44 @@ def pretrain(name: str, settings: Mapping, profile: Profile, unlabelled: JetImag
     """A pretraining through the cache, watched by ``probe``; ``options`` go to ``runs.train``."""
     return runs.train(name, settings, unlabelled, runs=profile.runs_dir,
                       monitor=probe(profile, runs.opened(labelled)), **options)
+
+
+def label_arms(profile: Profile, start: Mapping[str, Mapping]) -> dict[str, dict[str, Any]]:
+    """Arms of the label-efficiency grid, ``<system>_<labels>``, for ``lib.training.grids.grid``.
+
+    Systems: ``scratch``, ``random_frozen`` (a backbone as it was initialised, heads trained) and a
+    fine-tuning from every pretraining of ``start``; up to ``FEW`` labels also with a frozen
+    backbone, ``<pretraining>_frozen``. With so many labels every system gets the same number of
+    updates and, seed by seed, the same jets; validation is taken from the labels.
+
+    Args:
+        start: pretraining → seed → its run's folder. Seeds beyond those of the profile, see
+            ``label_seeds``, take them in turn.
+    """
+    pool = int(0.9 * profile.labelled)
+    arms = {}
+    for count in (*(n for n in LABELS if n <= pool), None):
+        fit = {} if count is None else {"updates": LABELS[count]}
+        if count and profile.name == "smoke":
+            fit = {"updates": max(1, profile.train["updates"] // 5)}
+        subset = {} if count is None else {"labels": count}
+        scratch = recipe("scratch", profile)
+        systems = {"scratch": scratch, "random_frozen": {**scratch, "frozen": True}}
+        for name, folders in start.items():
+            given = {str(k): str(v) for k, v in folders.items()}
+            turn = {str(s): given[str(profile.seeds[s % len(profile.seeds)])]
+                    for s in label_seeds(profile, FEW)}
+            systems[name] = recipe("finetune", profile, start=turn)
+            if count and count <= FEW:
+                systems[f"{name}_frozen"] = {**systems[name], "frozen": True}
+        arms |= {f"{name}_{count or 'all'}": {**settings, **subset,
+                                             "fit": {**settings["fit"], **fit}}
+                 for name, settings in systems.items()}
+    return arms
+
+
+def label_seeds(profile: Profile, labels: int | None) -> tuple[int, ...]:
+    """Seeds of the arms with so many labels (None: all): where labels are few, which of them were
+    drawn matters most, and there are three times as many seeds."""
+    more = 3 if labels is not None and labels <= FEW else 1
+    return tuple(range(more * len(profile.seeds))) if more > 1 else profile.seeds

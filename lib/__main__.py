@@ -63,7 +63,7 @@ def _train(options: argparse.Namespace) -> None:
     from lib.tools.models import train
 
     profile = profiles.get(options.profile, options.data)
-    print(train(options.name, profile, seed=options.seed, file=options.file))
+    print(train(options.name, profile, seed=options.seed, file=options.file, start=options.start))
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -74,6 +74,12 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(run)
         for metric, text in rows.items():
             print(f"  {metric:<16} {text}")
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from lib.tools import weights
+
+    return weights.verify(options.folder)
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -183,16 +189,25 @@ def build_parser() -> argparse.ArgumentParser:
     add("file", type=Path, metavar="FILE")
 
     added = command("train", _train, "train the model of a profile, or load it from the cache")
-    added.add_argument("name", metavar="NAME", help="what to call the run, e.g. scratch")
+    added.add_argument("name", metavar="NAME",
+                       help="simclr, mae, dae (pretraining), finetune, scratch, r1_simclr, "
+                            "r1_finetune, r1_scratch; another word names a run from scratch")
     _with_profile(added)
     added.add_argument("--seed", type=int, default=0, metavar="S")
-    added.add_argument("--file", type=Path, metavar="F", help="labelled jets of your own")
+    added.add_argument("--file", type=Path, metavar="F",
+                       help="jets of your own; with labels, except for pretraining")
+    added.add_argument("--start", metavar="RUN",
+                       help="finetune: the pretrained run or weights (default: simclr)")
 
     added = command("evaluate", _evaluate, "metrics of runs, with intervals")
     added.add_argument("runs", nargs="+", metavar="RUN", help="a folder of runs/, or its name")
     _with_profile(added)
     added.add_argument("--file", type=Path, metavar="F", help="default: the test jets")
     added.add_argument("--out", type=Path, metavar="predictions.npz")
+
+    added = command("verify", _verify, "evaluate the published weights again")
+    added.add_argument("--folder", type=Path, metavar="DIR", default=profiles.ROOT / "weights",
+                       help="default: weights/")
 
     added = command("predict", _predict, "scores and masses for the jets of a file")
     added.add_argument("run", metavar="RUN", help="a folder of runs/ or weights/")

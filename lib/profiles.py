@@ -101,6 +101,11 @@ class Profile:
         return self._published / "figures"
 
     @property
+    def weights_dir(self) -> Path:
+        """Published models: those of the laptop profile; what other profiles make stays aside."""
+        return (home() if self.tag == "laptop-simulated" else self.build_dir) / "weights"
+
+    @property
     def paper_dir(self) -> Path:
         """Where the report is built; its source is always ``ROOT/paper``."""
         return self._published / "paper"

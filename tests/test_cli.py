@@ -34,8 +34,8 @@ def one_line(capsys) -> str:
 
 def test_every_command_has_help(capsys):
     listed = next(a for a in build_parser()._actions if a.dest == "command").choices
-    assert {"simulate", "download", "pack", "unpack", "inspect", "train", "evaluate", "predict",
-            "report", "course", "doctor"} <= set(listed)
+    assert {"simulate", "download", "pack", "unpack", "inspect", "train", "evaluate",
+            "predict", "verify", "report", "course", "doctor"} <= set(listed)
     for name in set(listed) - {"bench"}:
         with pytest.raises(SystemExit) as stop:
             main([name, "--help"])

@@ -13,25 +13,47 @@ from lib.data.simulate import course_files
 from lib.models.vit import JetViT
 from lib.profiles import Profile
 from lib.report.tables import with_interval
-from lib.training import metrics, runs
+from lib.training import metrics, recipes, runs
 from lib.training.evaluate import predict as predict_batches
 
 
-def train(name: str, profile: Profile, seed: int = 0, file: Path | None = None) -> Path:
-    """Train the profile's model on its labelled jets or on those of ``file``; its folder."""
+def train(name: str, profile: Profile, seed: int = 0, file: Path | None = None,
+          start: str | None = None) -> Path:
+    """Train a recipe on the profile's jets or on those of ``file``; the folder of its run.
+
+    Args:
+        name: a name of ``lib.training.recipes``; any other word is a name for ``scratch``.
+        file: labelled jets; for a pretraining, jets with or without labels.
+        start: for ``finetune`` and ``r1_finetune``: a run, a folder of weights, or the name of a
+            pretraining, which is then trained first unless the cache has it.
+    """
     if not name or Path(name).name != name:
         raise ValueError(f"{name!r} cannot name a run: it becomes a folder, so give one plain word")
     if not 0 <= seed < 2**32:
         raise ValueError(f"--seed {seed}: give a whole number from 0 to {2**32 - 1}")
-    settings = profile.settings(seed)
+    if name in recipes.FROM_BACKBONE:
+        start = start or ("r1_simclr" if name.startswith("r1_") else "simclr")
+        if start in recipes.PRETRAININGS:
+            start = str(train(start, profile, seed))
+    known = name if name in recipes.NAMES else "scratch"
+    settings = recipes.recipe(known, profile, seed, start)
+    files = {} if file else course_files(profile)
+    if known in recipes.PRETRAININGS:
+        jets = JetImages.open(file or files["unlabelled"])
+        if len(jets) < 3:
+            raise ValueError(f"{file} holds {len(jets)} jets: pretraining needs at least 3")
+        if file:
+            return runs.train(f"{name}-{seed}", settings, jets, runs=profile.runs_dir).folder
+        return recipes.pretrain(f"{name}-{seed}", settings, profile, jets,
+                                files["labelled"]).folder
     if file is None:
-        files = course_files(profile)
         jets, test = files["labelled"], files["test"]
     else:
         settings["hold_out"] = True
         jets, test = JetImages.open(file), None
         if jets.labels is None:
-            raise ValueError(f"{file} has no labels (Y): training needs a labelled file")
+            raise ValueError(f"{file} has no labels (Y): training needs a labelled file; without "
+                             f"labels there are {', '.join(recipes.PRETRAININGS)}")
         if len(jets) < 3:
             raise ValueError(f"{file} holds {len(jets)} jets: training needs at least 3, for its "
                              "three parts")
@@ -59,7 +81,11 @@ def find(run: str, profile: Profile) -> Path:
 def evaluate(
     names: Sequence[str], profile: Profile, file: Path | None = None, out: Path | None = None
 ) -> dict[str, dict[str, str]]:
-    """Metrics of runs on the test jets or on ``file``: ``{run: {metric: "0.93 [0.92, 0.94]"}}``."""
+    """Metrics of runs on the test jets or on ``file``: ``{run: {metric: "0.93 [0.92, 0.94]"}}``.
+
+    With several runs also ``{"A minus B": ...}`` of each and the last, paired by jet, with the
+    two-sided p; runs that judged other jets (their own test parts) cannot be paired.
+    """
     if out is not None and len(names) > 1:
         raise ValueError("--out takes the predictions of one run: evaluate the runs one by one")
     if out is not None:
@@ -74,13 +100,22 @@ def evaluate(
             index = jets.split().test
     if jets.labels is None:
         raise ValueError(f"{file} has no labels (Y): use predict")
-    found = {}
+    answers, found = {}, {}
     for folder in folders:
-        predictions = runs.Run.open(folder).predict(jets, index)
-        rows = metrics.summary(predictions)
+        run = runs.Run.open(folder)
+        if not run.record["predicts"]:
+            raise ValueError(f"{folder.name} is a pretraining and predicts nothing yet: fine-tune "
+                             f"it first (train finetune --start {folder.name})")
+        answers[folder.name] = run.predict(jets, index)
+        rows = metrics.summary(answers[folder.name])
         found[folder.name] = {name: with_interval(row) for name, row in rows.items()}
         if out is not None:
-            predictions.save(out)
+            answers[folder.name].save(out)
+    *others, last = answers
+    for name in others:
+        rows = metrics.compare(answers[name], answers[last])
+        found[f"{name} minus {last}"] = {k: f"{with_interval(row)}  p = {row['p']:.2g}"
+                                         for k, row in rows.items()}
     return found
 
 

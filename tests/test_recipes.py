@@ -1,0 +1,110 @@
+"""Recipes by name, from the command line to published weights that are checked again."""
+
+import json
+
+import pytest
+import torch
+from test_augment import make
+
+from lib import profiles
+from lib.__main__ import main
+from lib.data.jets import JetImages
+from lib.models.vit import JetViT
+from lib.tools import models, weights
+from lib.training import recipes
+from lib.training.runs import Run
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("jets")
+    made = {"labelled": make("cms8", jets=80), "test": make("cms8", jets=40)}
+    some = made["labelled"]
+    made["unlabelled"] = JetImages(some.indptr, some.indices, some.data, some.shape, "cms8")
+    for name, jets in made.items():
+        jets.save(folder / f"{name}.h5")
+    return {name: folder / f"{name}.h5" for name in made}
+
+
+@pytest.fixture
+def profile(files, tmp_path, monkeypatch):
+    monkeypatch.setenv("JETS_HOME", str(tmp_path))
+    for module in (models, weights):
+        monkeypatch.setattr(module, "course_files", lambda profile: files)
+    return profiles.get("smoke")
+
+
+def run(*arguments) -> int:
+    return main([*map(str, arguments)])
+
+
+def test_recipes_differ_in_what_their_names_say():
+    profile = profiles.get("laptop")
+    scratch = recipes.recipe("scratch", profile, 1)
+    assert scratch == profile.settings(1)
+    tuned = recipes.recipe("finetune", profile, 1, "simclr")
+    assert {**tuned, "start": 0} == {**scratch, "start": 0}
+    budget = {tuple(recipes.recipe(name, profile)["fit"][k] for k in ("updates", "batch_size"))
+              for name in ("simclr", "mae", "dae")}
+    assert len(budget) == 1
+    r1 = [recipes.recipe(name, profile, 0, start)["fit"]
+          for name, start in (("r1_scratch", None), ("r1_finetune", "x"))]
+    assert [f["lr"] for f in r1] == [3e-4, 5e-5]
+    assert r1[0]["updates"] == r1[1]["updates"]
+    assert r1[1]["rates"]["class_head"] == 1e-4
+
+
+@pytest.mark.parametrize(("name", "start", "said"), [
+    ("byol", None, "simclr"), ("finetune", None, "start"), ("scratch", "x", "finetune")])
+def test_recipes_that_make_no_sense(name, start, said):
+    with pytest.raises(ValueError, match=said):
+        recipes.recipe(name, profiles.get("smoke"), 0, start)
+
+
+def test_finetune_trains_the_pretraining_once_and_runs_are_compared(profile, capsys):
+    assert run("train", "finetune", "--profile", "smoke") == 0
+    assert run("train", "scratch", "--profile", "smoke") == 0
+    assert run("train", "simclr", "--profile", "smoke") == 0
+    assert "simclr-0: from the cache" in capsys.readouterr().out
+    folders = [p.name for p in profile.runs_dir.iterdir() if p.is_dir()]
+    assert len(folders) == 3
+    assert run("evaluate", "finetune", "scratch", "--profile", "smoke") == 0
+    said = capsys.readouterr().out
+    assert " minus scratch-" in said
+    assert "p = " in said
+    assert run("evaluate", "simclr-0", "--profile", "smoke") == 2
+    assert "fine-tune" in capsys.readouterr().err
+
+
+def test_pretraining_takes_a_file_of_ones_own(profile, files, tmp_path, capsys):
+    assert run("train", "mae", "--profile", "smoke", "--file", files["unlabelled"]) == 0
+    folder = capsys.readouterr().out.strip().splitlines()[-1]
+    assert Run.open(folder).settings["objective"] == "mae"
+    JetImages.open(files["unlabelled"]).subset(torch.arange(2)).save(tmp_path / "two.h5")
+    assert run("train", "dae", "--profile", "smoke", "--file", tmp_path / "two.h5") == 2
+    assert run("train", "scratch", "--profile", "smoke", "--file", files["unlabelled"]) == 2
+    assert "no labels" in capsys.readouterr().err
+
+
+def test_published_weights_are_verified_and_a_wrong_number_is_found(profile, capsys):
+    for name in ("simclr", "scratch"):
+        trained = Run.open(models.train(name, profile))
+        folder = weights.publish(name, trained, profile, "A test.")
+        torch.testing.assert_close(JetViT.from_pretrained(folder).state_dict(),
+                                   trained.model().state_dict())
+        assert "95 %" in (folder / "README.md").read_text()
+    assert run("verify", "--folder", profile.weights_dir) == 0
+    card = json.loads((folder / "card.json").read_text())
+    card["metrics"]["auc"] |= {"mean": 2.0, "low": 1.9, "high": 2.1}
+    (folder / "card.json").write_text(json.dumps(card))
+    capsys.readouterr()
+    assert run("verify", "--folder", profile.weights_dir) == 1
+    assert "OUTSIDE" in capsys.readouterr().out
+    (folder / "card.json").write_text("{}")
+    assert run("verify", "--folder", profile.weights_dir) == 2
+    assert "card.json" in capsys.readouterr().err
+
+
+def test_nothing_to_verify_is_an_error(tmp_path, capsys):
+    assert run("verify", "--folder", tmp_path) == 2
+    assert "--only 07" in capsys.readouterr().err

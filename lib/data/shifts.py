@@ -29,6 +29,22 @@ def scaled(factor: float) -> Change:
     return change
 
 
+def miscalibrated(spread: float, seed: int = 0) -> Change:
+    """The energies of every tower in both calorimeters times a factor of its own, the same for all
+    jets: normal around 1 with width `spread`. Calibration constants that are off."""
+    side = detector.SIZE // detector.TOWER
+    factors = np.random.default_rng(seed).normal(1, spread, (2, side, side)).clip(0.05)
+
+    def change(pixel: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        channel, place = np.divmod(pixel, detector.SIZE**2)
+        tower = np.stack(np.divmod(place, detector.SIZE)) // detector.TOWER
+        energy = np.isin(channel, ENERGIES)
+        part = np.where(energy, channel == ENERGIES[1], 0).astype(int)
+        factor = np.where(energy, factors[part, tower[0], tower[1]], 1)
+        return pixel, value * factor.astype(np.float32)
+    return change
+
+
 def dead_tower(row: int, column: int) -> Change:
     """No energy in the ECAL and HCAL cells of one tower (a patch of 5 x 5 pixels)."""
     def change(pixel: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,10 +5,14 @@ A new model is worth its cost only if it beats these on the same jets.
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.linear_model import LogisticRegressionCV, RidgeCV
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from lib.data.tokens import CHANNELS, Hits, TokenBatch, densify
@@ -173,6 +177,31 @@ class BoostedTrees:
         """-> P(class 1) (n,) and mass (n,) in GeV or None."""
         score = self.classifier.predict_proba(x)[:, 1]
         return score, self.regressor.predict(x) if self.has_mass else None
+
+
+class Linear:
+    """Logistic regression for the class and ridge regression for the mass on `observables`, both
+    standardised; how much they are regularised is chosen by cross-validation."""
+
+    def fit(self, x: np.ndarray, label: np.ndarray, mass: np.ndarray | None = None) -> Linear:
+        """x (n, F) observables, label (n,), mass (n,) GeV or None."""
+        folds = int(min(5, np.bincount(label, minlength=2).min()))
+        strengths = np.logspace(-4, 2, 7)
+        self.scaler = StandardScaler().fit(x)
+        x = self.scaler.transform(x)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # one that has not quite converged is a rival as well
+            self.classifier = LogisticRegressionCV(
+                Cs=strengths, cv=folds, scoring="neg_log_loss", max_iter=300,
+                l1_ratios=(0,), use_legacy_attributes=False).fit(x, label)
+        self.regressor = None if mass is None else RidgeCV(0.1 / strengths).fit(x, mass)
+        return self
+
+    def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """-> P(class 1) (n,) and mass (n,) in GeV or None."""
+        x = self.scaler.transform(x)
+        score = self.classifier.predict_proba(x)[:, 1]
+        return score, None if self.regressor is None else self.regressor.predict(x)
 
 
 class _Residual(nn.Module):

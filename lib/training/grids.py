@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from lib.data.jets import JetImages
+from lib.training import start
 from lib.training.objectives import build as build_objective
 from lib.training.parts import make_batches
 from lib.training.runs import Log, Run, complete, identity, key_of, opened, record_of, train
@@ -52,6 +53,9 @@ def grid(
 
 def _finished(settings: Mapping, jets: JetImages, runs: Path) -> bool:
     """Whether the cache has the run, stale or not."""
+    if "start" in settings:  # the key knows a backbone by its content
+        weights = start.find(settings["start"], runs, settings.get("seed", 0))
+        settings = {**settings, "start": start.content(weights)}
     key = key_of(complete(settings, jets), identity(jets))
     return any((record_of(folder) or {}).get("finished") for folder in runs.glob(f"*-{key}"))
 

@@ -1,0 +1,72 @@
+"""Label efficiency: how good a system is with so many labels, and how many labels it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import stats
+
+from lib.training import metrics
+from lib.training.metrics import Predictions
+
+
+def judged(answers: Mapping[str, Sequence[Predictions]], reference: str,
+           names: Sequence[str] = ("auc", "mass_mae"), resamples: int = 1000) -> tuple[dict, dict]:
+    """Metrics of systems, and their paired differences to one of them.
+
+    Args:
+        answers: system → predictions of each seed, the same seeds and jets for all.
+        reference: the system that the others are compared with.
+        names: of metrics; a system has those that its predictions allow.
+
+    Returns:
+        system → metric → row of ``metrics.summary``; and, without the reference, of
+        ``metrics.compare``.
+    """
+    own, gains = {}, {}
+    for system, runs in answers.items():
+        mine = [n for n in names if n in metrics.available(runs[0])]
+        own[system] = metrics.summary(runs, mine)
+        if system != reference:
+            both = [n for n in mine if n in metrics.available(answers[reference][0])]
+            gains[system] = metrics.compare(runs, answers[reference], both, resamples)
+    return own, gains
+
+
+def needed(points: Mapping[int, Sequence[float]], target: Sequence[float], draws: int = 4000,
+           seed: int = 0) -> dict[str, float]:
+    """With how many labels a system is as good as ``target``.
+
+    Between the counts its metric is taken to be straight in the logarithm of the labels. Each draw
+    moves every mean by its error over seeds times Student's t, and the target likewise.
+
+    Args:
+        points: number of labels → metric (the higher, the better) of each seed.
+        target: metric of each seed of what is to be reached.
+
+    Returns:
+        ``{labels, low, high}`` with a 95 % interval; the smallest count stands for "so many or
+        fewer", infinity for "not with the largest".
+    """
+    random = np.random.default_rng(seed)
+    x = np.log(sorted(points))
+
+    def drawn(values: Sequence[float]) -> np.ndarray:
+        """(1 + draws,): the mean, then draws of it."""
+        values, count = np.asarray(values, float), len(values)
+        if count == 1:
+            return np.full(1 + draws, values[0])
+        t = stats.t.rvs(count - 1, size=draws, random_state=random)
+        return values.mean() + np.append(0, t) * values.std(ddof=1) / count**0.5
+
+    curves = np.stack([drawn(points[n]) for n in sorted(points)], 1)
+    goal = drawn(target)
+    reached = curves >= goal[:, None]
+    first = reached.argmax(1)
+    row, before = np.arange(len(goal)), np.maximum(first - 1, 0)
+    low, high = curves[row, before], curves[row, first]
+    part = np.where(first > 0, (goal - low) / np.where(high > low, high - low, 1), 0)
+    labels = np.where(reached.any(1), np.exp(x[before] + part * (x[first] - x[before])), np.inf)
+    low, high = np.quantile(labels[1:], [0.025, 0.975], method="nearest")
+    return {"labels": float(labels[0]), "low": float(low), "high": float(high)}

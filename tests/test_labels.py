@@ -1,0 +1,100 @@
+"""Label efficiency: the arms of the grid, labels needed, rivals and figures."""
+
+import math
+
+import numpy as np
+import pytest
+
+from lib import profiles
+from lib.data import shifts
+from lib.data.jets import JetImages
+from lib.models.baselines import Linear
+from lib.report import figures_labels
+from lib.training import recipes
+from lib.training.efficiency import judged, needed
+from lib.training.metrics import Predictions
+
+
+def arms_of(profile):
+    start = {name: {s: f"runs/{name}-{s}" for s in profile.seeds} for name in ("simclr", "mae")}
+    return recipes.label_arms(profile, start)
+
+
+@pytest.mark.parametrize("name", profiles.NAMES)
+def test_arms_with_equal_labels_differ_in_their_start_only(name):
+    profile = profiles.get(name)
+    arms = arms_of(profile)
+    assert arms["scratch_all"] == profile.settings()  # so that notebook 07 has made it
+    for arm, settings in arms.items():
+        system, _, count = arm.rpartition("_")
+        same = arms[f"scratch_{count}"]
+        own = {k: v for k, v in settings.items() if k not in ("start", "frozen")}
+        assert own == same, arm
+        assert settings.get("frozen", False) == system.endswith("frozen")
+        if "start" in settings:  # every seed has a pretraining, in turn
+            seeds = recipes.label_seeds(profile, settings.get("labels"))
+            assert set(map(str, seeds)) <= set(settings["start"])
+            of = [settings["start"][str(s)] for s in seeds]
+            assert of[0] == of[-1 - len(profile.seeds) + 1] or len(of) == len(profile.seeds)
+
+
+def test_labels_needed_are_read_off_between_the_counts():
+    curve = {100: [0.80], 1000: [0.90], 10_000: [0.92]}
+    assert needed(curve, [0.85])["labels"] == pytest.approx(10**2.5)
+    assert needed(curve, [0.7])["labels"] == pytest.approx(100)  # so many or fewer
+    assert math.isinf(needed(curve, [0.95])["high"])
+    scattered = {100: [0.79, 0.81, 0.80], 1000: [0.89, 0.91, 0.90], 10_000: [0.92] * 3}
+    found = needed(scattered, [0.849, 0.850, 0.851])
+    assert 100 <= found["low"] < found["labels"] < found["high"] < 10_000
+    wider = needed({k: [2 * x - np.mean(v) for x in v] for k, v in scattered.items()}, [0.85])
+    assert wider["high"] > found["high"]
+
+
+def test_systems_are_judged_against_one_of_them_in_what_both_have():
+    rng = np.random.default_rng(0)
+    y, m = np.arange(200) % 2, rng.uniform(80, 200, 200)
+    good = [Predictions(np.arange(200), y, (y + rng.normal(size=200)) / 4, m, m + 1)
+            for _ in range(3)]
+    bad = [Predictions(np.arange(200), y, rng.random(200), m) for _ in range(3)]
+    own, gains = judged({"scratch": bad, "other": good}, "scratch", resamples=200)
+    assert own["scratch"].keys() == {"auc"}
+    assert own["other"].keys() == {"auc", "mass_mae"}
+    assert gains.keys() == {"other"}
+    assert gains["other"]["auc"]["low"] > 0
+
+
+def test_linear_rivals_learn_from_few_jets():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 60))
+    label = (x[:, 0] + 0.5 * rng.normal(size=400) > 0).astype(int)
+    mass = 100 + 20 * x[:, 1]
+    score, m_hat = Linear().fit(x[:100], label[:100], mass[:100]).predict(x[100:])
+    assert np.mean((score > 0.5) == label[100:]) > 0.6
+    assert np.abs(m_hat - mass[100:]).mean() < 10
+    assert Linear().fit(x[:100], label[:100]).predict(x[100:])[1] is None
+
+
+def test_a_miscalibration_is_the_same_for_all_jets_and_touches_energies_only():
+    image = np.zeros((2, 8, 125, 125), np.float32)
+    image[:, :, 20:30, 40:50] = 8.0
+    jets = JetImages.from_dense(image, "gev", labels=[0, 1])
+    after = shifts.altered(jets, shifts.miscalibrated(0.2, seed=3), "gev").dense([0, 1]).numpy()
+    assert np.array_equal(after[0], after[1])
+    others = [c for c in range(8) if c not in shifts.ENERGIES]
+    assert np.array_equal(after[:, others], image[:, others])
+    ecal = after[0, shifts.ENERGIES[0]]
+    assert len(np.unique(ecal[20:25, 40:45])) == 1  # one tower, one factor
+    assert len(np.unique(ecal[20:30, 40:50])) == 4
+    assert not np.allclose(ecal, after[0, shifts.ENERGIES[1]])
+
+
+def test_figures_of_labels_take_what_there_is():
+    row = dict(mean=0.9, low=0.88, high=0.92, difference=0.01, points=[0.01, 0.02])
+    rows = {"scratch": {"100": {"auc": row}, "all": {"auc": row, "mass_mae": row}},
+            "probe": {"100": {"auc": {"mean": 0.8, "low": None, "high": None}}}}
+    axes = {"auc": "AUC", "mass_mae": "mass (GeV)"}
+    fig = figures_labels.curves(rows, {"100": 100, "all": 6000}, axes)
+    assert [t.get_text() for t in fig.axes[0].get_xticklabels()] == ["100", "all"]
+    assert len(fig.axes[0].lines) == 2
+    assert len(fig.axes[1].lines) == 1
+    figures_labels.gains({"scratch": rows["scratch"]}, {"100": 100, "all": 6000}, axes)

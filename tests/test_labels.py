@@ -11,7 +11,7 @@ from lib.data.jets import JetImages
 from lib.models.baselines import Linear
 from lib.report import figures_labels
 from lib.training import recipes
-from lib.training.efficiency import judged, needed
+from lib.training.efficiency import by_system, judged, needed, over_groups
 from lib.training.metrics import Predictions
 
 
@@ -61,6 +61,19 @@ def test_systems_are_judged_against_one_of_them_in_what_both_have():
     assert own["other"].keys() == {"auc", "mass_mae"}
     assert gains.keys() == {"other"}
     assert gains["other"]["auc"]["low"] > 0
+
+
+def test_seeds_that_share_a_pretraining_are_one_measurement():
+    points = [0.01, 0.02, 0.06] * 3  # three pretrainings, and the labels make no difference
+    alone, shared = over_groups(points[:3], 3), over_groups(points, 3)
+    assert shared == pytest.approx(alone)
+    assert shared["low"] < 0 < shared["mean"] == pytest.approx(0.03)
+    assert over_groups(points[:3], 1)["low"] is None
+
+
+def test_rows_by_count_become_rows_by_system():
+    found = by_system({"100": {"a": 1, "b": 2}, "300": {"a": 3}})
+    assert found == {"a": {"100": 1, "300": 3}, "b": {"100": 2}}
 
 
 def test_linear_rivals_learn_from_few_jets():

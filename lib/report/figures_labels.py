@@ -51,7 +51,7 @@ def curves(rows: Rows, labels: Mapping[str, int], panels: Mapping[str, str]) -> 
             style = number % len(CYCLE)
             ax.plot(x, value, ls=LINES[style], marker=MARKS[style], ms=4, color=CYCLE[style],
                     label=system)
-            ax.fill_between(x, low, high, color=CYCLE[style], alpha=0.13, lw=0)
+            ax.fill_between(x, low, high, color=CYCLE[style], alpha=0.1, lw=0)
         _axis(ax, labels)
         ax.set_ylabel(title)
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
@@ -63,16 +63,17 @@ def gains(rows: Rows, labels: Mapping[str, int], panels: Mapping[str, str]) -> F
     single seeds as ticks beside them.
 
     Args:
-        rows: system → count → metric → ``{difference, low, high[, points]}``.
+        rows: system → count → metric → ``{difference, low, high[, points]}``, in the order of
+            ``curves`` and without its first system, the reference.
         labels, panels: as in ``curves``.
     """
     fig, axes = new(1, len(panels), 3.2, width=6.3 if len(panels) > 1 else 4.6)
     for ax, (metric, title) in zip(axes.flat, panels.items(), strict=True):
-        for number, (system, found) in enumerate(rows.items()):
+        for number, (system, found) in enumerate(rows.items(), 1):  # colours as in ``curves``
             counts = [c for c in labels if metric in found.get(c, {})]
             if not counts:
                 continue
-            x = np.array([labels[c] for c in counts]) * 1.13 ** (number - (len(rows) - 1) / 2)
+            x = np.array([labels[c] for c in counts]) * 1.13 ** (number - (len(rows) + 1) / 2)
             value, low, high = _ends(found, counts, metric, "difference")
             colour = CYCLE[number % len(CYCLE)]
             ax.errorbar(x, value, [np.maximum(value - low, 0), np.maximum(high - value, 0)],
@@ -81,7 +82,8 @@ def gains(rows: Rows, labels: Mapping[str, int], panels: Mapping[str, str]) -> F
             for place, c in zip(x, counts, strict=True):
                 points = [p for p in found[c][metric].get("points") or [] if p is not None]
                 if len(points) > 1:
-                    ax.plot([place * 1.05] * len(points), points, "_", color=GREY, ms=4)
+                    ax.plot([place * 1.05] * len(points), points, "_", color=colour, ms=4,
+                            alpha=0.6)
         ax.axhline(0, color=GREY, lw=0.8, ls="--")
         _axis(ax, labels)
         ax.set_ylabel(title)

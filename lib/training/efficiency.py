@@ -34,6 +34,23 @@ def judged(answers: Mapping[str, Sequence[Predictions]], reference: str,
     return own, gains
 
 
+def by_system(found: Mapping[str, Mapping]) -> dict[str, dict]:
+    """count → system → rows turned into system → count → rows, in the order of appearance."""
+    systems = dict.fromkeys(name for rows in found.values() for name in rows)
+    return {s: {c: rows[s] for c, rows in found.items() if s in rows} for s in systems}
+
+
+def over_groups(points: Sequence[float], groups: int) -> dict[str, float | None]:
+    """Mean with a 95 % interval where seeds share something: seed i belongs to group i modulo
+    ``groups``, and each group, averaged, counts as one measurement."""
+    means = np.reshape(points, (-1, groups)).mean(0)
+    if groups == 1:
+        return {"mean": float(means[0]), "low": None, "high": None}
+    half = stats.t.ppf(0.975, groups - 1) * means.std(ddof=1) / groups**0.5
+    middle = means.mean()
+    return {"mean": float(middle), "low": float(middle - half), "high": float(middle + half)}
+
+
 def needed(points: Mapping[int, Sequence[float]], target: Sequence[float], draws: int = 4000,
            seed: int = 0) -> dict[str, float]:
     """With how many labels a system is as good as ``target``.

@@ -296,10 +296,11 @@ def closure_table(found: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]
 
 
 def systems_table(found: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
-    """Metrics against systems, value with interval; what a system cannot say is a dash."""
+    """Metrics against systems, value with interval; what a system cannot say is a dash. Arms that
+    start from a pretrained backbone (``finetune_…``) are left to tables of their own."""
     summary = found["summary"]
     chosen = [name for name in SYSTEMS if name in summary]
-    chosen += [name for name in summary if name not in SYSTEMS]
+    chosen += [name for name in summary if name not in SYSTEMS and "finetune" not in name]
     metrics = [m for m in METRICS if any(m in summary[name] for name in chosen)]
     rows = [[METRICS[m], *(summary[name].get(m) for name in chosen)] for m in metrics]
     return ["", *(SYSTEMS.get(name, name) for name in chosen)], rows

@@ -1,0 +1,128 @@
+"""What notebook 07 says of claims: chance in closed form, and its figures."""
+
+from __future__ import annotations
+
+import ast
+
+import numpy as np
+import pytest
+from scipy.stats import binom, norm, rankdata
+
+from lib.profiles import ROOT
+from lib.report import figures_claims, tables
+from lib.training import metrics
+from lib.training.metrics import Predictions
+
+SOURCE = ROOT / "notebooks" / "07_finetune.py"
+
+
+@pytest.fixture
+def shown() -> dict:
+    """The functions that the notebook defines, without running the notebook."""
+    tree = ast.parse(SOURCE.read_text())
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)
+                 and not node.decorator_list]
+    space = {"np": np, "norm": norm, "rankdata": rankdata, "N": 2000, "left": 1.0,
+             "rng": np.random.default_rng(0), "tables": tables, "Markdown": str,
+             "LABEL": {"finetune_simclr": "SimCLR", "scratch": "scratch"},
+             "FIVE": {k: k for k in ("accuracy", "auc", "mass_mae", "mass_mse", "loss_class")}}
+    exec(compile(ast.Module(functions, []), str(SOURCE), "exec"), space)
+    return space
+
+
+def two(jets: int = 4000) -> list[Predictions]:
+    random = np.random.default_rng(3)
+    y = (random.random(jets) > 0.5).astype("f4")
+    common = 2 * y - 1 + random.normal(0, 1, jets)
+    m = random.normal(120, 30, jets).astype("f4")
+    return [Predictions(np.arange(jets), y,
+                        (1 / (1 + np.exp(-common - random.normal(0, 0.3, jets)))).astype("f4"),
+                        m, (m + random.normal(0, 9, jets)).astype("f4")) for _ in range(2)]
+
+
+def test_the_auc_by_ranks_is_the_library_s(shown):
+    for p in two():
+        assert shown["auc_by_ranks"](p.y, p.score) == pytest.approx(metrics.auc(p.y, p.score))
+
+
+def test_kinds_of_jets_give_the_difference_in_accuracy(shown):
+    a, b = two()
+    only_a, only_b, rest = shown["kinds"](a, b)
+    assert only_a + only_b + rest == len(a)
+    expected = metrics.evaluate(a)["accuracy"] - metrics.evaluate(b)["accuracy"]
+    assert (only_a - only_b) / len(a) == pytest.approx(expected)
+    with pytest.raises(AssertionError):
+        shown["kinds"](a, b.where(slice(None, None, -1)))
+
+
+def test_the_closed_form_agrees_with_the_exact_sum_over_disagreements(shown):
+    """Of N jets K ~ B(N, q) are disputed, and of these B(K, 1/2) go to a."""
+    q, n = 0.04, 2000
+    k = np.arange(n + 1)
+    for gain in (0.0025, 0.0075, 0.0125):
+        need = np.ceil((k + gain * n - 1e-9) / 2)
+        exact = (binom.pmf(k, n, q) * binom.sf(need - 1, k, 0.5)).sum()
+        assert shown["closed_form"](gain, q) == pytest.approx(exact, rel=0.1)
+
+
+@pytest.mark.parametrize("left", [1.0, 0.8])
+def test_small_tests_scatter_as_the_closed_form_says(shown, left):
+    shown["left"] = left
+    counts = np.array([230, 190, 9580])  # 10,000 jets, of which 2,000 are drawn
+    q, delta = 0.042, 0.004
+    drawn = shown["small_tests"](counts, 40_000)
+    assert drawn.mean() == pytest.approx(delta, abs=1e-4)
+    assert drawn.var() == pytest.approx(left * (q - delta**2) / 2000, rel=0.03)
+    often = (drawn > 0.0075 - 1e-6).mean()
+    assert often == pytest.approx(shown["closed_form"](0.0075, q, delta, left), abs=0.01)
+
+
+def test_verdicts_follow_the_interval_and_the_metric(shown, capsys):
+    def row(metric, low, high):
+        return {"a": "finetune_simclr", "b": "scratch", "metric": metric, "p": 0.01,
+                "difference": (low + high) / 2, "low": low, "high": high}
+
+    verdict = shown["verdict"]
+    assert verdict(row("auc", 0.001, 0.003)) == "scratch is ahead"
+    assert verdict(row("mass_mae", 0.1, 0.3)) == "the rival is ahead"
+    assert verdict(row("auc", -0.001, 0.003)) == "cannot be told apart"
+    found = {"comparisons": [row("accuracy", -0.002, 0.01), row("auc", 0.001, 0.003),
+                             *(row(k, -2, -1) for k in ("mass_mae", "mass_mse", "loss_class"))]}
+    pairs = [("finetune_simclr", "scratch"), ("finetune_mae", "scratch")]
+    assert "p = 0.01" in shown["differences"](found, pairs)
+    assert shown["differences"](found, pairs[1:]) == ""
+    shown["reading"](found, pairs)
+    said = capsys.readouterr().out
+    assert "accuracy: cannot be told apart" in said
+    assert "auc, mass_mae, mass_mse, loss_class: pretrained is ahead" in said
+    assert "1.5 points: excluded; of zero: compatible" in said
+
+
+def test_learning_curves_ring_the_weights_that_were_kept():
+    fig = figures_claims.learning_curves(
+        {"a": ([10, 20, 30], [0.7, 0.9, 0.8]), "b": ([10, 20], [0.6, 0.7])}, "AUC", {"a": 20})
+    lines = fig.axes[0].lines
+    assert [len(line.get_xdata()) for line in lines] == [3, 1, 2]
+    assert (lines[1].get_xdata()[0], lines[1].get_ydata()[0]) == (20, 0.9)
+
+
+def test_bins_of_the_chance_figure_hold_equally_many_steps():
+    jets = 2000
+    steps = np.repeat(np.arange(-50, 51), 3)  # flat in steps of one jet
+    share = np.array([0.01, 0.1])
+    fig = figures_claims.chance(
+        steps / jets, jets, {"+1.5 points": 0.015}, {"form": (share, share)},
+        {"+1.5 points": (share, np.array([1e-9, 0.2]))}, {"seeds": (0.04, {"+1.5 points": 0.0})},
+        {"independent": 0.18})
+    left, right = fig.axes
+    heights = [bar.get_height() for bar in left.patches]
+    assert np.ptp(heights[:-1]) < 1e-9 * max(heights)
+    assert right.get_ylim()[0] > 0
+    assert [line.get_xdata()[0] for line in right.lines[:2]] == [10, 4]  # rare ones are not drawn
+
+
+def test_the_table_of_systems_leaves_pretrained_arms_to_their_own():
+    summary = {name: {"auc": {"mean": 0.9, "low": None, "high": None}}
+               for name in ("finetune_mae", "scratch", "tiny")}
+    head, _ = tables.systems_table({"summary": summary})
+    assert head == ["", "JetViT, from scratch", "tiny"]

@@ -122,6 +122,6 @@ def label_arms(profile: Profile, start: Mapping[str, Mapping]) -> dict[str, dict
 
 def label_seeds(profile: Profile, labels: int | None) -> tuple[int, ...]:
     """Seeds of the arms with so many labels (None: all): where labels are few, which of them were
-    drawn matters most, and there are three times as many seeds."""
-    more = 3 if labels is not None and labels <= FEW else 1
+    drawn matters most, and there are twice as many seeds."""
+    more = 2 if labels is not None and labels <= FEW else 1
     return tuple(range(more * len(profile.seeds))) if more > 1 else profile.seeds

@@ -971,7 +971,8 @@ for arm, c in chance.items():
         f"**{LABEL[arm]}**: two seeds disagree on {c['disagree']:.1%} of the "
         f"jets, and their difference on {N:,} jets scatters around zero with "
         f"σ = {100 * c['sigma']:.2f} points "
-        f"({100 * c['sigma_jets']:.2f} from the jets, {100 * c['sigma_seeds']:.2f} from the seeds), 95 % of it "
+        f"({100 * c['sigma_jets']:.2f} from the jets, "
+        f"{100 * c['sigma_seeds']:.2f} from the seeds), 95 % of it "
         f"within ±{100 * c['wide']:.2f}: {said}."))
 for k, g in GAINS.items():
     needed = N * ((g - 0.5 / N) / norm.isf(0.05)) ** 2

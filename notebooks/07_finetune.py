@@ -702,7 +702,9 @@ reading(seen, PAIRS)
 # pretraining behind it. Beside the arms above stand R1's own recipes, by name:
 # `r1_simclr` (its augmentations, batches twice as large), then `r1_finetune`
 # (backbone 5e-5, heads 1e-4) against `r1_scratch` (3e-4), on our model and jets
-# and for our number of updates. The pretraining's length is ours, too.
+# and for our number of updates. The pretraining's length is ours, too, and so are
+# the form of the mass loss and the choice of weights by validation AUC (R1's code
+# chooses by the loss): what is R1's are batch, rates, decay and patience.
 # `GRIDS = True` makes the grid run by run through the cache; otherwise the
 # published one is shown.
 
@@ -988,7 +990,7 @@ for k, g in GAINS.items():
 # more jets, and no formula on one test file sees it. R1's own $q$ and scatter of
 # seeds are unknown; its predictions, published, would settle the first, and two
 # more seeds the second. And who tries five augmentations and reports the best
-# has had five chances.
+# has had five chances (the last numbers above take them as independent).
 #
 # ## 12. Mistakes, as a checklist
 #

@@ -359,10 +359,11 @@ print(f"\nR1's roll: AUC {roll:.3f}; the quarter turn that it replaced: "
 # - **Where the encodings differ, the encoding is to blame.** Noise in proportion
 #   to a reading is mild in GeV; in 8 bits, where most energies are one or two
 #   levels, it changes who is hottest and what is cut to zero.
-# - **R1 replaced the quarter turn by the roll** and says so in a note: its
-#   published figures were measured *before* that change and before a fix of its
-#   attention. So the gain of 1.5 points is one of a recipe that no longer exists.
-#   The last printed line sets the two against each other.
+# - **R1 replaced the quarter turn by the roll** and says so in a note: the figures
+#   of its text were measured *before* that change and before a fix of its
+#   attention. So the gain of 1.5 points there belongs to another recipe; a later
+#   notebook has half of it. The last printed line sets roll and turn against each
+#   other.
 #
 # A test of the distribution is not all one wants to know. Translated images are
 # told apart, since no original has its core off centre, and yet they keep the
@@ -696,16 +697,19 @@ for name, objective in {"random": begun, "simclr": trained}.items():
     for what, (one, other) in {"features": x, "projection": z}.items():
         spread[f"{name}_{what}"] = {
             "alignment": probes.alignment(one, other),
-            "uniformity": probes.uniformity(one)}
+            "uniformity": probes.uniformity(one),
+            "strangers": probes.alignment(one, np.roll(one, 1, 0))}
 experiment.values["spread"] = spread
 for name, row in spread.items():
-    print(f"{name:18s} alignment {row['alignment']:.3f}, "
-          f"uniformity {row['uniformity']:.2f}")
+    print(f"{name:18s} alignment {row['alignment']:.3f}, different jets "
+          f"{row['strangers']:.3f}, uniformity {row['uniformity']:.2f}")
 
 # %% [markdown]
-# Judge the projection, which the loss is about, and then the features, which we
-# keep. What the projection overlooks, the features in front of it may still hold;
-# that is why it is thrown away.
+# An alignment means little without the distance of different jets beside it: an
+# encoder that puts all jets close together aligns partners for free. Judge the
+# projection, which the loss is about, and then the features, which we keep. What
+# the projection overlooks, the features in front of it may still hold; that is why
+# it is thrown away.
 #
 # ### What it overlooks
 #
@@ -795,8 +799,8 @@ features = {"random": encoded(begun.model), "simclr": encoded(trained.model),
 features["summary_simclr"] = tuple(
     np.hstack(x) for x in zip(features["summary"], features["simclr"]))
 NAME = {"random": "random encoder", "simclr": "SimCLR",
-        "summary": "fixed summary alone",
-        "summary_simclr": "fixed summary and SimCLR",
+        "summary": "fixed summary",
+        "summary_simclr": "summary + SimCLR",
         "observables": "observables"}
 answers = {name: {kind: judged(x, kind) for kind in PROBES}
            for name, x in features.items()}
@@ -892,7 +896,7 @@ for name, row in planes.items():
 # ## 8. Which augmentation earns its place?
 #
 # One factor at a time: R1's five; each of them switched off; the roll replaced by
-# a translation; and our own set. Every arm gets a quarter of the updates of
+# a translation; and our own set. Every arm gets a sixth of the updates of
 # section 6, the same seeds and jets, and is judged by the linear probe on
 # validation jets. Beside them, at full length, SimCLR with our recipe and with
 # R1's (batches twice as large and half as many, its learning rate and weight decay),
@@ -900,8 +904,8 @@ for name, row in planes.items():
 #
 # **Prediction.** Channel dropout matters most, for without it two views share the
 # pattern of small coincidences that make pairing easy. The roll hurts the mass
-# more than the class. Single flips hardly matter. With 600 validation jets,
-# differences below 0.01 will not be seen.
+# more than the class. Single flips hardly matter. With some hundred validation
+# jets, differences below 0.01 will not be seen.
 
 # %%
 R1_FIVE = list(R1)
@@ -918,7 +922,7 @@ def arm(name, seed):
     settings = recipes.recipe("simclr", profile, seed)
     if not SMALL:
         updates = settings["fit"]["updates"]
-        settings["fit"] |= {"updates": updates // 4, "every": updates // 8}
+        settings["fit"] |= {"updates": updates // 6, "every": updates // 12}
     return {**settings, "augment": AUGMENT[name.removeprefix("aug_")]}
 
 
@@ -1118,21 +1122,22 @@ if not found:
 #  for s in range(5)]
 # ```
 #
-# They scatter by about a quarter of the interval's full length, as they should:
-# the interval is four standard deviations long. Some seeds lie below one half;
-# an AUC of 0.47 is not "anti-symmetry", it is chance.
+# Their standard deviation is about a quarter of the interval's length or a little
+# more: the interval is four standard deviations long, but knows only the luck of
+# the jets that judge, not of those that taught. Some seeds lie below one half; an
+# AUC of 0.47 is no "anti-symmetry", it is chance.
 #
 # *Strength.* Not at one tower either: each image has its hottest tower in the
 # middle, and the trees' radii are measured from there. The centring is a
 # convention of the data set. Centre the images again after the shift and the
 # translation becomes nearly nothing, an augmentation without effect.
 #
-# *Summary.* The loss falls faster and deeper, since multiplicities survive most
+# *Summary.* Expected: the loss falls faster and deeper, since multiplicities survive most
 # views, and the probe of the learned features gains less: the projection
 # solves the task without the blocks.
 #
-# *Temperature.* At 0.1 the push goes to the nearest jets and uniformity falls; at
-# 2 everything is pushed alike and alignment improves. The recipe changes in one
+# *Temperature.* Expect at 0.1 that the push goes to the nearest jets and
+# uniformity falls, at 2 that all are pushed alike and alignment improves. The recipe changes in one
 # place, `{**settings, "loss": {"temperature": 0.1, "dim": 128}}`; compare with the
 # live run at equal updates only.
 #

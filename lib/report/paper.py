@@ -102,11 +102,11 @@ def build(profile: Profile) -> Path:
 
 def _sections(profile: Profile) -> dict[str, Path]:
     """Sections on experiments that not every profile runs, by the name that main.tex inputs:
-    those whose first line, ``% needs: EXPERIMENT``, names results that exist."""
+    those whose first line, ``% needs: EXPERIMENT, ...``, names results that exist."""
     found = {}
     for path in sorted((SOURCE / "sections").glob("*.tex")):
-        needs = path.read_text().partition("\n")[0].removeprefix("% needs:").strip()
-        if needs in results.names(profile):
+        needs = path.read_text().partition("\n")[0].removeprefix("% needs:").split(",")
+        if {name.strip() for name in needs} <= set(results.names(profile)):
             found[f"section_{path.name}"] = path
     return found
 

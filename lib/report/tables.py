@@ -17,7 +17,7 @@ from typing import Any
 
 from lib.models.vit import ViTConfig
 from lib.profiles import Profile
-from lib.report import results
+from lib.report import results, tables_pretraining
 from lib.report.results import ResultsError
 from lib.training.settings import FitSettings
 
@@ -272,6 +272,7 @@ def all_tables(profile: Profile) -> dict[str, tuple[list[str], list[list[Any]]]]
     if "08_comparison_grid" in present:
         grid = results.load("08_comparison_grid", profile)
         found["comparison"], found["ingredients"] = comparison_table(grid), ingredients_table(grid)
+    found |= tables_pretraining.tables(profile)
     found["published"] = (
         ["system", "accuracy", "AUC", "mass MAE (GeV)"],
         [[name, *values] for name, _, *values in PUBLISHED],
@@ -361,7 +362,8 @@ def readme_blocks(profile: Profile) -> dict[str, str]:
     for name, (head, rows) in all_tables(profile).items():
         blocks[name] = markdown_table(head, rows)
         source = {"systems": "07_finetune", "closure": "01_collisions", "times": results.TIMES,
-                  "comparison": "08_comparison_grid", "ingredients": "08_comparison_grid"}
+                  "comparison": "08_comparison_grid", "ingredients": "08_comparison_grid",
+                  **{k: v for k, (v, _) in tables_pretraining.MAKERS.items()}}
         if name in source:
             found = results.load(source[name], profile)
             blocks[name] += (

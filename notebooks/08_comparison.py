@@ -16,18 +16,19 @@
 # same number of updates, an interval, and a price tag beside the score. This
 # notebook builds such a table for the course's transformer. It sets quality
 # against cost, takes the model apart ingredient by ingredient, asks whether
-# it has learnt more than the jet mass, and then disturbs the detector to see
-# what breaks. In one sentence: a model is *good at a price*, and only next to
+# it has learnt more than the jet mass, disturbs the detector to see what
+# breaks, and takes the labels away to see what pretraining is worth. In one
+# sentence: a model is *good at a price*, and only next to
 # the best thing that costs less.
 #
 # **You will** read a comparison table critically, count the operations of a
 # model and check the count, price each ingredient of an architecture, remove
-# the mass from an AUC, and test a trained model on a detector that it was not
-# trained on.
+# the mass from an AUC, test a trained model on a detector that it was not
+# trained on, and count how many labels a model needs.
 #
-# **You need** notebook 07 (its trained model is taken from the cache);
-# about 5 minutes on two cores, 2 with a GPU. The wide grids take about two
-# hours; `GRIDS = True` runs them, system by system.
+# **You need** notebooks 04, 05 and 07 (their trained models are taken from the
+# cache); about 5 minutes on two cores, 2 with a GPU. Each of the two grids
+# takes some hours; `GRIDS = True` runs them, system by system.
 
 # %%
 # On Colab: fetch the course and only the packages that are missing.
@@ -52,21 +53,27 @@ import torch
 from IPython.display import Markdown, display
 
 from lib import profiles
+from lib.data.augment import DropHits, Noise
 from lib.data.jets import JetImages
-from lib.data.shifts import altered, dead_tower, in_common, scaled
+from lib.data.shifts import (altered, dead_tower, in_common, miscalibrated,
+                             scaled)
 from lib.data.simulate import course_files, course_jets, more_jets
 from lib.data.tokens import tokenize
-from lib.models.baselines import BoostedTrees, MassCut, observables
+from lib.data.views import transformed
+from lib.models.baselines import BoostedTrees, Linear, MassCut, observables
 from lib.models.vit import R1
-
-# %%
-from lib.report import figures, figures_comparison, figures_scores, results
-from lib.report import tables
+from lib.report import figures, figures_comparison, figures_labels
+from lib.report import figures_scores, results, tables
 from lib.report.results import Experiment
 from lib.tools import bench
-from lib.training import metrics, runs
+from lib.training import metrics, recipes, runs
+from lib.training.efficiency import (by_system, judged, needed,
+                                     over_groups)
 from lib.training.grids import grid
 from lib.training.metrics import Predictions
+from lib.training.objectives import make_model
+from lib.training.parts import indices
+from lib.training.probes import embed, linear_probe
 from lib.training.settings import resolve_precision
 
 profile = profiles.get(PROFILE, DATA)
@@ -85,6 +92,12 @@ print(f"PyTorch {torch.__version__}, profile {profile.tag}, "
 # with a change*. So whatever is not named is equal: the jets, the number of
 # updates, the batch size, the seeds, the way in which validation chooses the
 # weights.
+#
+# **Rivals.** What would a sceptic put in our place? The same model with the
+# usual attention; with a token for every active patch instead of the two-scale
+# tokens of section 2; a plain vision transformer on active patches, without
+# anything else that this course added; and a residual network (ResNet-15),
+# which reads the dense image and has no tokens at all.
 
 # %%
 ours = profile.settings()  # as in notebook 07
@@ -95,14 +108,6 @@ def changed(base=ours, **model):
     return {**base, "model": {**profile.model, **model}}
 
 
-# %% [markdown]
-# **Rivals.** What would a sceptic put in our place? The same model with the
-# usual attention; with a token for every active patch instead of the two-scale
-# tokens of section 2; a plain vision transformer on active patches, without
-# anything else that this course added; and a residual network (ResNet-15),
-# which reads the dense image and has no tokens at all.
-
-# %%
 PLAIN = dict(tokens="active", attention="softmax", stem="linear",
              position="learned", lcm_kernel=0, pool="mean", head_hidden=0,
              summary=False, patch_energy=False)
@@ -162,8 +167,6 @@ SAME_TIME = {
     "r1_active": {**ours, "loss": {}, "fit": {**r1_fit, "precision": "auto"},
                   "model": {**R1, "tokens": "active", "normalizer": "mean"}},
 }
-
-# %%
 LABEL = {
     "ours": "ours", "ours_half": "ours, half the updates",
     "softmax": "ours, softmax attention",
@@ -181,6 +184,9 @@ LABEL = {
     "no_flips": "no mirrored jets", "no_ema": "no average of weights",
     "conv_stem": "convolutional stem", "gaussian_loss": "Gaussian mass loss",
     "embed_norm": "norm behind the embedding", "gev": "ours on GeV images",
+    "scratch": "from scratch", "simclr": "SimCLR", "mae": "MAE",
+    "dae": "denoising", "random_frozen": "random backbone, frozen",
+    "linear": "observables, linear",
 }
 assert {*RIVALS, *ZOO, *INGREDIENTS, *SAME_TIME} <= set(LABEL)
 
@@ -205,8 +211,6 @@ kind[where[fine]] = 2
 coarse = torch.zeros(jets.grid.coarse, dtype=torch.bool)
 coarse.view(-1)[where[~fine] - jets.grid.patches] = True
 torch.testing.assert_close(one.features.sum(), two.features.sum())
-
-# %%
 fig = figures_comparison.scales(
     kind.view(jets.grid.rows, jets.grid.columns), coarse)
 figures.save(fig, "08_two_scales", profile)
@@ -248,7 +252,6 @@ def boosted(seed):
     return trees, predictions(*trees.predict(x_test))
 
 
-# %%
 trees, tree_answers = boosted(profile.seeds[0])
 cut = MassCut(bins=min(40, len(train) // 20)).fit(mass, label)
 same = np.ones(len(test))
@@ -439,7 +442,7 @@ def few_test_jets(count=500):
 def trained_grid():
     """(system, [run of each seed]), through the cache, one after another."""
     both = (files["labelled"], files["test"])
-    common = dict(runs=profile.runs_dir, jobs=2)
+    common = dict(runs=profile.runs_dir, jobs=1 if SMALL else 2)
     arms = {"ours": ours, "ours_half": half, **RIVALS, **INGREDIENTS, **ZOO}
     for name, arm in arms.items():
         yield from grid("08", {name: arm}, profile.seeds, *both,
@@ -512,19 +515,20 @@ except results.ResultsError:
 display(Markdown(made))
 
 
-def other_settings(found):
-    """Systems whose published settings are not those of this notebook."""
+def other_settings(found, arms):
+    """Arms whose published settings are not those of this notebook."""
     old = found.get("curves", {}).get("settings", {})
-    for name, new in {"ours": ours, "ours_half": half, **RIVALS, **ZOO,
-                      **INGREDIENTS, **SAME_TIME}.items():
+    for name, new in arms.items():
         if name in old:
             fit = {k: v for k, v in old[name]["fit"].items() if k != "seed"}
             if any({**old[name], "fit": fit}.get(k) != v
-                   for k, v in new.items() if k != "seed"):
+                   for k, v in new.items() if k not in ("seed", "start")):
                 yield name
 
 
-if changed_since := list(other_settings(shown)):
+if changed_since := list(other_settings(shown, {
+        "ours": ours, "ours_half": half, **RIVALS, **ZOO, **INGREDIENTS,
+        **SAME_TIME})):
     print("settings have changed since:", ", ".join(changed_since))
 
 # %% [markdown]
@@ -532,9 +536,7 @@ if changed_since := list(other_settings(shown)):
 
 # %%
 SYSTEMS = ["ours", "ours_half", *RIVALS, *SAME_TIME, *cheap]
-table(shown, SYSTEMS)
-
-# %%
+display(table(shown, SYSTEMS))
 mae = against(shown, "mass_mae")
 rows = [[LABEL[n], row, verdict(row), mae.get(n, "–"),
          verdict(mae[n], "lower") if n in mae else "–"]
@@ -604,16 +606,9 @@ points = {LABEL[n]: {**shown["summary"][n]["auc"], **price[n]}
 flat = {LABEL[n]: shown["summary"][n]["auc"]
         for n in ("boosted_trees", "mass_only") if n in shown["summary"]}
 fig = figures_comparison.pareto(points, flat)
-figures.save(fig, "08_pareto", profile);
+figures.save(fig, "08_pareto", profile)
 
-# %% [markdown]
-# *Figure: AUC on the test jets against operations (left) and measured time
-# (right) of a training step per jet, both logarithmic; 95 % intervals. Grey
-# lines: boosted trees and the jet mass, which have no such cost. The dashed
-# staircase joins the systems that nothing cheaper surpasses. Arrows at the
-# lower edge: systems far below, with their AUC.*
 
-# %%
 def frontier(points, key):
     """Systems that nothing cheaper surpasses, by rising cost."""
     best, found = -np.inf, []
@@ -629,6 +624,12 @@ for what, key in {"operations": lambda r: r["gflop"],
     print(f"on the frontier by {what}:", " → ".join(frontier(points, key)))
 
 # %% [markdown]
+# *Figure: AUC on the test jets against operations (left) and measured time
+# (right) of a training step per jet, both logarithmic; 95 % intervals. Grey
+# lines: boosted trees and the jet mass, which have no such cost. The dashed
+# staircase joins the systems that nothing cheaper surpasses. Arrows at the
+# lower edge: systems far below, with their AUC.*
+#
 # Anything below the staircase costs more than another system that is at least
 # as good. Whether a step of the staircase is worth climbing is a matter of
 # what an AUC of some thousandths is worth to you, and whether the interval is
@@ -650,17 +651,6 @@ def changes(names, reference="ours_half"):
             for n in names if n in gap and n in mass_gap}
 
 
-rows = changes([*INGREDIENTS, *ZOO]) or changes(["softmax"], "ours")
-display(Markdown(made))
-fig = figures_comparison.ingredients(rows, AXES)
-figures.save(fig, "08_ingredients", profile);
-
-# %% [markdown]
-# *Figure: AUC (left) and mass error (right) after one change to our model,
-# minus those of our model, with 95 % intervals over seeds and jets; ticks are
-# single seeds.*
-
-# %%
 def reading(rows):
     """Changes by what they cost, in words."""
     for name, row in sorted(rows.items(),
@@ -670,6 +660,10 @@ def reading(rows):
               f"mass {row['mass_mae']['difference']:+.2f} GeV {b}")
 
 
+rows = changes([*INGREDIENTS, *ZOO]) or changes(["softmax"], "ours")
+display(Markdown(made))
+fig = figures_comparison.ingredients(rows, AXES)
+figures.save(fig, "08_ingredients", profile)
 reading(rows)
 lost = [n for n, r in rows.items() if r["auc"]["high"] < 0]
 won = [n for n, r in rows.items() if r["auc"]["low"] > 0]
@@ -677,6 +671,10 @@ print(f"\nof {len(rows)} changes {len(lost)} lose AUC, {len(won)} gain it; "
       f"chance alone gives {0.05 * len(rows):.1f} of both kinds together")
 
 # %% [markdown]
+# *Figure: AUC (left) and mass error (right) after one change to our model,
+# minus those of our model, with 95 % intervals over seeds and jets; ticks are
+# single seeds.*
+#
 # ## 8. More than the mass?
 #
 # The jet mass alone separates the classes well, and a cut on any score that
@@ -739,19 +737,16 @@ fig = figures_comparison.beyond_mass(
     {label_of(n): left[n] for n in left})
 figures.save(fig, "08_beyond_mass", profile)
 display(Markdown(made))
-
-# %% [markdown]
-# *Figure: AUC on all test jets, in a window of mass, with the mass spectra of
-# both classes made equal, and of the score's rank among QCD jets of equal mass;
-# 95 % intervals. The dotted line at one half is chance.*
-
-# %%
 for name in left:
     row = left[name]["decorrelated"]
     print(f"{LABEL[name]:22s} {tables.with_interval(left[name]['all jets'])}"
           f" → {tables.with_interval(row)} decorrelated")
 
 # %% [markdown]
+# *Figure: AUC on all test jets, in a window of mass, with the mass spectra of
+# both classes made equal, and of the score's rank among QCD jets of equal mass;
+# 95 % intervals. The dotted line at one half is chance.*
+#
 # The jet mass alone falls to chance in the last two measures, apart from what
 # bins of finite width leave over. What remains of the others is substructure. In
 # the window the classes still have different spectra, so it is the mildest of the
@@ -848,6 +843,10 @@ else:
 # - **energy scale** ±5 % of both calorimeters;
 # - a **dead tower**: the hottest one (each image is centred on it), or its
 #   neighbour at +1 in η;
+# - **noise**: each reading of tracks and calorimeters off by 20 % (standard
+#   deviation), anew for every jet; **dropped cells**: a fifth of all readings
+#   lost; **miscalibration**: each tower's energies off by a factor of its own,
+#   20 %, the same for all jets;
 # - **pile-up**: the same hard collisions with 31 instead of 21 additional
 #   ones on average.
 #
@@ -858,8 +857,15 @@ else:
 # all other towers are rescaled by it.
 
 # %%
+off = dict(encoding=raw.encoding)
+noisy = Noise(raw.grid, levels=51 if GEV else 5, **off)  # of 255
+fewer = DropHits(raw.grid, rate=0.2, **off)
+nothing = scaled(1)  # only encodes
 changed_jets = {"hottest tower dead": altered(raw, dead_tower(12, 12)),
-                "a neighbour dead": altered(raw, dead_tower(13, 12))}
+                "a neighbour dead": altered(raw, dead_tower(13, 12)),
+                "noise": altered(transformed(raw, noisy), nothing),
+                "dropped cells": altered(transformed(raw, fewer), nothing),
+                "miscalibration": altered(raw, miscalibrated(0.2))}
 if GEV:
     piled = more_jets(profile, "test", "shift_pile_up", N, pile_up=31.0)
     changed_jets = {"calorimeters +5 %": brighter,
@@ -892,11 +898,13 @@ def pair(predict, before, after):
 
 
 # %%
-def response(a, b):
+def response(*pairs):
     """Change of the AUC, paired, and mean change of the predicted mass."""
-    auc = metrics.compare(b, a, ["auc"], 500)["auc"]
-    ratio = b.m_hat / a.m_hat - 1
+    before, after = zip(*pairs)
+    auc = metrics.compare(after, before, ["auc"], 500)["auc"]
+    ratio = np.mean([b.m_hat / a.m_hat - 1 for a, b in pairs], axis=0)
     error = 1.96 * ratio.std() / np.sqrt(len(ratio))
+    a, b = pairs[0]
     return {"auc": auc, "mass": {
         "difference": float(ratio.mean()), "low": float(ratio.mean() - error),
         "high": float(ratio.mean() + error)}, "jets": len(a),
@@ -904,22 +912,13 @@ def response(a, b):
 
 
 effects = {
-    name: {what: response(*pair(predict, nominal, after))
+    name: {what: response(pair(predict, nominal, after))
            for what, after in changed_jets.items()}
     for name, predict in {"ours": live["ours"].predict,
                           "boosted trees": tree_predict}.items()}
 experiment.values["shifts"] = effects
-
-# %%
 fig = figures_comparison.shifts(effects)
-figures.save(fig, "08_shifts", profile);
-
-# %% [markdown]
-# *Figure: change of the AUC (left) and mean change of the predicted mass (right)
-# when the test jets are altered, for our model and for the boosted trees, with
-# 95 % intervals over jets.*
-
-# %%
+figures.save(fig, "08_shifts", profile)
 for system, found in effects.items():
     for what, row in found.items():
         print(f"{system:14s} {what:22s} AUC {row['auc']['difference']:+.4f}"
@@ -930,6 +929,10 @@ if GEV:
     assert abs(moved) < 0.02, "cms8 should not know the energy scale"
 
 # %% [markdown]
+# *Figure: change of the AUC (left) and mean change of the predicted mass (right)
+# when the test jets are altered, for our model and for the boosted trees, with
+# 95 % intervals over jets.*
+#
 # The line that deserves attention is the one in which nothing happens. A
 # model that does not react to the energy scale is not robust, it is **blind**:
 # the mass of the jet has grown by up to 5 %, and the prediction has stayed.
@@ -941,7 +944,7 @@ if GEV:
 if GRIDS and GEV:
     gev_run = grid_runs["gev"][0]
     out.values["shifts_gev"] = {
-        f"calorimeters {name}": response(*pair(
+        f"calorimeters {name}": response(pair(
             gev_run.predict, raw, altered(raw, scaled(factor), "gev")))
         for name, factor in {"+5 %": 1.05, "−5 %": 0.95}.items()}
     shown["values"]["shifts_gev"] = out.values["shifts_gev"]
@@ -952,11 +955,369 @@ if "shifts_gev" not in shown["values"]:
     print("part of the grid; not published for this profile")
 
 # %% [markdown]
-# ## 12. What we saw
+# ## 12. With few labels
+#
+# Simulation gives labels away. In data they are dear: somebody has to look, or
+# a control region has to be understood, while jets without labels lie around in
+# millions. This is where pretraining (notebooks 04 and 05) should pay. So we
+# ask all over again how good a model is, as a function of the number of labels
+# that it may see. *See* includes validation: a fifth of the labels chooses
+# the weights and moves none.
+#
+# **What is compared**, with equal labels, updates and seeds: our model from
+# scratch; the same, fine-tuned from each pretraining; a **random backbone,
+# frozen**, whose heads alone are trained, for a head on random features (and
+# on the summary of the jet) is not nothing; and two rivals without a network,
+# logistic regression and boosted trees on the observables of section 3.
+#
+# ### Probes first
+#
+# Whether a backbone holds more than a random one can be asked in seconds. A
+# linear probe learns from a few labelled jets what the *frozen* features say
+# about the class, and validation jets judge it. The pretrained backbones come
+# from the cache, where notebooks 04 and 05 have put them.
+
+# %%
+pool = files["unlabelled"] and JetImages.open(files["unlabelled"])
+PRETRAINED = {"simclr": "04", "mae": "05", "dae": "05"} if pool else {}
+
+
+def pretrained(name, seed=profile.seeds[0], make=SMALL):
+    """A pretraining of 04 or 05; None: missing, and not to be made."""
+    settings = recipes.recipe(name, profile, seed)
+    key = runs.key_of(runs.complete(settings, pool), runs.identity(pool))
+    if make or [*profile.runs_dir.glob(f"*-{key}/model.safetensors")]:
+        return recipes.pretrain(f"{PRETRAINED[name]}-{name}-{seed}",
+                                settings, profile, pool, jets)
+
+
+torch.manual_seed(profile.seeds[0])
+untrained = make_model(runs.complete(ours, jets), jets, train).eval()
+backbones = {"random_frozen": untrained}
+for name in PRETRAINED:
+    if run := pretrained(name):
+        backbones[name] = run.model()
+print("backbones:", " · ".join(map(LABEL.get, backbones)))
+if len(backbones) == 1:
+    print("run notebooks 04 and 05 first for the pretrained ones")
+
+# %% [markdown]
+# From a thousand training jets we draw five sets of 100, three of 300 and one of
+# 1,000; sets of one size have no jet in common.
+#
+# **Prediction.** The observables, made by physicists for this purpose, win at
+# 100 labels. What is pretrained beats what is random, and by less the more
+# labels there are.
+
+# %%
+counts = {str(n): n for n in recipes.LABELS if n <= min(1000, len(train))}
+some = torch.randperm(len(train), generator=torch.manual_seed(0))[:1000]
+held = validation[:500]
+say, truth = jets.labels[train[some]].numpy(), jets.labels[held].numpy()
+known = {name: [embed(model, jets, part) for part in (train[some], held)]
+         for name, model in backbones.items()}
+known["linear"] = [x_train[some], observables(jets, held)[0]]
+
+
+def probe(system, rows):
+    """Predictions for validation jets, learned from a few training jets."""
+    x, others = known[system]
+    score = linear_probe(x[rows], say[rows], others)
+    return Predictions(held.numpy(), truth, score.astype("f4"))
+
+
+probes = {c: judged({name: [probe(name, rows) for rows in
+                            torch.arange(len(some)).split(n)[:5]
+                            if len(rows) == n] for name in known},
+                    "random_frozen", ["auc"]) for c, n in counts.items()}
+curves, lead = (by_system({c: both[i] for c, both in probes.items()})
+                for i in (0, 1))
+experiment.values["probes"] = {"labels": counts, "curves": curves,
+                               "gains": lead, "reference": "random_frozen"}
+for name, row in curves.items():
+    print(f"{LABEL[name]:22s} AUC", "  ".join(
+        f"{c}: {tables.with_interval(row[c]['auc'])}" for c in counts))
+for name, row in lead.items():
+    print(f"{LABEL[name]:22s} minus random", "  ".join(
+        f"{c}: {tables.with_interval(row[c]['auc'])}" for c in counts))
+
+# %% [markdown]
+# Validation jets, one seed of each pretraining, intervals over jets and over the
+# sets of labels. The probe sees the learned features alone, without the fixed
+# summary that every model of the grid has as well: what is missing in a probe
+# may be of no use to a model, because the summary knows it already.
+#
+# ### The grid
+#
+# Now the models themselves, trained on the labels and judged on the first 4,000
+# test jets. With 100 and 300 labels it matters much which ones were drawn, so
+# there are twice as many seeds as elsewhere; the pretrainings, one for each seed
+# of the profile, take turns in them. Rivals without a network choose nothing by
+# validation: they may learn from that fifth as well.
+
+# %%
+LABEL |= {f"{n}_frozen": f"{LABEL[n]}, frozen" for n in PRETRAINED}
+place = torch.full((len(jets),), -1)
+place[train] = torch.arange(len(train))
+
+
+def rivals_at(count, seed):
+    """Linear and boosted rivals, on the labels that the arms get."""
+    subset = {**ours, "labels": count, "seed": seed}
+    rows = place[torch.cat(indices(subset, jets)) if count else train]
+    for model in (Linear(), BoostedTrees(seed)):
+        model.fit(x_train[rows], label[rows], mass[rows])
+        yield predictions(*model.predict(x_test))
+
+
+def label_grid(arms):
+    """(count, {system: its runs, or a rival's predictions}), count by count."""
+    for count in dict.fromkeys(arm.get("labels") for arm in arms.values()):
+        seeds = recipes.label_seeds(profile, count)
+        found = grid("08", {k: arm for k, arm in arms.items()
+                            if arm.get("labels") == count}, seeds,
+                     files["labelled"], few_test_jets(4000),
+                     runs=profile.runs_dir, jobs=1 if SMALL else 2)
+        seen = next(iter(found.values()))[0].predictions.index
+        rivals = zip(*([p.where(np.isin(p.index, seen)) for p in
+                        rivals_at(count, seed)] for seed in seeds))
+        yield str(count or "all"), {
+            **{k.rpartition("_")[0]: v for k, v in found.items()},
+            **dict(zip(("linear", "boosted_trees"), map(list, rivals)))}
+
+
+if GRIDS and PRETRAINED:
+    made_by = {n: [pretrained(n, seed, make=True) for seed in profile.seeds]
+               for n in PRETRAINED}
+    arms = recipes.label_arms(profile, {
+        n: {r.seed: r.folder for r in rs} for n, rs in made_by.items()})
+    done = dict(label_grid(arms))
+
+# %% [markdown]
+# The price is noted as well: the seconds of runs that were trained on as many
+# threads as the pretrainings, and the jets seen, which depend on no machine.
+# And the models with all labels meet the damaged jets of section 11.
+
+# %%
+def spent(found, like):
+    """Median seconds of runs made under like conditions; jets seen."""
+    seconds = [r.train_seconds for r in found
+               if r.record["machine"] == like.record["machine"]]
+    fit = found[0].settings["fit"]
+    return {"seconds": float(np.median(seconds)) if seconds else None,
+            "jets": fit["updates"] * fit["batch_size"]}
+
+
+def robust(found, reference="scratch"):
+    """Test-time changes: what they do to systems, and who leads then."""
+    after = {name: {what: [pair(run.predict, nominal, x) for run in some_]
+                    for what, x in changed_jets.items()
+                    if not what.startswith("calorimeters")}
+             for name, some_ in found.items()}
+    return {"shifts": {name: {what: response(*pairs)
+                              for what, pairs in rows.items()}
+                       for name, rows in after.items()},
+            "lead": {name: {what: metrics.compare(
+                [b for _, b in pairs], [b for _, b in after[reference][what]],
+                ["auc"], 1000) for what, pairs in rows.items()}
+                for name, rows in after.items() if name != reference}}
+
+
+# %%
+if GRIDS and PRETRAINED:
+    out_labels = Experiment("08_labels_grid", profile)
+    answers = {c: {n: [getattr(r, "predictions", r) for r in rs]
+                   for n, rs in found.items()} for c, found in done.items()}
+    curves, gains, frozen = {}, {}, {}
+    for c, ps in answers.items():
+        curves[c], gains[c] = judged(ps, "scratch")
+        heads = {n: p for n, p in ps.items() if n.endswith("_frozen")}
+        frozen[c] = judged(heads, "random_frozen")[1]
+    trained = {(n, c): rs for c in done for n, rs in done[c].items()
+               if f"{n}_{c}" in arms}
+    trained |= {(n, "pretraining"): rs for n, rs in made_by.items()}
+    like = next(iter(made_by.values()))[0]
+    out_labels.values = {
+        "labels": {c: len(jets) if c == "all" else int(c) for c in done},
+        "curves": by_system(curves), "gains": by_system(gains),
+        "frozen": by_system(frozen), "reference": "scratch",
+        "price": {n: {c: spent(trained[k, c], like) for k, c in trained
+                      if k == n} for n, _ in trained},
+        **robust({n: done["all"][n] for n in ("scratch", *PRETRAINED)})}
+    out_labels.curves["settings"] = {
+        f"{n}_{c}": rs[0].settings for (n, c), rs in trained.items()}
+    for n, c in trained:  # predictions, so that the bar can be checked
+        if n in ("scratch", *PRETRAINED) and c in map(str, recipes.LABELS):
+            for run in trained[n, c] if int(c) <= recipes.FEW else []:
+                out_labels.add_run(f"{n}_{c}", run, metrics=KEPT)
+    print(out_labels.save().name)
+
+# %%
+try:
+    lab_grid = results.load("08_labels_grid", profile)
+    lab, made_labels = lab_grid["values"], (
+        f"**Grid** of profile {profile.tag}, made {lab_grid['created'][:10]} at "
+        f"commit {lab_grid['commit']} on {lab_grid['machine']}.")
+except results.ResultsError as missing:
+    lab_grid, lab = {}, experiment.values["probes"]
+    made_labels = (f"No grid: {missing}. Below are the **live probes**, "
+                   "compared with those of the random backbone.")
+ORDER = [n for n in ("scratch", *PRETRAINED, "random_frozen", "linear",
+                     "boosted_trees") if n in lab["curves"]]
+where = "test jets" if lab_grid else "validation jets"
+LAB_AXES = {m: title for m, title in {
+    "auc": f"AUC on the {where}", "mass_mae": "mass MAE (GeV)"}.items()
+    if lab_grid or m == "auc"}
+fig = figures_labels.curves({LABEL[n]: lab["curves"][n] for n in ORDER},
+                            lab["labels"], LAB_AXES)
+figures.save(fig, "08_labels", profile)
+display(Markdown(made_labels))
+if lab_grid and (changed_since := list(other_settings(lab_grid, recipes.label_arms(
+        profile, {n: dict.fromkeys(profile.seeds, "") for n in PRETRAINED})))):
+    print("settings have changed since:", ", ".join(changed_since))
+
+# %% [markdown]
+# *Figure: AUC (left) and mass error (right) against the number of labelled jets,
+# on a logarithmic axis, a line for each system; bands are 95 % intervals over
+# seeds and jets. "All" are those of the profile.*
+#
+# Bands overlap more than the models differ, for every seed draws labels of its
+# own, and a lucky draw lifts all systems at once. What counts is the difference
+# on the same draw.
+
+# %%
+reference = lab["reference"]
+names = [n for n in PRETRAINED if n in lab["gains"]] or [*lab["gains"]]
+fig = figures_labels.gains(
+    {LABEL[n]: lab["gains"][n] for n in names}, lab["labels"],
+    {m: f"{title} minus {reference.removesuffix('_frozen')}" for m, title in
+     {"auc": "AUC", "mass_mae": "mass MAE (GeV)"}.items() if m in LAB_AXES})
+figures.save(fig, "08_labels_gains", profile)
+rows = [[LABEL[n], *(f"{tables.with_interval(row[c]['auc'])}, "
+                     f"p {row[c]['auc']['p']:.3f}" if c in row else "–"
+                     for c in lab["labels"])]
+        for n, row in lab["gains"].items()]
+display(Markdown(made_labels), Markdown(tables.markdown_table(
+    [f"AUC minus that of {LABEL[reference]}",
+     *(f"{c} labels" for c in lab["labels"])], rows)))
+
+# %% [markdown]
+# *Figure: what pretraining adds to the AUC (left; above zero it helps) and to the
+# mass error (right; below zero it helps), paired by seed and jet, with 95 %
+# intervals; ticks beside them are single seeds.*
+#
+# The bar for pretraining was set beforehand: **with 300 labels or fewer, at least
+# one pretraining is above scratch in AUC, with an interval clear of zero.** Two
+# grains of salt come with the line. With several comparisons one of them is
+# easily lucky, so it says what is left if $p$ must pay for their number. And
+# several seeds share a pretraining: the last lines treat each pretraining, not
+# each seed, as one measurement.
+
+# %%
+few = {(n, c): row["auc"] for n in PRETRAINED
+       for c, row in lab["gains"].get(n, {}).items()
+       if c != "all" and int(c) <= recipes.FEW}
+if lab_grid:
+    clear = {k: row for k, row in few.items() if row["low"] > 0}
+    sure = [k for k, row in clear.items() if row["p"] < 0.05 / len(few)]
+    print("met    " if clear else "NOT met", f"{recipes.FEW} labels or fewer:"
+          f" {len(clear)} of {len(few)} above scratch, {len(sure)} of them "
+          f"with p < 0.05/{len(few)}")
+    for (n, c), row in few.items():
+        alike = over_groups(row["points"], len(profile.seeds))
+        print(f"{LABEL[n]:10s} {c:>4s} labels {tables.with_interval(row)}; "
+              f"over pretrainings {tables.with_interval(alike)}")
+for n, found in lab.get("frozen", {}).items():
+    for c, row in found.items():
+        print(f"{LABEL[n]:20s} {c:>4s} labels, minus the random backbone: AUC "
+              f"{tables.with_interval(row['auc'])}, mass MAE "
+              f"{tables.with_interval(row['mass_mae'])} GeV")
+
+# %% [markdown]
+# Why is it so? Fine-tuning moves every weight, and may as well destroy what was
+# there as use it. The frozen arms, last lines, take that away: heads alone are trained, on a
+# pretrained or on a random backbone. A pretraining that helps when frozen and
+# not when fine-tuned has learnt something that scratch learns as quickly; one
+# that does not even help when frozen has learnt nothing of use here. (Both
+# models have the summary.)
+#
+# ### Labels needed
+#
+# The same curves read sideways: with how many labels is a system as good as our
+# model from scratch with a given number? Between two counts the AUC is taken to
+# be straight in the logarithm of the labels; for the interval both curves move
+# by their scatter over seeds. "≤" and ">" stand where a curve begins or ends.
+
+# %%
+def in_words(x, ends):
+    return (f"> {ends[1]:,}" if not np.isfinite(x) else
+            f"≤ {ends[0]:,}" if x <= ends[0] * 1.001 else f"{x:,.0f}")
+
+
+labels_of, ends = lab["labels"], sorted(lab["labels"].values())
+goals = [*lab["labels"]][1:-1] or [*lab["labels"]][-1:]
+need = {n: {c: needed({labels_of[k]: row["auc"]["points"]
+                       for k, row in lab["curves"][n].items()},
+                      lab["curves"][reference][c]["auc"]["points"])
+            for c in goals} for n in ORDER if n != reference}
+rows = [[LABEL[n], *(f"{in_words(r['labels'], ends)} "
+                     f"[{in_words(r['low'], ends)}, "
+                     f"{in_words(r['high'], ends)}]" for r in found.values())]
+        for n, found in need.items()]
+display(Markdown(made_labels), Markdown(tables.markdown_table(
+    ["labels needed", *(f"as {LABEL[reference]} with {c}" for c in goals)],
+    rows)))
+
+# %% [markdown]
+# ### The price
+#
+# In units of one supervised training on all labels: a pretraining, and what comes
+# after it. It is paid once, for as many fine-tunings as one likes.
+
+# %%
+if "price" in lab:
+    unit = lab["price"]["scratch"]["all"]
+    kinds = ["pretraining", *lab["labels"]]
+    ratio = {n: {c: {k: row[c][k] / unit[k] if row[c][k] and unit[k] else None
+                     for k in unit} for c in kinds if c in row}
+             for n, row in lab["price"].items() if not n.endswith("_frozen")}
+    display(Markdown(made_labels), Markdown(tables.markdown_table(
+        ["time (jets seen) / those of scratch", *kinds],
+        [[LABEL[n], *(f"{row[c]['seconds'] or np.nan:.2f} "
+                      f"({row[c]['jets']:.2f})" if c in row else "–"
+                      for c in kinds)] for n, row in ratio.items()])))
+
+# %% [markdown]
+# ### Damaged jets
+#
+# Does pretraining make a model sturdier? All labels, the test-time changes of
+# section 11; each system against itself on whole jets, then against scratch on
+# the damaged ones. Denoising has met noise, lost hits and other pile-up in its
+# pretraining, SimCLR smeared energies, lost channels and other pile-up.
+
+# %%
+fig = figures_comparison.shifts(
+    {LABEL[n]: row for n, row in lab["shifts"].items()}
+    if "shifts" in lab else effects)
+figures.save(fig, "08_labels_shifts", profile)
+display(Markdown(made_labels))
+if ahead := lab.get("lead"):
+    rows = [[what, *(ahead[n][what]["auc"] for n in ahead)]
+            for what in next(iter(ahead.values()))]
+    display(Markdown(tables.markdown_table(
+        ["damaged jets, AUC minus that of scratch",
+         *(LABEL[n] for n in ahead)], rows)))
+
+# %% [markdown]
+# *Figure: change of the AUC (left) and mean change of the predicted mass (right)
+# when the test jets are altered, for models from scratch and pretrained ones with
+# all labels, 95 % intervals; without a grid, the live systems of section 11.*
+#
+# ## 13. What we saw
 #
 # The verdicts were printed, not written: who is ahead of whom in sections 4
-# and 6, what each ingredient is worth in section 7. What holds whatever they
-# say:
+# and 6, what each ingredient is worth in section 7, whether pretraining met its
+# bar in section 12. What holds whatever they say:
 #
 # - **A comparison is a difference with an interval**, on the same jets and for
 #   the same number of updates or the same time, and the two are different
@@ -972,6 +1333,9 @@ if "shifts_gev" not in shown["values"]:
 # - **One size.** With ten times as many jets the order may change: inductive
 #   biases (local convolutions, energy sums, observables) are worth most when
 #   jets are few.
+# - **One budget of pretraining.** Some thousand unlabelled jets for some minutes
+#   are little; where section 12 finds nothing, it says so of this budget, of our
+#   model with its summary, and of unlabelled jets like the labelled ones.
 # - **Simulated jets.** All differences are between systems on the same
 #   simulated jets. The detector is a parametrisation, and details of pixel
 #   hits that a network could exploit may be better or worse in the real one.
@@ -990,6 +1354,10 @@ if "shifts_gev" not in shown["values"]:
 #
 # **Medium.** Retrain ResNet-15 with learning rates of 5e-4 and 3e-3, choosing by
 # *validation*. How unfair was the shared recipe?
+#
+# **Medium.** Freeze the fine-tuned arms with all labels too (`frozen`, in a copy
+# of an arm of `recipes.label_arms`). Does the lead of fine-tuning over frozen
+# backbones grow with the labels?
 #
 # **Project.** Augment with the energy scale in `gev` (multiply the calorimeters
 # by a random factor in training) and repeat section 11. Can one have a model that
@@ -1011,11 +1379,14 @@ if "shifts_gev" not in shown["values"]:
 #                   test=None if hold_out else test_jets,
 #                   runs=profile.runs_dir)
 # metrics.compare(mine.predictions, live["ours"].predictions, ["auc"])
-# shown["summary"]["ours"]["auc"]["points"]
+# lab_grid["summary"]["ours"]["auc"]["points"]
 # ```
 #
 # *ResNet.* `{**RIVALS["resnet15"], "fit": {**profile.train, "lr": 3e-3}}`; the
 # best validation AUC stands in `run.history.curve("val_auc")`.
+#
+# *Frozen.* `{**arms["simclr_all"], "frozen": True}`; with many labels it is the
+# backbone that learns, and holding it still should cost more than with few.
 #
 # *Project.* An augmentation is a function from hits to hits; give
 # `lib.training.grids.grid` a `batches` of your own that passes it on. The mass
@@ -1033,6 +1404,8 @@ if "shifts_gev" not in shown["values"]:
 # | decorrelated score | rank among background jets of the same mass |
 # | energy scale | common factor of the calorimeter's energies |
 # | robust, blind | unharmed by a change; unable to see it |
+# | label efficiency | quality as a function of the number of labels |
+# | frozen backbone | its weights stay as pretraining (or chance) left them |
 #
 # ## References
 #
@@ -1048,6 +1421,8 @@ if "shifts_gev" not in shown["values"]:
 # - G. Kasieczka, D. Shih, *DisCo*, arXiv:2001.05310 (decorrelation from the mass).
 # - ATLAS Collaboration, *Performance of mass-decorrelated jet substructure
 #   observables*, ATL-PHYS-PUB-2018-014.
+# - A. Newell, J. Deng, *How useful is self-supervised pretraining for visual
+#   tasks?*, arXiv:2003.14323 (and how little a linear probe may foretell).
 
 # %%
 # The results of this notebook; those of the grid only where it was run.

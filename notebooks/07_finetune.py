@@ -57,6 +57,7 @@ from IPython.display import Markdown, display
 from scipy.stats import norm, rankdata
 
 from lib import profiles
+from lib.data.jets import JetImages
 from lib.data.simulate import course_files, course_jets
 from lib.models.baselines import BoostedTrees, MassCut, observables
 from lib.models.vit import R1, JetViT, ViTConfig
@@ -65,6 +66,7 @@ from lib.report import figures_scores, results, tables
 from lib.report.results import Experiment
 
 # %%
+from lib.tools import weights
 from lib.training import metrics, objectives, recipes, runs, start
 from lib.training.fit import FitSettings
 from lib.training.grids import grid
@@ -483,10 +485,10 @@ figures.save(fig, "07_calibration", profile);
 # contrast of two views (SimCLR), by filling in masked patches (the mended
 # masked autoencoder, MAE), by repairing damaged jets (denoising, DAE). A recipe
 # is a name, and equal settings and data are an equal run: if those notebooks
-# have run here, the next cell finds their weights; if not, it makes them now,
-# with a note. The probe is a linear classifier on the frozen features, judged on
-# *validation* jets; choosing weights by it would be using labels, so it only
-# watches.
+# have run here, the next cell finds their weights in the cache; if not, it takes
+# the published ones (`weights/`, one seed) or trains now, with a note. The probe
+# is a linear classifier on the frozen features, judged on *validation* jets;
+# choosing weights by it would be using labels, so it only watches.
 
 # %%
 METHODS = {"simclr": "SimCLR", "mae": "MAE", "dae": "denoising"}
@@ -502,7 +504,12 @@ def pretrained(method, seed):
     number = "05" if method in ("mae", "dae") else "04"
     name, recipe = f"{number}-{method}-{seed}", recipes.recipe(
         method, profile, seed)
-    found = recipes.pretrain(name, recipe, profile, files["unlabelled"], jets)
+    pool = JetImages.open(files["unlabelled"])
+    if found := weights.published(recipe, pool, profile):
+        print(f"{name} is not in the cache: taken from {found.folder.name}/ "
+              "of the published weights")
+        return found
+    found = recipes.pretrain(name, recipe, profile, pool, jets)
     if not found.cached:
         print(f"{name} was not in the cache and was trained here")
     return found
@@ -560,9 +567,9 @@ def at_update_0(recipe):
     complete = runs.complete(recipe, jets)
     torch.manual_seed(complete["seed"])
     made = objectives.build(complete, jets, train)
-    if weights := recipe.get("start"):
-        weights = start.find(weights, profile.runs_dir)
-    return start.begin(made, complete, weights).model.state_dict()
+    if given := recipe.get("start"):
+        given = start.find(given, profile.runs_dir)
+    return start.begin(made, complete, given).model.state_dict()
 
 
 new = at_update_0(scratch_recipe)
@@ -849,8 +856,8 @@ rows = [[who, how, f"{a:.4f} → {b:.4f}", f"{(b - a) / apart:+.1f}",
 display(Markdown(tables.markdown_table(
     ["system", "pretraining", "accuracy", "σ, independent", "p"], rows)))
 published = ViTConfig.of(jets.grid, **R1)
-weights = sum(p.numel() for p in JetViT(published).parameters())
-print(f"parameters: R1 {weights:,}, ours {count:,}")
+size = sum(p.numel() for p in JetViT(published).parameters())
+print(f"parameters: R1 {size:,}, ours {count:,}")
 
 # %% [markdown]
 # ## 11. How often does nothing look like +1.5 points?
@@ -1100,6 +1107,18 @@ for k, g in GAINS.items():
 # - M. Andrews et al., arXiv:2104.14659 (the images; ResNet-15).
 # - C. Zheng, *L2ViT*, arXiv:2501.16182; XBastille, *linearvit*, GitHub (R1);
 #   gg21-prog, *frontier_vit*, and Abhiraj212024, *E2E-Linear_Attn_ViT*, GitHub.
+
+# %%
+# The models, for whoever wants to begin with them; `python -m lib verify`
+# evaluates them again.
+for name, found, text in [
+        *((k, b, f"A backbone pretrained without labels ({METHODS[k]}), "
+           "heads untrained.") for k, b in backbones.items()),
+        *((k.replace("finetune_", "finetuned_"), r,
+           f"Class and mass of a jet, {LABEL[k]}.") for k, r in live.items()
+          if k in ("scratch", "finetune_simclr"))]:
+    if profile.weights_dir not in found.folder.parents:
+        weights.publish(name, found, profile, text)
 
 # %%
 # The results of this notebook.

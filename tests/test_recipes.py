@@ -105,6 +105,19 @@ def test_published_weights_are_verified_and_a_wrong_number_is_found(profile, cap
     assert "card.json" in capsys.readouterr().err
 
 
+def test_a_published_backbone_is_found_where_the_cache_has_none(profile, files, tmp_path):
+    settings, jets = recipes.recipe("simclr", profile), JetImages.open(files["unlabelled"])
+    trained = Run.open(models.train("simclr", profile))
+    weights.publish("simclr", trained, profile, "A test.")
+    assert weights.published(settings, jets, profile) is None  # the cache comes first
+    trained.folder.rename(tmp_path / "elsewhere")
+    found = weights.published(settings, jets, profile)
+    assert found.history[-1]["probe_auc"] == trained.history[-1]["probe_auc"]
+    tuned = models.train("finetune", profile, start=str(found.folder))
+    assert Run.open(tuned).record["start"] == "simclr"
+    assert weights.published({**settings, "seed": 7}, jets, profile) is None
+
+
 def test_nothing_to_verify_is_an_error(tmp_path, capsys):
     assert run("verify", "--folder", tmp_path) == 2
     assert "--only 07" in capsys.readouterr().err

@@ -1,14 +1,17 @@
 """Published weights: a model, its config, and a card that can be checked.
 
 ``weights/<name>/`` holds ``model.safetensors`` and ``config.json`` (``JetViT.from_pretrained``),
-``card.json`` with the headline numbers and what they were measured on, and the same for people in
-``README.md``. ``verify`` measures them again.
+``card.json`` with the headline numbers and what they were measured on, the same for people in
+``README.md``, and ``run.json`` and ``history.json`` of the run. ``verify`` measures the numbers
+again. ``published`` finds a run by its settings, so that a notebook that needs a backbone opens
+without the pretraining.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +83,24 @@ def publish(name: str, run: runs.Run, profile: Profile, text: str) -> Path:
             **{k: run.record[k] for k in ("commit", "machine", "created", "train_seconds")}}
     folder = model.save_pretrained(profile.weights_dir / name, _readme(card))
     checkpoint.write_json(folder / "card.json", card)
+    for part in ("run.json", "history.json"):
+        shutil.copy(run.folder / part, folder / part)
     return folder
+
+
+def published(settings: Mapping, jets: JetImages, profile: Profile) -> runs.Run | None:
+    """The published run of these settings and jets, where the cache has none; else None.
+
+    It has a model, a record and a history, and a fine-tuning can start from its folder.
+    """
+    settings, data = runs.complete(settings, jets), runs.identity(jets)
+    if [*profile.runs_dir.glob(f"*-{runs.key_of(settings, data)}")]:
+        return None
+    for folder in sorted(profile.weights_dir.glob("*")):
+        record = runs.record_of(folder)
+        if record and (record["settings"], record["data"]) == (settings, data):
+            return runs.Run.open(folder)
+    return None
 
 
 def _measured(kind: str, model: JetViT, profile: Profile, precision: str) -> dict[str, dict]:

@@ -115,6 +115,7 @@ def new(rows: int = 1, columns: int = 1, height: float = 2.6, width: float = WID
     fig, axes = plt.subplots(
         rows, columns, figsize=(width, height), layout="constrained", squeeze=False, **more
     )
+    _show_small()  # the first figure of a notebook brings its own way of showing figures
     return fig, axes
 
 

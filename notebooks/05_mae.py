@@ -113,7 +113,9 @@ print(f"PyTorch {torch.__version__}, profile {profile.tag}, "
 #
 # Arms b, c and d differ from a in *one* entry each; e has all three. Everything
 # else is equal: model, jets, updates, seeds. (The model is that of notebook 07,
-# not R1's of forty times its size.)
+# not R1's of forty times its size. Five arms with several seeds are many runs, so
+# they get half of the recipe's updates; `mae`, with which notebook 07 goes on, is
+# e with all of them.)
 
 # %%
 R1_WAY = {"mask": "all", "lcm": "skip", "reconstruct": "mse"}
@@ -126,16 +128,21 @@ ARMS = {
 }
 LABEL = {"a": "a: as R1", "b": "b: convolutions alive",
          "c": "c: active patches hidden", "d": "d: two-part loss",
-         "e": "e: mended", "dae": "denoising", "random": "random encoder",
+         "e": "e: mended", "mae": "e at full length",
+         "dae": "denoising, full length", "random": "random encoder",
          "summary": "32 sums, no encoder"}
 seed, KEEP = profile.seeds[0], profile.model["tokens"]
 
 
 # %%
 def arm(name, seed=seed):
-    """Settings of an arm; ``dae`` is the denoising autoencoder."""
+    """Settings of an arm; ``mae`` and ``dae`` are the recipes themselves."""
     settings = recipes.recipe("dae" if name == "dae" else "mae", profile, seed)
-    return {**settings, "loss": ARMS[name]} if ARMS.get(name) else settings
+    if name in ARMS:
+        settings["fit"]["updates"] //= 2
+        if ARMS[name]:
+            settings["loss"] = ARMS[name]
+    return settings
 
 
 learn, check = indices(arm("e"), unlabelled)  # to learn from, held out
@@ -153,8 +160,8 @@ assert (mended.mask, mended.lcm, mended.reconstruct) == (
     "active", "token", "two_part")
 grid = unlabelled.grid
 print(f"{len(learn):,} jets to learn from, {len(check)} held out; "
-      f"{arm('e')['fit']['updates']} updates of "
-      f"{arm('e')['fit']['batch_size']} jets")
+      f"{arm('mae')['fit']['updates']} updates of "
+      f"{arm('mae')['fit']['batch_size']} jets")
 
 # %% [markdown]
 # ## 2. What is hidden
@@ -445,8 +452,9 @@ print(f"untrained: the convolutions move the features by "
 # instead the jet is damaged the way a detector damages jets (noise on cells,
 # readings lost, pile-up exchanged far from the axis), and the undamaged jet is
 # to come out. The encoder sees whole jets, as it will later, its convolutions
-# live, and the loss is the two-part one. **The grid**, several seeds of all five
-# arms and of the denoiser with the full recipe, is below.
+# live, and the loss is the two-part one. **The grid** is below: several seeds of
+# all five arms with half of the recipe's updates, and of the mended arm and the
+# denoiser with all of them.
 #
 # **Prediction**, before the run. Arm a learns little more than the trivial
 # answers. Each single mending helps its own loss; only *active* patches change
@@ -457,15 +465,15 @@ print(f"untrained: the convolutions move the features by "
 
 # %%
 def title(name):
-    return {"e": "mae", "dae": "dae"}.get(name, f"mae_{name}")
+    return f"mae_{name}" if name in ARMS else name
 
 
 monitor = recipes.probe(profile, labelled)
-live = {"e": recipes.pretrain(f"05-{title('e')}-{seed}", arm("e"), profile,
+live = {"e": recipes.pretrain(f"05-mae-{seed}", arm("mae"), profile,
                               files["unlabelled"], files["labelled"])}
 
 # %%
-full = arm("e")["fit"]["updates"]
+full = arm("mae")["fit"]["updates"]
 short = max(2, full // 8)
 for name in ("a", "dae"):
     settings = arm(name)
@@ -937,13 +945,13 @@ if GRIDS:
                                            "effective_rank")})
         add(out, "random_no_lcm", judge(without_convolutions(start.model)), s)
     add(out, "summary", judged(sums))
-    for name in (*ARMS, "dae"):
+    for name in (*ARMS, "mae", "dae"):
         for s in profile.seeds:
             run = recipes.pretrain(
                 f"05-{title(name)}-{s}", arm(name, s), profile,
                 files["unlabelled"], files["labelled"])
             add_arm(out, name, s, run)
-        if name != "dae":
+        if name in ARMS:
             out.curves["towers"][name] = towers(run.objective())
         out.curves["settings"][name] = run.settings
         out.curves["probes"][name] = {k: [r[k] for r in run.history] for k in
@@ -951,7 +959,7 @@ if GRIDS:
     whole = pictures(mended, one)["the jet"].unflatten(
         1, (grid.columns, -1)).unflatten(0, (grid.rows, -1)).sum((1, 3))
     out.curves["towers"] = {"truth": whole, **out.curves["towers"]}
-    for name in (*ARMS, "dae", "summary", "random_no_lcm"):
+    for name in (*ARMS, "mae", "dae", "summary", "random_no_lcm"):
         out.compare(name, "random", ["auc"])
         if name in ("b", "c", "d", "e", "dae"):
             out.compare(name, "a", ["auc"])
@@ -1030,7 +1038,7 @@ source = shown or {"comparisons": experiment.comparisons}
 gaps = {b: against(source, b) for b in ("random", "a")}
 rows = {LABEL[n] if shown else NAME[n]: {
     b: gaps[b][n] for b in gaps if n in gaps[b]}
-    for n in (*ARMS, "dae") if n in gaps["random"]}
+    for n in (*ARMS, "mae", "dae") if n in gaps["random"]}
 fig = figures_comparison.ingredients(
     rows, {"random": "AUC minus random encoder", "a": "AUC minus arm a"})
 figures.save(fig, "05_factors", profile)
@@ -1056,7 +1064,7 @@ def findings(found):
     gap, base = against(found, "a"), to_random(found)
     for name, what in FACTOR.items():
         yield what, gap[name], "arm a"
-    for name in (*ARMS, "dae", "summary"):
+    for name in (*ARMS, "mae", "dae", "summary"):
         yield LABEL[name], base[name], "random weights"
     for name in ("a", "random"):
         yield (LABEL[f"{name}_no_lcm"],

@@ -709,7 +709,7 @@ reading(seen, PAIRS)
 # pretraining behind it. Beside the arms above stand R1's own recipes, by name:
 # `r1_simclr` (its augmentations, batches twice as large), then `r1_finetune`
 # (backbone 5e-5, heads 1e-4) against `r1_scratch` (3e-4), on our model and jets
-# and for our number of updates. The pretraining's length is ours, too, and so are
+# and for as many jets. The pretraining's length is ours, too, and so are
 # the form of the mass loss and the choice of weights by validation AUC (R1's code
 # chooses by the loss): what is R1's are batch, rates, decay and patience.
 # `GRIDS = True` makes the grid run by run through the cache; otherwise the

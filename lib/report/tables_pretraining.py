@@ -15,7 +15,7 @@ START = {"scratch": "from scratch", "finetune_simclr": "SimCLR", "finetune_mae":
 MASKED = {"random": "random weights", "summary": "32 sums, no encoder",
           "a": "a: R1's masked autoencoder", "b": "b: convolutions alive",
           "c": "c: active patches masked", "d": "d: two-part loss", "e": "e: all three",
-          "dae": "denoising"}
+          "mae": "e at full length", "dae": "denoising, full length"}
 VIEWS = {"random": "random weights", "simclr": "our views, full length",
          "r1_simclr": "R1's recipe, full length", "aug_r1": "R1's five views",
          "aug_no_phi_flip": "without phi-flip", "aug_no_eta_flip": "without eta-flip",

@@ -2,7 +2,7 @@
 
 ``scratch``, ``finetune`` and the pretrainings ``simclr``, ``mae`` and ``dae`` are the course's own;
 ``r1_simclr``, ``r1_finetune`` and ``r1_scratch`` have R1's batch sizes, rates, weight decays and
-patience, on the same model, jets and number of updates. Notebooks, grids and the command line all
+patience, on the same model, for as many jets as the course's own (batches twice as large). Notebooks, grids and the command line all
 ask here, so that equal names are equal runs in the cache.
 """
 
@@ -30,7 +30,7 @@ PRETRAININGS: dict[str, dict[str, Any]] = {
 FROM_BACKBONE = ("finetune", "r1_finetune")
 NAMES = (*PRETRAININGS, "scratch", "r1_scratch", *FROM_BACKBONE)
 _HEADS = ("class_head", "mass_head", "hidden")
-LABELS = {100: 100, 300: 200, 1_000: 400, 3_000: 800}  # label counts, and updates for so many
+LABELS = {100: 100, 300: 200, 1_000: 300, 3_000: 600}  # label counts, and updates for so many
 FEW = 300  # labels up to which seeds are many and frozen backbones are tried as well
 
 
@@ -56,12 +56,13 @@ def recipe(name: str, profile: Profile, seed: int | None = None,
         fit = {**profile.train, **profile.pretrain}
         if name == "r1_simclr":  # the same number of jets, in batches twice as large
             fit |= {"batch_size": 2 * fit["batch_size"], "updates": max(1, fit["updates"] // 2),
-                    "lr": 3e-4, "weight_decay": 0.05, "warmup": 0.1, "patience": 15,
-                    "ema": None, "every": max(1, fit["every"] // 2)}
+                    "lr": 3e-4, "weight_decay": 0.05, "warmup": 0.1, "patience": 15, "ema": None}
         return {"seed": seed, "model": dict(profile.model), **PRETRAININGS[name], "fit": fit}
     settings = profile.settings(seed)
     if name.startswith("r1_"):
-        settings["fit"] |= {"batch_size": min(64, 2 * profile.train["batch_size"]), "lr": 3e-4,
+        fit = settings["fit"]
+        settings["fit"] |= {"batch_size": 2 * fit["batch_size"],
+                            "updates": max(1, fit["updates"] // 2), "lr": 3e-4,
                             "weight_decay": 0.01, "warmup": 0.18, "patience": 15, "ema": None}
         settings["loss"] = {}
     if start is not None:

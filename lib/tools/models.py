@@ -14,6 +14,7 @@ from lib.models.vit import JetViT
 from lib.profiles import Profile
 from lib.report.tables import with_interval
 from lib.training import metrics, recipes, runs
+from lib.training import start as start_of
 from lib.training.evaluate import predict as predict_batches
 
 
@@ -32,13 +33,16 @@ def train(name: str, profile: Profile, seed: int = 0, file: Path | None = None,
     if not 0 <= seed < 2**32:
         raise ValueError(f"--seed {seed}: give a whole number from 0 to {2**32 - 1}")
     if name in recipes.FROM_BACKBONE:
-        start = start or ("r1_simclr" if name.startswith("r1_") else "simclr")
+        start = start or _default_start(name)
         if start in recipes.PRETRAININGS:
             start = str(train(start, profile, seed))
     known = name if name in recipes.NAMES else "scratch"
     settings = recipes.recipe(known, profile, seed, start)
     files = {} if file else course_files(profile)
     if known in recipes.PRETRAININGS:
+        if not file and files["unlabelled"] is None:
+            raise ValueError("the public unlabelled file is not here; run python -m lib download "
+                             "unlabelled, or give --file")
         jets = JetImages.open(file or files["unlabelled"])
         if len(jets) < 3:
             raise ValueError(f"{file} holds {len(jets)} jets: pretraining needs at least 3")
@@ -62,7 +66,8 @@ def train(name: str, profile: Profile, seed: int = 0, file: Path | None = None,
 
 
 def find(run: str, profile: Profile) -> Path:
-    """The folder of a run, given as a path or by the name of its folder.
+    """The folder of a run, given as a path, by the name of its folder, or as a recipe: then the run
+    of its first seed, whatever notebook or command made it.
 
     Raises:
         ValueError: no such run; the message lists those there are.
@@ -74,8 +79,33 @@ def find(run: str, profile: Profile) -> Path:
     matching = [name for name in known if name.startswith(f"{run}-")]
     if len(matching) == 1:
         return profile.runs_dir / matching[0]
+    if not matching and (folder := _of_recipe(run, profile)):
+        return folder
     listed = ", ".join(matching or known) or "none; train one with python -m lib train"
     raise ValueError(f"no run {run!r}; there are: {listed}")
+
+
+def _of_recipe(name: str, profile: Profile) -> Path | None:
+    """The cached run of a recipe and the profile's first seed; simulates and trains nothing."""
+    if name not in recipes.NAMES or not (profile.data_dir / "labelled.h5").exists():
+        return None
+    backbone = None
+    if name in recipes.FROM_BACKBONE and not (
+            backbone := _of_recipe(_default_start(name), profile)):
+        return None
+    settings, files = recipes.recipe(name, profile, start=backbone), course_files(profile)
+    jets = files["unlabelled" if name in recipes.PRETRAININGS else "labelled"]
+    if jets is None:
+        return None
+    jets = JetImages.open(jets)
+    if backbone:
+        settings["start"] = start_of.content(backbone / "model.safetensors")
+    key = runs.key_of(runs.complete(settings, jets), runs.identity(jets))
+    return next(profile.runs_dir.glob(f"*-{key}"), None)
+
+
+def _default_start(name: str) -> str:
+    return "r1_simclr" if name.startswith("r1_") else "simclr"
 
 
 def evaluate(

@@ -2,8 +2,8 @@
 
 ``scratch``, ``finetune`` and the pretrainings ``simclr``, ``mae`` and ``dae`` are the course's own;
 ``r1_simclr``, ``r1_finetune`` and ``r1_scratch`` have R1's batch sizes, rates, weight decays and
-patience, on the same model, for as many jets as the course's own (batches twice as large). Notebooks, grids and the command line all
-ask here, so that equal names are equal runs in the cache.
+patience, on the same model, for as many jets as the course's own (batches twice as large).
+Notebooks, grids and the command line all ask here, so that equal names are equal runs.
 """
 
 from __future__ import annotations

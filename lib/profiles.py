@@ -46,7 +46,8 @@ class Profile:
     unlabelled: int
     model: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] = field(default_factory=dict)
-    pretrain: dict[str, Any] = field(default_factory=dict)
+    # not in the repr, which stands for the profile in results that know no pretraining
+    pretrain: dict[str, Any] = field(default_factory=dict, repr=False)
     seeds: tuple[int, ...] = (0,)
 
     def settings(self, seed: int | None = None) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Recipes by name, from the command line to published weights that are checked again."""
 
+import dataclasses
 import json
+import sys
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from lib import profiles
 from lib.__main__ import main
 from lib.data.jets import JetImages
 from lib.models.vit import JetViT
+from lib.report import results
 from lib.tools import models, weights
 from lib.training import recipes
 from lib.training.runs import Run
@@ -52,6 +55,15 @@ def test_recipes_differ_in_what_their_names_say():
     assert [f["lr"] for f in r1] == [3e-4, 5e-5]
     assert r1[0]["updates"] == r1[1]["updates"]
     assert r1[1]["rates"]["class_head"] == 1e-4
+
+
+def test_the_budget_of_pretraining_dates_only_results_that_know_recipes(monkeypatch):
+    before = profiles.get("laptop")
+    after = dataclasses.replace(before, pretrain={**before.pretrain, "updates": 1})
+    a, b = (results.code_hashes("04_simclr", p) for p in (before, after))
+    assert {k for k in a if a[k] != b[k]} == {"pretrain"}
+    monkeypatch.delitem(sys.modules, "lib.training.recipes")
+    assert "pretrain" not in results.code_hashes("02_sparsity", after)
 
 
 @pytest.mark.parametrize(("name", "start", "said"), [

@@ -252,15 +252,18 @@ def check(profile: Profile) -> list[str]:
 
 def code_hashes(experiment: str, profile: Profile) -> dict[str, str]:
     """Hashes of what a result depends on: the modules of ``lib`` that are loaded now, the
-    experiment's notebook and the settings of the profile."""
+    experiment's notebook and the settings of the profile, those of pretraining only where recipes
+    are in use."""
     keys = [m for m in sys.modules if m.startswith(CODE) and getattr(sys.modules[m], "__file__", 0)]
     keys += ["profile", f"notebooks/{experiment}.py"]
+    keys += ["pretrain"] if "lib.training.recipes" in keys else []
     return {key: found for key in sorted(keys) if (found := _hash_of(key, profile))}
 
 
 def _hash_of(key: str, profile: Profile) -> str | None:
-    if key == "profile":
-        return hashlib.sha256(repr(profile).encode()).hexdigest()[:16]
+    if key in ("profile", "pretrain"):
+        settings = profile if key == "profile" else profile.pretrain
+        return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
     if key.endswith(".py"):
         path = ROOT / key
     else:

@@ -1198,8 +1198,12 @@ rows = [[LABEL[n], *(f"{tables.with_interval(row[c]['auc'])}, "
                      for c in lab["labels"])]
         for n, row in lab["gains"].items()]
 display(Markdown(made_labels), Markdown(tables.markdown_table(
-    [f"AUC minus that of {LABEL[reference]}",
+    [f"AUC minus {reference.removesuffix('_frozen')}",
      *(f"{c} labels" for c in lab["labels"])], rows)))
+for c in lab["labels"]:
+    best = sorted((-row[c]["auc"]["mean"], LABEL[n])
+                  for n, row in lab["curves"].items() if c in row)
+    print(f"{c:>4s} labels:", " > ".join(f"{n} {-v:.3f}" for v, n in best[:4]))
 
 # %% [markdown]
 # *Figure: what pretraining adds to the AUC (left; above zero it helps) and to the
@@ -1250,7 +1254,7 @@ for n, found in lab.get("frozen", {}).items():
 
 # %%
 def in_words(x, ends):
-    return (f"> {ends[1]:,}" if not np.isfinite(x) else
+    return (f"> {ends[-1]:,}" if not np.isfinite(x) else
             f"≤ {ends[0]:,}" if x <= ends[0] * 1.001 else f"{x:,.0f}")
 
 
@@ -1260,7 +1264,7 @@ need = {n: {c: needed({labels_of[k]: row["auc"]["points"]
                        for k, row in lab["curves"][n].items()},
                       lab["curves"][reference][c]["auc"]["points"])
             for c in goals} for n in ORDER if n != reference}
-rows = [[LABEL[n], *(f"{in_words(r['labels'], ends)} "
+rows = [[LABEL[n], *(f"{in_words(r['value'], ends)} "
                      f"[{in_words(r['low'], ends)}, "
                      f"{in_words(r['high'], ends)}]" for r in found.values())]
         for n, found in need.items()]
@@ -1429,4 +1433,7 @@ if ahead := lab.get("lead"):
 experiment.values["two_scales"] = {k: float(v) for k, v in count.items()}
 if GRIDS:
     print(out.save().name)
+if GRIDS and PRETRAINED:
+    out_labels.values["needed"] = need
+    print(out_labels.save().name)
 print(experiment.save().name)

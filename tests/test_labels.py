@@ -40,12 +40,12 @@ def test_arms_with_equal_labels_differ_in_their_start_only(name):
 
 def test_labels_needed_are_read_off_between_the_counts():
     curve = {100: [0.80], 1000: [0.90], 10_000: [0.92]}
-    assert needed(curve, [0.85])["labels"] == pytest.approx(10**2.5)
-    assert needed(curve, [0.7])["labels"] == pytest.approx(100)  # so many or fewer
+    assert needed(curve, [0.85])["value"] == pytest.approx(10**2.5)
+    assert needed(curve, [0.7])["value"] == pytest.approx(100)  # so many or fewer
     assert math.isinf(needed(curve, [0.95])["high"])
     scattered = {100: [0.79, 0.81, 0.80], 1000: [0.89, 0.91, 0.90], 10_000: [0.92] * 3}
     found = needed(scattered, [0.849, 0.850, 0.851])
-    assert 100 <= found["low"] < found["labels"] < found["high"] < 10_000
+    assert 100 <= found["low"] < found["value"] < found["high"] < 10_000
     wider = needed({k: [2 * x - np.mean(v) for x in v] for k, v in scattered.items()}, [0.85])
     assert wider["high"] > found["high"]
 

@@ -63,8 +63,8 @@ def needed(points: Mapping[int, Sequence[float]], target: Sequence[float], draws
         target: metric of each seed of what is to be reached.
 
     Returns:
-        ``{labels, low, high}`` with a 95 % interval; the smallest count stands for "so many or
-        fewer", infinity for "not with the largest".
+        ``{value, low, high}``, numbers of labels with a 95 % interval; the smallest count stands
+        for "so many or fewer", infinity for "not with the largest".
     """
     random = np.random.default_rng(seed)
     x = np.log(sorted(points))
@@ -86,4 +86,4 @@ def needed(points: Mapping[int, Sequence[float]], target: Sequence[float], draws
     part = np.where(first > 0, (goal - low) / np.where(high > low, high - low, 1), 0)
     labels = np.where(reached.any(1), np.exp(x[before] + part * (x[first] - x[before])), np.inf)
     low, high = np.quantile(labels[1:], [0.025, 0.975], method="nearest")
-    return {"labels": float(labels[0]), "low": float(low), "high": float(high)}
+    return {"value": float(labels[0]), "low": float(low), "high": float(high)}

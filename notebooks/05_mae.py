@@ -28,8 +28,8 @@
 # weights.
 #
 # **You need** notebook 02 (patches and tokens) and 04 (probes); about 6 minutes
-# on two cores, 2 with a GPU. The grid of all variants takes one and a half
-# hours; `GRIDS = True` runs it.
+# on two cores, 2 with a GPU. The grid of all variants takes about an hour;
+# `GRIDS = True` runs it.
 
 # %%
 # On Colab: fetch the course and only the packages that are missing.
@@ -902,7 +902,9 @@ print("directions in use (effective rank): random "
 #
 # ## 11. The grid
 #
-# All arms and the denoiser with the full recipe, every seed of the profile. A
+# All arms with half of the recipe's updates, the mended one and the denoiser also
+# with all of them, every seed of the profile; arms are compared with each other
+# only after as many updates. A
 # seed changes the initial weights, the masks and the order of the jets; each
 # seed's random encoder is the one that its arms started from. Arms that skipped
 # the convolutions are judged twice, with them (as fine-tuning would find them)
@@ -961,7 +963,7 @@ if GRIDS:
     out.curves["towers"] = {"truth": whole, **out.curves["towers"]}
     for name in (*ARMS, "mae", "dae", "summary", "random_no_lcm"):
         out.compare(name, "random", ["auc"])
-        if name in ("b", "c", "d", "e", "dae"):
+        if name in ("b", "c", "d", "e"):  # after as many updates
             out.compare(name, "a", ["auc"])
     for name in SKIPPED:
         out.compare(f"{name}_no_lcm", name, ["auc"])
@@ -999,7 +1001,7 @@ if shown and (since := list(other_settings(shown))):
 if shown:
     rows = [[LABEL[n], *(shown["summary"][n].get(k) or "–" for k in HEADS),
              shown["summary"][n]["effective_rank"]]
-            for n in (*ARMS, "dae")]
+            for n in (*ARMS, "mae", "dae")]
     display(Markdown(made), Markdown(tables.markdown_table(
         ["arm", *HEADS.values(), "effective rank"], rows)))
 
@@ -1045,9 +1047,10 @@ figures.save(fig, "05_factors", profile)
 display(Markdown(made))
 
 # %% [markdown]
-# *Figure (grid; where there is none, the live runs): AUC of the linear probe on validation jets, minus that of the
-# random encoder (left) and of arm a (right): dots with 95 % intervals over seeds
-# and jets, ticks for single seeds.*
+# *Figure (grid; where there is none, the live runs): AUC of the linear probe on
+# validation jets, minus that of the random encoder (left) and of arm a (right, for
+# arms with as many updates): dots with 95 % intervals over seeds and jets, ticks for
+# single seeds.*
 #
 # ### Which factor mattered?
 #

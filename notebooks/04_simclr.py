@@ -26,7 +26,7 @@
 #
 # **You need** notebooks 00 to 02 for the jets and 03 for the model; about 8
 # minutes on two cores, 2 with a GPU. `GRIDS = True` trains with each
-# augmentation switched off in turn, in about two hours.
+# augmentation switched off in turn, in about an hour.
 
 # %%
 # On Colab: fetch the course and only the packages that are missing.
@@ -906,7 +906,8 @@ for name, row in planes.items():
 # section 6, the same seeds and jets, and is judged by the linear probe on
 # validation jets. Beside them, at full length, SimCLR with our recipe and with
 # R1's (batches twice as large and half as many, its learning rate and weight decay),
-# the untrained encoder, and an encoder trained with *all* labels.
+# the untrained encoder, and an encoder trained with *all* labels. A tenth is an
+# early look: it tells which views teach quickly, not which teach the most.
 #
 # **Prediction.** Channel dropout matters most, for without it two views share the
 # pattern of small coincidences that make pairing easy. The roll hurts the mass

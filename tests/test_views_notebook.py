@@ -61,7 +61,7 @@ def test_every_arm_of_the_grid_is_r1_s_list_with_one_change():
         assert same == {k: v for k, v in settings["r1"].items() if k != "augment"}, name
     full = recipes.recipe("simclr", laptop, 1)
     assert space["arm"]("simclr", 1) == full
-    assert settings["r1"]["fit"]["updates"] == full["fit"]["updates"] // 4
+    assert 0 < settings["r1"]["fit"]["updates"] < full["fit"]["updates"]
 
 
 def test_figures_draw():

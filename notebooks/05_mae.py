@@ -75,7 +75,9 @@ profile = profiles.get(PROFILE, DATA)
 experiment = Experiment("05_mae", profile)
 figures.style(dpi=80)
 files = course_files(profile)
-unlabelled = JetImages.open(files["unlabelled"])
+# Without the large public file the labelled training jets serve.
+pool = files["unlabelled"] or files["labelled"]
+unlabelled = JetImages.open(pool)
 labelled = JetImages.open(files["labelled"])
 print(f"PyTorch {torch.__version__}, profile {profile.tag}, "
       f"{len(unlabelled):,} unlabelled jets")
@@ -470,7 +472,7 @@ def title(name):
 
 monitor = recipes.probe(profile, labelled)
 live = {"e": recipes.pretrain(f"05-mae-{seed}", arm("mae"), profile,
-                              files["unlabelled"], files["labelled"])}
+                              pool, files["labelled"])}
 
 # %%
 full = arm("mae")["fit"]["updates"]
@@ -480,7 +482,7 @@ for name in ("a", "dae"):
     settings["fit"] = {**settings["fit"], "updates": short,
                        "every": max(1, short // 5)}
     live[name] = runs.train(f"05-{title(name)}-short", settings,
-                            files["unlabelled"], runs=profile.runs_dir)
+                            pool, runs=profile.runs_dir)
 
 # %%
 SHORT = f"{short} updates"
@@ -951,7 +953,7 @@ if GRIDS:
         for s in profile.seeds:
             run = recipes.pretrain(
                 f"05-{title(name)}-{s}", arm(name, s), profile,
-                files["unlabelled"], files["labelled"])
+                pool, files["labelled"])
             add_arm(out, name, s, run)
         if name in ARMS:
             out.curves["towers"][name] = towers(run.objective())
@@ -1163,7 +1165,7 @@ else:
 # settings = arm("e")
 # settings["loss"] = {"lcm": "zeros"}
 # settings["fit"] = {**settings["fit"], "updates": short}
-# run = runs.train("05-zeros", settings, files["unlabelled"],
+# run = runs.train("05-zeros", settings, pool,
 #                  runs=profile.runs_dir)
 # print(relative(run), metrics.evaluate(judge(run.model()))["auc"])
 # ```

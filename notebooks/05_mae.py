@@ -76,8 +76,8 @@ experiment = Experiment("05_mae", profile)
 figures.style(dpi=80)
 files = course_files(profile)
 # Without the large public file the labelled training jets serve.
-pool = files["unlabelled"] or files["labelled"]
-unlabelled = JetImages.open(pool)
+source = files["unlabelled"] or files["labelled"]
+unlabelled = JetImages.open(source)
 labelled = JetImages.open(files["labelled"])
 print(f"PyTorch {torch.__version__}, profile {profile.tag}, "
       f"{len(unlabelled):,} unlabelled jets")
@@ -472,7 +472,7 @@ def title(name):
 
 monitor = recipes.probe(profile, labelled)
 live = {"e": recipes.pretrain(f"05-mae-{seed}", arm("mae"), profile,
-                              pool, files["labelled"])}
+                              source, files["labelled"])}
 
 # %%
 full = arm("mae")["fit"]["updates"]
@@ -482,7 +482,7 @@ for name in ("a", "dae"):
     settings["fit"] = {**settings["fit"], "updates": short,
                        "every": max(1, short // 5)}
     live[name] = runs.train(f"05-{title(name)}-short", settings,
-                            pool, runs=profile.runs_dir)
+                            source, runs=profile.runs_dir)
 
 # %%
 SHORT = f"{short} updates"
@@ -953,7 +953,7 @@ if GRIDS:
         for s in profile.seeds:
             run = recipes.pretrain(
                 f"05-{title(name)}-{s}", arm(name, s), profile,
-                pool, files["labelled"])
+                source, files["labelled"])
             add_arm(out, name, s, run)
         if name in ARMS:
             out.curves["towers"][name] = towers(run.objective())
@@ -1038,8 +1038,8 @@ if shown:
          "minus random", "minus a"], rows)))
 
 # %%
-source = shown or {"comparisons": experiment.comparisons}
-gaps = {b: against(source, b) for b in ("random", "a")}
+drawn = shown or {"comparisons": experiment.comparisons}
+gaps = {b: against(drawn, b) for b in ("random", "a")}
 rows = {LABEL[n] if shown else NAME[n]: {
     b: gaps[b][n] for b in gaps if n in gaps[b]}
     for n in (*ARMS, "mae", "dae") if n in gaps["random"]}
@@ -1165,7 +1165,7 @@ else:
 # settings = arm("e")
 # settings["loss"] = {"lcm": "zeros"}
 # settings["fit"] = {**settings["fit"], "updates": short}
-# run = runs.train("05-zeros", settings, pool,
+# run = runs.train("05-zeros", settings, source,
 #                  runs=profile.runs_dir)
 # print(relative(run), metrics.evaluate(judge(run.model()))["auc"])
 # ```

@@ -24,7 +24,7 @@ LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (3, 1)), (0, (1, 1))
 COLOURMAP = "cividis"
 QCD, TOP = BLUE, VERMILION
 WIDTH = 6.3  # inches: the text width of the report
-PNG_LIMIT = 200_000  # bytes
+LIMIT = 200_000  # bytes
 COLOURS = 128  # of a PNG
 _shown = {"dpi": 100}  # in a notebook
 
@@ -67,7 +67,7 @@ def _show_small() -> None:
 
 
 def save(fig: Figure, name: str, profile: Profile) -> Path:
-    """Write ``figures/<name>.pdf`` and ``.png`` (under 200 kB); the same figure, the same bytes.
+    """Write ``figures/<name>.pdf`` and ``.png`` (under 200 kB each); one figure, the same bytes.
 
     Returns:
         the path of the PNG.
@@ -77,13 +77,14 @@ def save(fig: Figure, name: str, profile: Profile) -> Path:
     # The layout is solved once: solved again it moves by a fraction of a pixel.
     fig.draw_without_rendering()
     fig.set_layout_engine("none")
-    _write(folder / f"{name}.pdf", _render(fig, "pdf", 200))
     path = folder / f"{name}.png"
-    for dpi in (160, 120, 90, 60):
-        image = _render(fig, "png", dpi)
-        if len(image) <= PNG_LIMIT:
-            break
-    _write(path, image)
+    # In a PDF the resolution is that of its rasterised parts.
+    for kind, tried in {"pdf": (200, 150, 100), "png": (160, 120, 90, 60)}.items():
+        for dpi in tried:
+            image = _render(fig, kind, dpi)
+            if len(image) <= LIMIT:
+                break
+        _write(path.with_suffix(f".{kind}"), image)
     return path
 
 

@@ -98,7 +98,7 @@ print(f"PyTorch {torch.__version__}, profile {profile.tag}")
 #
 # We need unlabelled jets to learn from and, for looking at what was learned, the
 # labelled ones: probes learn from *training* jets and judge *validation* jets.
-# The test file stays closed in this notebook.
+# No number of this notebook comes from the test file.
 
 # %%
 files = course_files(profile)
@@ -362,9 +362,11 @@ print(f"\nR1's roll: AUC {roll:.3f}; the quarter turn that it replaced: "
 #
 # - **The controls are the test of the test.** If blur and mixed channels were not
 #   found, the classifier would be too weak to acquit anything.
-# - **Where the encodings differ, the encoding is to blame.** Noise in proportion
-#   to a reading is mild in GeV; in 8 bits, where most energies are one or two
-#   levels, it changes who is hottest and what is cut to zero.
+# - **Where the encodings differ, the encoding is to blame**, or what a change
+#   can mean in it. Noise is 2 % of each reading in GeV, and mild; in 8 bits it is
+#   2 % of the channel's *peak*, five levels, where most energies are one or two.
+#   Energies measured again are cut to integers a second time in 8 bits, and the
+#   smallest fall to zero.
 # - **R1 replaced the quarter turn by the roll** and says so in a note: the figures
 #   of its text were measured *before* that change and before a fix of its
 #   attention. So the gain of 1.5 points there belongs to another recipe; a later
@@ -387,8 +389,8 @@ print(f"\nR1's roll: AUC {roll:.3f}; the quarter turn that it replaced: "
 # split collinearly, because a soft or collinear emission must not change an
 # observable (*infrared and collinear safety*). Order does not matter by
 # construction. R1 places itself in this line and speaks of "rotations,
-# translations"; its list has flips and a roll, and neither of the two. Ours has
-# both, as far as an image allows: shifts by whole towers, and small rotations.
+# translations"; its list has flips, no rotation, and a roll in place of a shift.
+# Ours has both, as far as an image allows: shifts by whole towers, and small rotations.
 # How small? The test answers.
 
 # %%
@@ -907,8 +909,10 @@ for name, row in planes.items():
 # validation jets. Beside them, at full length and with all seeds, SimCLR with our
 # recipe and with R1's (batches twice as large and half as many, its learning rate
 # and weight decay), the untrained encoder, and an encoder trained with *all*
-# labels. A tenth is an early look: it tells which views teach quickly, not which
-# teach the most; and the intervals of one seed are over jets alone.
+# labels (not quite a fair row: these validation jets chose its weights, and its
+# probe learns from jets that it was trained on). A tenth is an early look: it
+# tells which views teach quickly, not which teach the most; and the intervals of
+# one seed are over jets alone.
 #
 # **Prediction.** Channel dropout matters most, for without it two views share the
 # pattern of small coincidences that make pairing easy. The roll hurts the mass
@@ -1062,10 +1066,10 @@ fig = figures.differences(differences(shown), "AUC of the linear probe")
 figures.save(fig, "04_augmentations", profile);
 
 # %% [markdown]
-# *Figure: differences in the AUC of the linear probe with 95 % intervals over
-# seeds and validation jets, ticks above a dot are single seeds; first each change to
-# R1's list, then recipes and rivals. Without a published grid: the live
-# differences of section 7.*
+# *Figure: differences in the AUC of the linear probe with 95 % intervals; first
+# each change to R1's list (one seed, intervals over validation jets), then recipes
+# and rivals (over seeds and jets, ticks above a dot are single seeds). Without a
+# published grid: the live differences of section 7.*
 
 # %%
 rows = differences(shown)
@@ -1099,7 +1103,7 @@ if not found:
 #   are saved is the question of notebooks 07 and 08, and the order of the arms
 #   may change there.
 # - **Small numbers.** A few passes over some thousand jets, batches of 64 and an
-#   encoder of a hundred thousand weights; SimCLR was made for thousands of jets
+#   encoder of a hundred thousand weights; SimCLR was made for thousands of images
 #   in a batch. What does not help here may help at full size. The validation
 #   jets are few, and the labels of 1,000 training jets were used by probes, to
 #   report and never to choose.

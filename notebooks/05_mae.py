@@ -172,7 +172,10 @@ print(f"{len(learn):,} jets to learn from, {len(check)} held out; "
 # first 75 %. The only question is which places are *in play*: all of them, as on
 # photographs, or those that hold something. (With the two-scale tokens of
 # notebook 02 there are 625 patches and 25 coarse blocks, which hold what the
-# pixel layers saw elsewhere.)
+# pixel layers saw elsewhere. So a patch counts as *active* here if it holds a
+# track or calorimeter energy; one with hits of the pixel layers alone has given
+# them to its block and counts as empty. On R1's dense image any hit would count,
+# and only about half of the patches would be empty.)
 
 # %%
 def hide_by_hand(active, everywhere, ratio=0.75):
@@ -1112,10 +1115,11 @@ else:
 # labels.
 #
 # **Limits.** A small model, simulated jets unless you chose otherwise, one ratio
-# (75 %), one decoder, about five passes over the jets: photographs get
-# hundreds. What longer training would do, this notebook does not say. Another
-# machine's rounding will change the last digits of the losses and, by about as
-# much as another seed, the probes.
+# (75 %), one decoder, about five passes over the jets, half as many for the
+# arms: photographs get hundreds. Arm a has R1's mask, loss and skipped
+# convolutions on *our* tokens and model. What longer training would do, this
+# notebook does not say. Another machine's rounding will change the last digits of
+# the losses and, by about as much as another seed, the probes.
 #
 # ## Exercises
 #

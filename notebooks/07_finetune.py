@@ -711,7 +711,8 @@ reading(seen, PAIRS)
 # (backbone 5e-5, heads 1e-4) against `r1_scratch` (3e-4), on our model and jets
 # and for as many jets. The pretraining's length is ours, too, and so are
 # the form of the mass loss and the choice of weights by validation AUC (R1's code
-# chooses by the loss): what is R1's are batch, rates, decay and patience.
+# chooses by the loss): what is R1's are batch, rates, decay and patience (which
+# the few validations of the laptop profile never use up).
 # `GRIDS = True` makes the grid run by run through the cache; otherwise the
 # published one is shown.
 
@@ -791,7 +792,9 @@ figures.save(fig, "07_pretraining", profile);
 #
 # R1's pair answers another question than the others: it changes start *and*
 # learning rate. If its verdict differs from that of the first row, the recipe is
-# what differs.
+# what differs, the pretraining's included. And it is shorter here than R1's: a low
+# rate for the backbone suffers most from few updates, so a loss in this row would
+# not refute R1.
 #
 # ## 10. R1's claims beside ours
 #
@@ -877,7 +880,7 @@ print(f"parameters: R1 {size:,}, ours {count:,}")
 # Now an experiment without an effect: two *seeds of one recipe*. Call one of
 # them "pretrained", draw 2,000 of the test jets, note the difference; and again,
 # for every ordered pair. The $\delta$ of a pair is the luck of its seeds. The
-# jets are drawn without replacement, which lets $\sigma^2$ shrink by
+# jets are drawn without replacement, which multiplies $\sigma^2$ by
 # $1-N/n$ in a file of $n$ jets: the rest of the scatter is in $\delta$, which
 # was measured on that file. (A file too small for this is drawn from with
 # replacement.) The predictions are those of the grid, or, where it is missing,

@@ -961,8 +961,8 @@ if "shifts_gev" not in shown["values"]:
 # a control region has to be understood, while jets without labels lie around in
 # millions. This is where pretraining (notebooks 04 and 05) should pay. So we
 # ask all over again how good a model is, as a function of the number of labels
-# that it may see. *See* includes validation: a fifth of the labels chooses
-# the weights and moves none.
+# that it may see. *See* includes validation: a fifth of the labels (a tenth,
+# where all are seen) chooses the weights and moves none.
 #
 # **What is compared**, with equal labels, updates and seeds: our model from
 # scratch; the same, fine-tuned from each pretraining; a **random backbone,
@@ -1053,7 +1053,8 @@ for name, row in lead.items():
 # test jets. With 100 and 300 labels it matters much which ones were drawn, so
 # there are twice as many seeds as elsewhere; the pretrainings, one for each seed
 # of the profile, take turns in them. Rivals without a network choose nothing by
-# validation: they may learn from that fifth as well.
+# validation: they may learn from that fifth as well (not from the tenth that is
+# held out of all labels).
 
 # %%
 LABEL |= {f"{n}_frozen": f"{LABEL[n]}, frozen" for n in PRETRAINED}
@@ -1383,7 +1384,7 @@ if ahead := lab.get("lead"):
 #                   test=None if hold_out else test_jets,
 #                   runs=profile.runs_dir)
 # metrics.compare(mine.predictions, live["ours"].predictions, ["auc"])
-# lab_grid["summary"]["ours"]["auc"]["points"]
+# shown["summary"]["ours"]["auc"]["points"]
 # ```
 #
 # *ResNet.* `{**RIVALS["resnet15"], "fit": {**profile.train, "lr": 3e-3}}`; the

@@ -206,7 +206,7 @@ def build_parser() -> argparse.ArgumentParser:
     added.add_argument("--out", type=Path, metavar="predictions.npz")
 
     added = command("verify", _verify, "evaluate the published weights again")
-    added.add_argument("--folder", type=Path, metavar="DIR", default=profiles.ROOT / "weights",
+    added.add_argument("--folder", type=Path, metavar="DIR", default=profiles.home() / "weights",
                        help="default: weights/")
 
     added = command("predict", _predict, "scores and masses for the jets of a file")

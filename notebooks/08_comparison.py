@@ -61,11 +61,12 @@ from lib.data.simulate import course_files, course_jets, more_jets
 from lib.data.tokens import tokenize
 from lib.data.views import transformed
 from lib.models.baselines import BoostedTrees, Linear, MassCut, observables
-from lib.models.vit import R1
+from lib.models.vit import R1, JetViT
 from lib.report import figures, figures_comparison, figures_labels
 from lib.report import figures_scores, results, tables
 from lib.report.results import Experiment
 from lib.tools import bench
+from lib.tools.weights import published
 from lib.training import metrics, recipes, runs
 from lib.training.efficiency import (by_system, judged, needed,
                                      over_groups)
@@ -864,13 +865,13 @@ nothing = scaled(1)  # only encodes
 changed_jets = {"hottest tower dead": altered(raw, dead_tower(12, 12)),
                 "a neighbour dead": altered(raw, dead_tower(13, 12)),
                 "noise": altered(transformed(raw, noisy), nothing),
-                "dropped cells": altered(transformed(raw, fewer), nothing),
-                "miscalibration": altered(raw, miscalibrated(0.2))}
+                "dropped cells": altered(transformed(raw, fewer), nothing)}
 if GEV:
     piled = more_jets(profile, "test", "shift_pile_up", N, pile_up=31.0)
     changed_jets = {"calorimeters +5 %": brighter,
                     "calorimeters −5 %": altered(raw, scaled(0.95)),
                     **changed_jets,
+                    "miscalibration": altered(raw, miscalibrated(0.2)),
                     "31 pile-up collisions": JetImages.open(piled)}
 
 # %% [markdown]
@@ -985,6 +986,8 @@ PRETRAINED = {"simclr": "04", "mae": "05", "dae": "05"} if pool else {}
 def pretrained(name, seed=profile.seeds[0], make=SMALL):
     """A pretraining of 04 or 05; None: missing, and not to be made."""
     settings = recipes.recipe(name, profile, seed)
+    if found := published(settings, pool, profile):
+        return found
     key = runs.key_of(runs.complete(settings, pool), runs.identity(pool))
     if make or [*profile.runs_dir.glob(f"*-{key}/model.safetensors")]:
         return recipes.pretrain(f"{PRETRAINED[name]}-{name}-{seed}",
@@ -996,7 +999,7 @@ untrained = make_model(runs.complete(ours, jets), jets, train).eval()
 backbones = {"random_frozen": untrained}
 for name in PRETRAINED:
     if run := pretrained(name):
-        backbones[name] = run.model()
+        backbones[name] = JetViT.from_pretrained(run.folder)
 print("backbones:", " · ".join(map(LABEL.get, backbones)))
 if len(backbones) == 1:
     print("run notebooks 04 and 05 first for the pretrained ones")
@@ -1139,12 +1142,16 @@ if GRIDS and PRETRAINED:
     trained |= {(n, "pretraining"): rs for n, rs in made_by.items()}
     like = next(iter(made_by.values()))[0]
     out_labels.values = {
-        "labels": {c: len(jets) if c == "all" else int(c) for c in done},
+        "labels": {c: len(train) + len(validation) if c == "all" else int(c)
+                   for c in done},
         "curves": by_system(curves), "gains": by_system(gains),
         "frozen": by_system(frozen), "reference": "scratch",
         "price": {n: {c: spent(trained[k, c], like) for k, c in trained
                       if k == n} for n, _ in trained},
         **robust({n: done["all"][n] for n in ("scratch", *PRETRAINED)})}
+    out_labels.values["grouped"] = {n: {c: over_groups(
+        row["auc"]["points"], len(profile.seeds)) for c, row in found.items()}
+        for n, found in out_labels.values["gains"].items() if n in PRETRAINED}
     out_labels.curves["settings"] = {
         f"{n}_{c}": rs[0].settings for (n, c), rs in trained.items()}
     for n, c in trained:  # predictions, so that the bar can be checked

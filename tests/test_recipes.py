@@ -73,7 +73,7 @@ def test_recipes_that_make_no_sense(name, start, said):
         recipes.recipe(name, profiles.get("smoke"), 0, start)
 
 
-def test_finetune_trains_the_pretraining_once_and_runs_are_compared(profile, capsys):
+def test_finetune_trains_the_pretraining_once_and_runs_are_compared(profile, files, capsys):
     assert run("train", "finetune", "--profile", "smoke") == 0
     assert run("train", "scratch", "--profile", "smoke") == 0
     assert run("train", "simclr", "--profile", "smoke") == 0
@@ -85,7 +85,8 @@ def test_finetune_trains_the_pretraining_once_and_runs_are_compared(profile, cap
         if folder.is_dir():
             folder.rename(folder.with_name(f"07-{folder.name}"))
     profile.data_dir.mkdir(parents=True)
-    (profile.data_dir / "labelled.h5").touch()
+    for name in files:
+        (profile.data_dir / f"{name}.h5").touch()
     assert run("evaluate", "finetune", "scratch", "--profile", "smoke") == 0
     said = capsys.readouterr().out
     assert " minus 07-scratch-" in said

@@ -21,8 +21,7 @@ VIEWS = {"random": "random weights", "simclr": "our views, full length",
          "aug_no_phi_flip": "without phi-flip", "aug_no_eta_flip": "without eta-flip",
          "aug_no_phi_roll": "without roll", "aug_no_channel_dropout": "without channel dropout",
          "aug_no_pixel_noise": "without noise", "aug_translation": "roll replaced by a shift",
-         "aug_ours": "our views", "observables": "observables, no encoder",
-         "supervised": "trained with all labels"}
+         "aug_ours": "our views", "observables": "observables, no encoder"}
 SYSTEMS = {"scratch": "from scratch", "simclr": "SimCLR", "mae": "MAE, mended",
            "dae": "denoising", "random_frozen": "random, frozen", "linear": "observables, linear",
            "boosted_trees": "observables, trees"}

@@ -87,7 +87,9 @@ def find(run: str, profile: Profile) -> Path:
 
 def _of_recipe(name: str, profile: Profile) -> Path | None:
     """The cached run of a recipe and the profile's first seed; simulates and trains nothing."""
-    if name not in recipes.NAMES or not (profile.data_dir / "labelled.h5").exists():
+    simulated = ("labelled", "test", "unlabelled") if profile.data == "simulated" else ("labelled",)
+    made = all((profile.data_dir / f"{file}.h5").exists() for file in simulated)
+    if name not in recipes.NAMES or not made:
         return None
     backbone = None
     if name in recipes.FROM_BACKBONE and not (

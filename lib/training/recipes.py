@@ -63,7 +63,7 @@ def recipe(name: str, profile: Profile, seed: int | None = None,
         fit = settings["fit"]
         settings["fit"] |= {"batch_size": 2 * fit["batch_size"],
                             "updates": max(1, fit["updates"] // 2), "lr": 3e-4,
-                            "weight_decay": 0.01, "warmup": 0.18, "patience": 15, "ema": None}
+                            "weight_decay": 0.01, "warmup": 0.06, "patience": 15, "ema": None}
         settings["loss"] = {}
     if start is not None:
         settings["start"] = start

@@ -996,14 +996,14 @@ def add_comparisons(out):
 
 # %% [markdown]
 # In the grid the symmetry test gets its second classifier for every
-# transformation that is not obvious, with the full training of the transformer.
+# transformation that is not obvious, the transformer, trained a little longer.
 
 # %%
 SUBTLE = [n for n in LABEL if n not in (*CONTROLS, "channel_dropout",
                                         "drop_hits", "eta_flip")]
 if GRIDS:
     out = Experiment("04_simclr_grid", profile)
-    long = dataclasses.replace(FIT, updates=5) if SMALL else FIT
+    long = dataclasses.replace(FIT, updates=5 if SMALL else 100)
     for seed_now in profile.seeds:
         for name, model in encoders(seed_now):
             p, more = measured(model)

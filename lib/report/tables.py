@@ -281,7 +281,7 @@ def all_tables(profile: Profile) -> dict[str, tuple[list[str], list[list[Any]]]]
         values = results.load(results.TIMES, profile)["values"]
         found["times"] = (["notebook", "minutes"], [
             *([name, round(minutes, 1)] for name, minutes in values["minutes"].items()),
-            ["all", values["total_minutes"]],
+            ["together", values["total_minutes"]],
         ])
     return found
 

@@ -180,7 +180,8 @@ class Course:
         return done
 
     def note_times(self) -> None:
-        """Keep how long each notebook takes when nothing comes from the cache."""
+        """Keep how long each notebook takes when nothing comes from the cache; the time of one that
+        has changed since is dropped."""
         from lib.report import results
 
         course = results.Experiment(results.TIMES, self.profile)
@@ -190,8 +191,14 @@ class Course:
             course.values = {"minutes": {}}
         known = course.values["minutes"]
         known.update({name: round(minutes, 2) for name, minutes in self.minutes.items()})
-        present = {path.stem for path in notebooks.sources(self.options.notebooks).values()}
-        course.values["minutes"] = {k: v for k, v in sorted(known.items()) if k in present}
+        paths = notebooks.sources(self.options.notebooks).values()
+        code = {path.stem: results.code_hashes(path.stem, self.profile).get(
+            f"notebooks/{path.name}") for path in paths}
+        timed = course.values.setdefault("sources", {})
+        timed.update({name: code[name] for name in self.minutes})
+        course.values["minutes"] = {k: v for k, v in sorted(known.items())
+                                    if k in code and timed.get(k) == code[k]}
+        course.values["timed"] = len(course.values["minutes"])
         course.values["total_minutes"] = round(sum(course.values["minutes"].values()), 1)
         if self.minutes:
             course.save()

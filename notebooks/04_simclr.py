@@ -96,9 +96,11 @@ print(f"PyTorch {torch.__version__}, profile {profile.tag}")
 # the published study that this course follows, pretrained with it and reports
 # that it helped.
 #
-# We need unlabelled jets to learn from and, for looking at what was learned, the
-# labelled ones: probes learn from *training* jets and judge *validation* jets.
-# No number of this notebook comes from the test file.
+# We need unlabelled jets to learn from and labelled ones to look at what was
+# learned. The looking is done by *probes*: the encoder is frozen, and a simple
+# classifier (logistic regression, or a vote of nearest neighbours) learns from its
+# vectors. Probes learn from *training* jets and judge *validation* jets. No number
+# of this notebook comes from the test file.
 
 # %%
 files = course_files(profile)
@@ -218,8 +220,9 @@ print("the roll moved the four jets by", shift, "of 125 pixels")
 # in at the wrong side; how many HCAL towers are still towers (blocks of 5 × 5
 # equal pixels on a fixed grid); and how often the *shape* of the jet has changed.
 # For the shape we take the angular mass of the HCAL,
-# $\sqrt{2(\sum w\,\sum w r^2-|\sum w\vec r|^2)}\,/\sum w\approx m/p_T$, which
-# no true symmetry may touch.
+# $\sqrt{2(\sum w\,\sum w r^2-|\sum w\vec r|^2)}\,/\sum w$, about
+# $\sqrt2\,m/p_T$ for a narrow jet (the factor drops out of the ratios below). No
+# true symmetry may touch it.
 
 # %%
 some = jets.subset(known[: 60 if SMALL else 300])
@@ -589,8 +592,8 @@ for name in ("ours", "r1"):
 print(f"cutting both into tokens: {cost['tokens'] / cost['forward']:.2f}")
 
 # %% [markdown]
-# A training step costs two forward passes and the backward ones on top, so the
-# views are a small share of it.
+# A training step costs two forward passes and the backward ones, about twice as
+# much, on top: divide the printed ratio by six for the views' share of it.
 #
 # ## 6. Pretraining
 #
@@ -1119,8 +1122,8 @@ if not found:
 # **Quick.** The AUC of *nothing at all* is not exactly one half. Repeat
 # `two_sample` with five seeds and compare the scatter with the interval.
 #
-# **Quick.** At which strength does a translation escape the trees? Try
-# `{"translation": {"towers": 1}}` and explain.
+# **Quick.** Does a translation by at most one tower escape the trees? Guess, try
+# `{"translation": {"towers": 1}}`, and explain.
 #
 # **Medium.** Let the projection see the fixed summary (`"loss": {"summary": True}`
 # in the settings) and pretrain for a quarter of the updates. Watch `match` and the

@@ -339,6 +339,12 @@ for objective in (as_r1, mended):
 # %% [markdown]
 # ### The price of a trivial answer
 #
+# In the second printed line `occupancy` and `value` are the two terms of the loss,
+# and `mse…` is the square of the expected pixel, with its own trivial answers. Why
+# is an untrained network not at $\ln 2$ in the first term? Its bias starts at
+# $\ell=-3$, a hit probability of five per cent: it is born knowing that hits are
+# rare.
+#
 # `zero` and `mean` in these lines are what two answers without any insight
 # would cost on the very same pixels. *Zero*: there is nothing (with the
 # two-part loss, a hit has probability 0.001, for a flat no would cost
@@ -876,8 +882,8 @@ for name, row in experiment.summary().items():
           verdict(gaps[name]) if name in gaps else "")
 
 # %% [markdown]
-# Intervals are over the validation jets, which are few: a difference below a
-# hundredth cannot be seen. Differences are paired, and an encoder without its
+# Intervals are over the validation jets, for *these* weights and one seed; their
+# width says how small a difference can be seen. Differences are paired, and an encoder without its
 # convolutions is compared with random weights without theirs. Compare the two
 # random encoders with each other first: it shows what convolutions of random
 # weights do to a pooled vector, before any pretraining is blamed or praised.
@@ -913,8 +919,9 @@ print("directions in use (effective rank): random "
 # seed changes the initial weights, the masks and the order of the jets; each
 # seed's random encoder is the one that its arms started from. Arms that skipped
 # the convolutions are judged twice, with them (as fine-tuning would find them)
-# and without (as they were trained): the difference is R1's second reason, alone.
-# The rival of the latter is a random encoder without convolutions.
+# and without (as they were trained). If their random weights harm, taking them out
+# must *raise* the AUC; a negative difference speaks against harm, for a frozen probe
+# at least: fine-tuning may repair it or spoil it. The rival of the latter is a random encoder without convolutions.
 
 # %%
 SKIPPED = [n for n, loss in ARMS.items() if loss.get("lcm") == "skip"]
@@ -1059,7 +1066,12 @@ display(Markdown(made))
 #
 # ### Which factor mattered?
 #
-# The following lines are computed from the intervals, not written.
+# The following lines are computed from the intervals, not written. These are wider
+# than those of section 10, though there are more runs. There, one set of weights
+# was judged; here, a recipe. The scatter of few seeds is itself poorly known, so
+# with three of them it is multiplied by 4.3 (Student's t with two degrees of
+# freedom) and not by 1.96. A live verdict "better" beside a "cannot be told apart"
+# of the grid is no contradiction.
 
 # %%
 FACTOR = {"b": "keeping the convolutions alive",
@@ -1094,21 +1106,24 @@ else:
 # ## 12. What we saw
 #
 # **The trivial answers.** With R1's mask and loss, zero and mean are so close
-# together, and so small, that a small loss proves nothing; this holds for any
-# images as sparse as these. Hiding active patches and asking in two
-# parts turns the task into one in which a network can be seen to do better than
-# a constant. By how much, against the better rival of a map too, stands in
-# sections 6 and 8.
+# together, and so small, that a small loss *alone* proves nothing. As a share of the
+# mean's it does speak: compare arm a after its short run (section 6) with arm a of
+# the grid, and both with the prediction. What hiding active patches and asking in
+# two parts change is the question, so "loss / mean" of different arms is no
+# ranking. The better rival of a map stands in section 8.
 #
 # **R1's reasons.** Its second reason is a fact of the program (no gradient
 # reaches a skipped convolution, section 5); whether it *matters* is what the
-# comparison with and without convolutions tells. Its first needs the
-# distinction of section 9 between share of the loss and share of the gradient.
+# comparison with and without convolutions tells; mind its sign. For its first, read
+# arm a's two rows in section 9: before training, background may have most of the
+# loss; look whether it still has afterwards, and whether its gradient is balanced by
+# that of the hits.
 #
-# **Use.** Read the verdicts. If a random encoder cannot be told apart from an arm,
-# that arm has taught the encoder nothing that a linear probe can see; if the 32
-# sums beat them all, the probe's question was answered before any learning. A
-# probe is a limited judge, though: it sees one pooled vector and leaves the
+# **Use.** Read the verdicts with the width of their intervals. "Cannot be told apart"
+# is not "equal": a wide interval excludes neither no gain nor a large one. Only a
+# narrow one around zero would say that an arm has taught nothing that a linear probe
+# can see. If the 32 sums do as well as the arms, this probe has shown no use of the
+# pretraining. A probe is a limited judge, though: it sees one pooled vector and leaves the
 # weights alone. R1's three points are about *fine-tuned* accuracy, and there
 # pretrained weights may help by where they let training start. That is measured
 # in notebook 07, with the same recipe for every arm, and in notebook 08 with few
@@ -1135,11 +1150,12 @@ else:
 #
 # **Medium.** Train the mended arm with the convolutions finding *zeros* instead
 # of mask tokens (`lcm="zeros"`), with the short recipe. Which is better by loss?
-# By probe?
+# By probe? (Look at the interval of the difference before you answer.)
 #
-# **Project.** Give the masked arm a target that is no pixel: the log energy of
-# each channel of a patch (`patch_sums`). Is the probe better? Does the target
-# look more like what separates the classes?
+# **Project.** Give the masked arm a target that is no pixel: log multiplicity and
+# log energy of each channel of a patch (`patch_sums`, 16 numbers). You will have to
+# change the target and the outputs in `lib/training/pretraining.py`. Is the probe
+# better? Does the target look more like what separates the classes?
 #
 # <details><summary>Solutions</summary>
 #

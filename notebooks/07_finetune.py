@@ -540,9 +540,11 @@ experiment.values["pretraining"] = {
 # ## 8. One recipe, another start
 #
 # R1's pretrained arm has learning rates of 5e-5 and 1e-4, its scratch arm 3e-4,
-# and each may stop early at a time of its own. A difference between such arms may be the
-# start's, the rate's or the patience's. Here the arms differ in `start` alone,
-# which is an assertion, not a promise.
+# and each may stop early at a time of its own. A difference between such arms may be
+# the start's, the rate's or the stopping's. Here the arms differ in `start` alone,
+# which is an assertion, not a promise. Equal is not *best for each*: the rate is that
+# of the scratch recipe, and a pretrained start might like a lower one. So the
+# question is: what does the start add to this recipe?
 
 # %%
 tuned_recipe = {
@@ -638,7 +640,7 @@ print(f"constant answer: cross-entropy {zero['loss_class']:.3f}; ours from "
       f"scratch {before['loss_class']:.3f}")
 
 # %% [markdown]
-# So in the table below the test loss is the cross-entropy, which can be compared
+# So most of R1's test loss is cross-entropy. In the table below the test loss is the cross-entropy, which can be compared
 # between systems whatever they do with the mass, and R1's sum stands beside it.
 
 # %%
@@ -840,7 +842,7 @@ display(Markdown(made), Markdown(tables.markdown_table(
 # - **Size, data, recipe.** R1's model is larger, read 57,000 jets before
 #   fine-tuning, trained for up to 50 epochs, and its arms have two recipes.
 # - **Ceiling.** With 3.2 million labels a ResNet-15 has AUC 0.9824
-#   (arXiv:2104.14659): labels are worth more than any start.
+#   (arXiv:2104.14659): so many labels reach further than either start here.
 #
 # Other claims of the same kind, with the error that a difference of two
 # *independent* accuracies near 0.9 has on 2,000 jets:
@@ -879,10 +881,11 @@ print(f"parameters: R1 {size:,}, ours {count:,}")
 #
 # Now an experiment without an effect: two *seeds of one recipe*. Call one of
 # them "pretrained", draw 2,000 of the test jets, note the difference; and again,
-# for every ordered pair. The $\delta$ of a pair is the luck of its seeds. The
-# jets are drawn without replacement, which multiplies $\sigma^2$ by
-# $1-N/n$ in a file of $n$ jets: the rest of the scatter is in $\delta$, which
-# was measured on that file. (A file too small for this is drawn from with
+# for every pair in both orders (so the mean is zero by construction). The $\delta$
+# of a pair is the luck of its seeds. Jets are drawn without replacement from a file
+# of $n$, so within a pair the scatter is smaller, by $1-N/n$ in $\sigma^2$. Nothing
+# is lost: $\delta$ comes from the same $n$ jets and scatters with $q/n$ itself, and
+# the two add up to $q/N$. (A file too small for this is drawn from with
 # replacement.) The predictions are those of the grid, or, where it is missing,
 # of a second seed trained here. Beside our model stand, where they are
 # published, R1's recipe and the plain vision transformer of notebook 08's grid.
@@ -997,7 +1000,9 @@ for k, g in GAINS.items():
 # models agree on most jets, 2,000 of them tell more than the binomial formula
 # grants, and a gain that looks like 1.6 σ may be far more, or a small one may
 # stay ordinary. **One seed hides**: the part from the seeds does not shrink with
-# more jets, and no formula on one test file sees it. R1's own $q$ and scatter of
+# more jets, and no formula on one test file sees it. (Ours is estimated from few
+# seeds: three give three differences, of which two are independent. Take its size as
+# a hint.) R1's own $q$ and scatter of
 # seeds are unknown; its predictions, published, would settle the first, and two
 # more seeds the second. And who tries five augmentations and reports the best
 # has had five chances (the last numbers above take them as independent).
@@ -1036,8 +1041,8 @@ for k, g in GAINS.items():
 # ## Exercises
 #
 # **Quick.** How many test jets does one need for σ = 0.25 points between two
-# models that disagree on 4 % of the jets? Why do more jets not help beyond
-# that?
+# models that disagree on 4 % of the jets? Which part of the scatter between two
+# recipes does no number of jets remove?
 #
 # **Quick.** Which cut on the score maximises the accuracy on *validation*, and
 # what does the test gain by it?

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import h5py
+import nbformat
 import numpy as np
 import pytest
 
@@ -235,3 +236,17 @@ def test_published_notebook_holds_no_path_of_the_machine_and_is_stable(tmp_path,
     write(tmp_path / "notebooks", "00_first", code + "1")
     with pytest.raises(notebooks.NotebookError, match="changed since"):
         notebooks.publish(path, done.path, tmp_path / "published.ipynb")
+
+
+def test_a_long_log_is_published_without_its_middle(tmp_path):
+    source, executed, out = (tmp_path / f"10_x{s}" for s in (".py", "_done.ipynb", ".ipynb"))
+    source.write_text("# %%\nfor i in range(100):\n    print(i)\n")
+    done = notebooks.read_source(source)
+    done.cells[-1].outputs = [nbformat.v4.new_output("stream", name="stdout", text=f"{i}\n")
+                              for i in range(100)]
+    nbformat.write(done, executed)
+    notebooks.publish(source, executed, out)
+    (output,) = nbformat.read(out, as_version=4).cells[-1].outputs
+    lines = output.text.splitlines()
+    assert len(lines) == 41
+    assert (lines[0], lines[20], lines[-1]) == ("0", "… 60 more lines …", "99")

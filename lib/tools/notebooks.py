@@ -26,6 +26,7 @@ import nbformat
 
 from lib.profiles import REPOSITORY, Profile, home
 
+LOG = 40  # lines of a log in a published notebook
 MAX_CELL_ERROR = 300  # characters of an error that are shown
 
 
@@ -220,7 +221,7 @@ def publish(source: Path, executed: Path, out: Path) -> None:
         if cell.cell_type == "code" and cell.source.strip():
             count += 1
             cell.execution_count = count
-            cell.outputs = [_scrubbed(output, count) for output in ran.outputs]
+            cell.outputs = [_scrubbed(output, count) for output in _shortened(ran.outputs)]
     notebook.metadata["language_info"] = {"name": "python"}
     _write(notebook, out)
 
@@ -232,6 +233,23 @@ def _write(notebook: nbformat.NotebookNode, out: Path) -> None:
     partial = out.with_name(f".{out.name}.part")
     partial.write_text(text)
     os.replace(partial, out)
+
+
+def _shortened(outputs: list) -> list:
+    """Outputs with neighbouring pieces of a log as one, and a long log without its middle."""
+    joined: list = []
+    for output in outputs:
+        before = joined[-1] if joined else {}
+        if "stream" == output.output_type == before.get("output_type") \
+                and output.name == before.name:
+            before.text += output.text
+        else:
+            joined.append(output)
+    for output in joined:
+        if output.output_type == "stream" and len(lines := output.text.splitlines(True)) > LOG:
+            left_out = f"… {len(lines) - LOG} more lines …\n"
+            output.text = "".join([*lines[: LOG // 2], left_out, *lines[-LOG // 2 :]])
+    return joined
 
 
 def _scrubbed(output: Any, count: int) -> Any:

@@ -151,10 +151,10 @@ def verify(folder: Path, say: Callable[[str], None] = print) -> int:
     for path in cards:
         try:
             card = json.loads(path.read_text())
-            kind, published = card["measure"], card["metrics"]
+            kind, stated = card["measure"], card["metrics"]
             profile = profiles.get(card["profile"], card["data"])
-            _, _names, where = MEASURES[kind]
-            bounds = {k: (float(row["low"]), float(row["high"])) for k, row in published.items()}
+            where = MEASURES[kind][-1]
+            bounds = {k: (float(row["low"]), float(row["high"])) for k, row in stated.items()}
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: not a card of published weights ({error}); publish the "
                              "weights again") from error
@@ -166,7 +166,7 @@ def verify(folder: Path, say: Callable[[str], None] = print) -> int:
             inside = low <= now <= high
             failed += not inside
             say(f"  {name:10s} {format_number(now, 4):>9}  published "
-                f"{with_interval(published[name])}  {'ok' if inside else 'OUTSIDE'}")
+                f"{with_interval(stated[name])}  {'ok' if inside else 'OUTSIDE'}")
     say(f"{len(cards)} models, " + ("all inside their intervals" if not failed
                                     else f"{failed} numbers OUTSIDE their intervals"))
     return int(failed > 0)

@@ -36,7 +36,7 @@ if "google.colab" in sys.modules:
     # !git clone -q --depth 1 https://github.com/{REPOSITORY} /content/course
     # %cd -q /content/course/notebooks
     sys.path.insert(0, "/content/course")
-    from lib.tools import colab
+    from lib import colab
 
     colab.install()
 
@@ -52,17 +52,18 @@ from IPython.display import Markdown, display
 
 from lib import profiles
 from lib.data.batches import Batches
-from lib.data.jets import JetImages
-from lib.data.simulate import course_files, simulate
-from lib.data.tokens import CHANNELS, densify, tokenize
+from lib.data.images import JetImages
+from collider.simulate import course_files, simulate
+from lib.cms import CHANNELS
+from lib.data.tokens import densify, tokenize
 from lib.models.baselines import MassCut
 from lib.models.vit import JetViT, ViTConfig
 
 # %%
 from lib.report import figures, figures_scores
 from lib.report.results import Experiment
-from lib.training import metrics
-from lib.training.evaluate import predict
+from lib.evaluation import metrics
+from lib.evaluation.predictions import predict
 from lib.training.fit import FitSettings, fit
 from lib.training.objectives import Supervised
 

@@ -39,7 +39,7 @@ if "google.colab" in sys.modules:
     # !git clone -q --depth 1 https://github.com/{REPOSITORY} /content/course
     # %cd -q /content/course/notebooks
     sys.path.insert(0, "/content/course")
-    from lib.tools import colab
+    from lib import colab
 
     colab.install()
 
@@ -54,12 +54,13 @@ import numpy as np
 import torch
 
 from lib import profiles
-from lib.data import detector, events
-from lib.data.closure import closure
-from lib.data.jets import JetImages
-from lib.data.particles import CURVATURE, FIELD, Helix, Particles
-from lib.data.simulate import course_files, simulate
-from lib.data.tokens import CHANNELS
+from collider import detector, events
+from collider.closure import closure
+from lib.data.images import JetImages
+from collider.particles import CURVATURE, FIELD, Helix, Particles
+from collider.simulate import course_files, simulate
+from lib.cms import CHANNELS
+from lib.data.encoding import encode_cms8
 from lib.report import figures, figures_data
 from lib.report.results import Experiment
 
@@ -82,7 +83,7 @@ print(f"profile {profile.tag}; torch {torch.__version__},",
 # or gluons, by the strong force alone: "QCD".
 #
 # Pythia 8 draws such events from the theory. Its settings for both classes
-# stand in `lib.data.events`; let us run the signal's once.
+# stand in `collider.events`; let us run the signal's once.
 
 # %%
 sample = events.SAMPLES["top_qcd"]
@@ -255,7 +256,7 @@ print(f"{len(chosen)} particles, {len(theirs)} jets above 20 GeV: equal")
 #
 # A jet in a tt̄ event is not a top jet by right: it may hold two of the three
 # quarks, or be radiation. The label needs a rule. Ours is
-# `lib.data.events.partons` and `matched`, and it says:
+# `collider.events.partons` and `matched`, and it says:
 
 # %%
 print(inspect.getdoc(events.partons))
@@ -284,7 +285,7 @@ assert 0 < inside <= tried
 # %% [markdown]
 # ## 4. The detector: helix, silicon, crystals, towers
 #
-# `lib.data.detector` reduces the CMS detector to what shapes an image: a
+# `collider.detector` reduces the CMS detector to what shapes an image: a
 # solenoid, three pixel layers, a tracker, crystals, and towers of brass. Each
 # constant stands there with unit and source, and those that had to be fitted
 # to make the images resemble the published ones are marked *fitted*.
@@ -339,7 +340,7 @@ np.testing.assert_allclose(np.exp(1j * np.arctan2(y, x)), np.exp(1j * phi))
 print(f"{len(gun)} pions land where the formula says")
 
 # %% [markdown]
-# From here on the same helix is `lib.data.particles.Helix`, which also starts
+# From here on the same helix is `collider.particles.Helix`, which also starts
 # away from the beam line, as decay products of b hadrons and strange hadrons
 # do, and gives the *impact parameters* at the point of closest approach to the
 # beam: $d_0$, the signed distance across it, and $d_z$, the position along it,
@@ -447,7 +448,7 @@ assert where == (detector.HALF, detector.HALF), "the image is centred"
 # %% [markdown]
 # ## 5. All jets of the course
 #
-# What we did by hand, `lib.data.simulate` does in parallel: Pythia at 8 TeV,
+# What we did by hand, `collider.simulate` does in parallel: Pythia at 8 TeV,
 # pile-up from a shared pool of minimum-bias collisions (section 7), the
 # detector, FastJet, the selection, the label, the image. Three files: jets
 # with labels to learn from; a **test** file with its own seeds and its own
@@ -547,7 +548,7 @@ def eight_bits(plane):
     return np.floor(255 * x / max(x.max(), 1e-9))
 
 low, high = int(gev.indptr[best]), int(gev.indptr[best + 1])
-index, value = detector.encode_cms8(gev.indices[low:high].numpy(),
+index, value = encode_cms8(gev.indices[low:high].numpy(),
                                     gev.data[low:high].numpy())
 theirs = np.zeros(8 * 125 * 125)
 theirs[index] = value
@@ -560,13 +561,13 @@ assert difference.max() <= 1, "rounding in float32, no more"
 # %% [markdown]
 # The one level of difference is float32 rounding inside the z-score, which is
 # why published channels peak at 254 *or* 255. From here on the encoding is
-# `detector.encode_cms8`. And because files are reproducible, encoding these
+# `encode_cms8`. And because files are reproducible, encoding these
 # jets must give the very pixels of the labelled file:
 
 # %%
 def encoded(i):
     low, high = int(gev.indptr[i]), int(gev.indptr[i + 1])
-    return detector.encode_cms8(gev.indices[low:high].numpy(),
+    return encode_cms8(gev.indices[low:high].numpy(),
                                 gev.data[low:high].numpy())
 
 def stored(i):

@@ -36,7 +36,7 @@ if "google.colab" in sys.modules:
     # !git clone -q --depth 1 https://github.com/{REPOSITORY} /content/course
     # %cd -q /content/course/notebooks
     sys.path.insert(0, "/content/course")
-    from lib.tools import colab
+    from lib import colab
 
     colab.install()
 
@@ -54,9 +54,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lib import profiles
 from lib.data.batches import Batches
-from lib.data.jets import JetImages
-from lib.data.simulate import course_files
-from lib.data.tokens import CHANNELS, PIXEL_LAYERS, densify, tokenize
+from lib.data.images import JetImages
+from collider.simulate import course_files
+from lib.cms import CHANNELS
+from lib.data.tokens import PIXEL_LAYERS, densify, tokenize
 from lib.models.attention import implied_map
 from lib.models.vit import JetViT, ViTConfig
 from lib.report import figures, figures_data

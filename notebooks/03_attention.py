@@ -37,7 +37,7 @@ if "google.colab" in sys.modules:
     # !git clone -q --depth 1 https://github.com/{REPOSITORY} /content/course
     # %cd -q /content/course/notebooks
     sys.path.insert(0, "/content/course")
-    from lib.tools import colab
+    from lib import colab
 
     colab.install()
 
@@ -54,7 +54,7 @@ from torch.testing import assert_close
 
 from lib import profiles
 from lib.data.batches import active_patches
-from lib.data.simulate import course_jets
+from collider.simulate import course_jets
 from lib.models import attention as lib_attention
 from lib.models.attention import MECHANISMS, implied_map
 from lib.models.blocks import Layout, LocalConcentration

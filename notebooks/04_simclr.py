@@ -36,7 +36,7 @@ if "google.colab" in sys.modules:
     # !git clone -q --depth 1 https://github.com/{REPOSITORY} /content/course
     # %cd -q /content/course/notebooks
     sys.path.insert(0, "/content/course")
-    from lib.tools import colab
+    from lib import colab
 
     colab.install()
 
@@ -60,8 +60,8 @@ from sklearn.preprocessing import StandardScaler
 from lib import profiles
 from lib.data.batches import Batches
 from lib.data.controls import dense
-from lib.data.jets import JetImages
-from lib.data.simulate import course_files, more_jets
+from lib.data.images import JetImages
+from collider.simulate import course_files, more_jets
 from lib.data.tokens import Hits, tokenize
 from lib.data.views import CONTROLS, OURS, R1, TwoViews, transformed
 from lib.data.views import transforms, views
@@ -70,14 +70,17 @@ from lib.models.embedding import patch_sums
 from lib.models.vit import JetViT, ViTConfig
 
 # %%
-from lib.report import figures, figures_views, results, tables
+from lib.report import figures, figures_views, results
+from course import tables
 from lib.report.results import Experiment
-from lib.training import metrics, objectives, probes, recipes, runs
-from lib.training.metrics import Predictions
-from lib.training.parts import indices
-from lib.training.pretraining import SimCLR, learned, nt_xent
-from lib.training.probes import embed
-from lib.training.settings import resolve_precision
+from lib.evaluation import metrics, probes
+from lib.training import objectives, recipes, runs
+from lib.evaluation.metrics import Predictions
+from lib.training.split import indices
+from lib.models.vit import learned
+from lib.training.pretraining import SimCLR, nt_xent
+from lib.evaluation.probes import embed
+from lib.evaluation.predictions import resolve_precision
 from lib.training.symmetry import FIT, two_sample
 
 profile = profiles.get(PROFILE, DATA)

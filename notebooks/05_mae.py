@@ -39,7 +39,7 @@ if "google.colab" in sys.modules:
     # !git clone -q --depth 1 https://github.com/{REPOSITORY} /content/course
     # %cd -q /content/course/notebooks
     sys.path.insert(0, "/content/course")
-    from lib.tools import colab
+    from lib import colab
 
     colab.install()
 
@@ -55,20 +55,21 @@ import torch.nn.functional as F
 from IPython.display import Markdown, display
 
 from lib import profiles
-from lib.data.jets import JetImages
-from lib.data.simulate import course_files
+from lib.data.images import JetImages
+from collider.simulate import course_files
 from lib.data.tokens import TokenBatch, densify
 from lib.models.embedding import patch_sums
 from lib.models.vit import R1, JetViT, ViTConfig
 
 # %%
 from lib.report import figures, figures_comparison, figures_masked, results
-from lib.report import tables
+from course import tables
 from lib.report.results import Experiment
-from lib.training import metrics, probes, recipes, runs
-from lib.training.metrics import Predictions
+from lib.evaluation import metrics, probes
+from lib.training import recipes, runs
+from lib.evaluation.metrics import Predictions
 from lib.training.objectives import build
-from lib.training.parts import indices, make_batches
+from lib.training.split import indices, make_batches
 from lib.training.pretraining import expected, reconstruction
 
 profile = profiles.get(PROFILE, DATA)

@@ -38,7 +38,7 @@ if "google.colab" in sys.modules:
     # !git clone -q --depth 1 https://github.com/{REPOSITORY} /content/course
     # %cd -q /content/course/notebooks
     sys.path.insert(0, "/content/course")
-    from lib.tools import colab
+    from lib import colab
 
     colab.install()
 
@@ -57,21 +57,23 @@ from IPython.display import Markdown, display
 from scipy.stats import norm, rankdata
 
 from lib import profiles
-from lib.data.jets import JetImages
-from lib.data.simulate import course_files, course_jets
+from lib.data.images import JetImages
+from collider.simulate import course_files, course_jets
 from lib.models.baselines import BoostedTrees, MassCut, observables
 from lib.models.vit import R1, JetViT, ViTConfig
 from lib.report import figures, figures_claims, figures_comparison
-from lib.report import figures_scores, results, tables
+from lib.report import figures_scores, results
+from course import tables
 from lib.report.results import Experiment
 
 # %%
-from lib.tools import weights
-from lib.training import metrics, objectives, recipes, runs, start
+from course import weights
+from lib.evaluation import metrics
+from lib.training import objectives, recipes, runs, backbone as start
 from lib.training.fit import FitSettings
 from lib.training.grids import grid
-from lib.training.metrics import Predictions
-from lib.training.settings import parameter_groups
+from lib.evaluation.metrics import Predictions
+from lib.training.optim import parameter_groups
 
 profile = profiles.get(PROFILE, DATA)
 experiment = Experiment("07_finetune", profile)

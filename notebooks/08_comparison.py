@@ -38,7 +38,7 @@ if "google.colab" in sys.modules:
     # !git clone -q --depth 1 https://github.com/{REPOSITORY} /content/course
     # %cd -q /content/course/notebooks
     sys.path.insert(0, "/content/course")
-    from lib.tools import colab
+    from lib import colab
 
     colab.install()
 
@@ -54,28 +54,30 @@ from IPython.display import Markdown, display
 
 from lib import profiles
 from lib.data.augment import DropHits, Noise
-from lib.data.jets import JetImages
+from lib.data.images import JetImages
 from lib.data.shifts import (altered, dead_tower, in_common, miscalibrated,
                              scaled)
-from lib.data.simulate import course_files, course_jets, more_jets
+from collider.simulate import course_files, course_jets, more_jets
 from lib.data.tokens import tokenize
 from lib.data.views import transformed
 from lib.models.baselines import BoostedTrees, Linear, MassCut, observables
 from lib.models.vit import R1, JetViT
 from lib.report import figures, figures_comparison, figures_labels
-from lib.report import figures_scores, results, tables
+from lib.report import figures_scores, results
+from course import tables
 from lib.report.results import Experiment
-from lib.tools import bench
-from lib.tools.weights import published
-from lib.training import metrics, recipes, runs
+from course import bench
+from course.weights import published
+from lib.evaluation import metrics
+from lib.training import recipes, runs
 from lib.training.efficiency import (by_system, judged, needed,
                                      over_groups)
 from lib.training.grids import grid
-from lib.training.metrics import Predictions
+from lib.evaluation.metrics import Predictions
 from lib.training.objectives import make_model
-from lib.training.parts import indices
-from lib.training.probes import embed, linear_probe
-from lib.training.settings import resolve_precision
+from lib.training.split import indices
+from lib.evaluation.probes import embed, linear_probe
+from lib.evaluation.predictions import resolve_precision
 
 profile = profiles.get(PROFILE, DATA)
 experiment = Experiment("08_comparison", profile)

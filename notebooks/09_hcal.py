@@ -37,7 +37,7 @@ if "google.colab" in sys.modules:
     # !git clone -q --depth 1 https://github.com/{REPOSITORY} /content/course
     # %cd -q /content/course/notebooks
     sys.path.insert(0, "/content/course")
-    from lib.tools import colab
+    from lib import colab
 
     colab.install()
 
@@ -52,20 +52,25 @@ import torch
 from IPython.display import Markdown, display
 
 from lib import profiles
-from lib.data import hcal
-from lib.data.hcal import HcalMaps
-from lib.models import channels as scores
-from lib.models.findings import judge
-from lib.models.hcal import R3_FIT, R3_GRIDS, R3_MOE, R3_VIT
+from hcal import files as hcal
+from hcal.files import HcalMaps
+from hcal import scores
+from hcal.findings import judge
+from hcal.published import R3_FIT, R3_GRIDS, R3_MOE, R3_VIT
 from lib.models.vit import JetViT, ViTConfig
 
 # %%
-from lib.report import figures, figures_hcal, figures_hcal_health
-from lib.report import figures_hcal_model, figures_model, results, tables
-from lib.report.figures_hcal_scores import channel_map
+from lib.report import figures
+from hcal import figures as figures_hcal, figures_health as figures_hcal_health
+from hcal import figures_model as figures_hcal_model
+from lib.report import figures_model, results
+from course import tables
+from hcal.figures_scores import channel_map
 from lib.report.results import Experiment
-from lib.training import channels, classify, health, looks, metrics, runs
-from lib.training.metrics import Predictions
+from hcal import masked as channels, runs as classify, health, looks
+from lib.evaluation import metrics
+from lib.training import runs
+from lib.evaluation.metrics import Predictions
 
 profile = profiles.get(PROFILE, DATA)
 experiment = Experiment("09_hcal", profile)

@@ -1,9 +1,10 @@
 """Files of jets that several tests begin with."""
 
+import os
 import pytest
 from jetfiles import LABELLED, cms, write
 
-from lib.data.jets import pack
+from lib.data.images import pack
 
 
 @pytest.fixture

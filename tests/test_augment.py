@@ -18,7 +18,7 @@ from lib.data.augment import (
     Translation,
     compose,
 )
-from lib.data.jets import JetImages
+from lib.data.images import JetImages
 from lib.data.tokens import TOP_QCD, Hits
 from lib.data.views import CONTROLS, SETS, Damaged, TwoViews, transformed, transforms, views
 from lib.training.fit import FitSettings

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from lib.data.jets import JetImages
+from lib.data.images import JetImages
 from lib.data.tokens import TOP_QCD, tokenize
 from lib.models.baselines import CRYSTAL, BoostedTrees, MassCut, ResNet15, observables
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lib.data.batches import Batches, active_patches
-from lib.data.jets import JetImages
+from lib.data.images import JetImages
 
 BATCH = 32
 

@@ -8,26 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from lib.__main__ import main
+from course.commands import main
+from hcal import health
+from hcal.files import LIVE, DataError, Fault, HcalMaps, inject, simulate
+from hcal.findings import KINDS, judge
+from hcal.masked import MaskedCells, build, other_conditions, random_strength, rearranged
+from hcal.scores import SIMPLE, ChannelModel, angle, log_odds, look, rings_and_offsets
 from lib.data.batches import Batches
-from lib.data.hcal import LIVE, DataError, Fault, HcalMaps, inject, simulate
-from lib.models.channels import (
-    SIMPLE,
-    ChannelModel,
-    angle,
-    log_odds,
-    look,
-    rings_and_offsets,
-)
-from lib.models.findings import KINDS, judge
-from lib.training import health, runs
-from lib.training.channels import (
-    MaskedCells,
-    build,
-    other_conditions,
-    random_strength,
-    rearranged,
-)
+from lib.training import runs
 from lib.training.fit import FitSettings, fit
 
 A, B = 355456, 357479

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm, rankdata
 
+from course import tables
+from lib.evaluation import metrics
+from lib.evaluation.metrics import Predictions
 from lib.profiles import ROOT
-from lib.report import figures_claims, tables
-from lib.training import metrics
-from lib.training.metrics import Predictions
+from lib.report import figures_claims
 
 SOURCE = ROOT / "notebooks" / "07_finetune.py"
 

@@ -10,8 +10,8 @@ import nbformat
 import numpy as np
 import pytest
 
-from lib.__main__ import build_parser, main
-from lib.tools import notebooks
+from course import notebooks
+from course.commands import build_parser, main
 
 HEAD = '# %% tags=["parameters"]\nPROFILE, DATA, GRIDS = "laptop", "simulated", False\n\n# %%\n'
 

@@ -6,12 +6,12 @@ import jetfiles
 import numpy as np
 import pytest
 
+from course import bench, tables
 from lib import profiles
 from lib.data import shifts
-from lib.data.jets import JetImages
-from lib.report import figures_comparison, results, tables
-from lib.tools import bench
-from lib.training.metrics import Predictions, auc, decorrelate
+from lib.data.images import JetImages
+from lib.evaluation.metrics import Predictions, auc, decorrelate
+from lib.report import figures_comparison, results
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from lib.data import detector
-from lib.data.particles import Helix, Particles, wrap
+from collider import detector
+from collider.particles import Helix, Particles, wrap
+from lib.data import encoding
+from lib.data.encoding import encode_cms8
 
 
 def one(pdg=211, charge=1.0, pt=5.0, eta=0.3, phi=0.4, z=0.0, mass=0.1396, x=0.0, y=0.0):
@@ -125,7 +127,7 @@ def test_impact_parameters_are_signed_in_physical_units():
 
 def dense8(image):
     indices = np.flatnonzero(image).astype(np.int32)
-    where, values = detector.encode_cms8(indices, image.ravel()[indices])
+    where, values = encode_cms8(indices, image.ravel()[indices])
     out = np.zeros(image.size, dtype=np.uint8)
     out[where] = values
     return out.reshape(image.shape)
@@ -141,8 +143,8 @@ def test_cms8_is_the_published_pipeline():
     out = dense8(image)
     # The same on the dense image, written out step by step.
     floor = np.where(image < 1e-3, 0, image)
-    mean = np.float32(detector.PIXEL_MEAN)[:, None, None]
-    std = np.float32(detector.PIXEL_STD)[:, None, None]
+    mean = np.float32(encoding.PIXEL_MEAN)[:, None, None]
+    std = np.float32(encoding.PIXEL_STD)[:, None, None]
     z = np.clip((floor - mean) / std, -500, 500)
     low, high = z.min(axis=(1, 2), keepdims=True), z.max(axis=(1, 2), keepdims=True)
     scale = np.where(high > low, np.float32(255) / np.where(high > low, high - low, 1), 0)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lib.data.download import Source, download
-from lib.data.jets import DataError, JetImages
+from lib.data.images import DataError, JetImages
 
 JETS = 30
 

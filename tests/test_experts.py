@@ -8,12 +8,12 @@ from test_models import GRID, make_hits, make_model, padded
 from torch import nn
 from torch.testing import assert_close
 
-from lib.data.hcal import RUNS, HcalMaps, simulate
+from hcal.files import RUNS, HcalMaps, simulate
+from hcal.published import R3_FIT, R3_GRIDS, R3_LOSS, R3_MOE, R3_VIT
 from lib.data.tokens import Batch, tokenize
+from lib.evaluation.metrics import auc
 from lib.models.blocks import ROUTERS, MixtureOfExperts, Routing
-from lib.models.hcal import R3_FIT, R3_GRIDS, R3_LOSS, R3_MOE, R3_VIT
 from lib.models.vit import JetViT, ViTConfig
-from lib.training.metrics import auc
 from lib.training.objectives import Supervised
 from lib.training.runs import train
 

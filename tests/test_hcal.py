@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import lib
-from lib.data import hcal
-from lib.data.hcal import LIVE, ROWS, RUNS, DataError, Fault, HcalMaps
+from hcal import files as hcal
+from hcal.files import LIVE, ROWS, RUNS, DataError, Fault, HcalMaps
 from lib.data.tokens import tokenize
-from lib.training.metrics import evaluate
+from lib.evaluation.metrics import evaluate
 from lib.training.runs import train
 
 A, B = RUNS

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib.data import hcal
-from lib.data.hcal import LIVE, RUNS, DataError, HcalMaps
+from hcal import files as hcal
+from hcal.files import LIVE, RUNS, DataError, HcalMaps
 
 A, B = RUNS
 

@@ -13,7 +13,7 @@ from jetfiles import cms, write
 
 import lib
 from lib.data import packing
-from lib.data.jets import DataError, JetImages, pack, unpack
+from lib.data.images import DataError, JetImages, pack, unpack
 from lib.data.store import Chunk
 
 quick = settings(max_examples=40, deadline=None,

@@ -7,12 +7,12 @@ import pytest
 
 from lib import profiles
 from lib.data import shifts
-from lib.data.jets import JetImages
+from lib.data.images import JetImages
+from lib.evaluation.metrics import Predictions
 from lib.models.baselines import Linear
 from lib.report import figures_labels
 from lib.training import recipes
 from lib.training.efficiency import by_system, judged, needed, over_groups
-from lib.training.metrics import Predictions
 
 
 def arms_of(profile):

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from lib.training import metrics
-from lib.training.metrics import Predictions
+from lib.evaluation import metrics
+from lib.evaluation.metrics import Predictions
 
 
 def sample(jets: int, seed: int, gap: float = 1.5, mass: bool = True, shift: float = 0.0,

@@ -13,7 +13,7 @@ from torch import nn
 from torch.testing import assert_close
 
 import lib
-from lib.data.jets import JetImages
+from lib.data.images import JetImages
 from lib.data.tokens import HCAL, TOP_QCD, Grid, Hits, TokenBatch, tokenize
 from lib.models.attention import MECHANISMS
 from lib.models.blocks import MaskedBatchNorm, depthwise

@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 import torch
 
+from hcal import figures as figures_hcal
+from hcal import figures_health as figures_hcal_health
+from hcal import files as hcal
+from hcal import looks
+from hcal import runs as classify
+from hcal.files import HcalMaps
+from hcal.published import R3_MOE, R3_VIT
 from lib import profiles
-from lib.data import hcal
-from lib.data.hcal import HcalMaps
 from lib.data.tokens import Grid
-from lib.models.hcal import R3_MOE, R3_VIT
 from lib.models.vit import JetViT, ViTConfig
-from lib.report import figures_hcal, figures_hcal_health
-from lib.training import classify, looks
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,15 @@ import torch
 from test_augment import make
 from torch import nn
 
-from lib.data.jets import JetImages
+from lib.data.images import JetImages
 from lib.data.tokens import Batch
-from lib.models.vit import JetViT, ViTConfig
-from lib.training import probes, start
+from lib.evaluation import probes
+from lib.models.vit import JetViT, ViTConfig, learned
+from lib.training import backbone as start
 from lib.training.fit import FitSettings, fit
-from lib.training.parts import make_batches
-from lib.training.pretraining import MAE, Denoising, SimCLR, learned, nt_xent, reconstruction
+from lib.training.pretraining import MAE, Denoising, SimCLR, nt_xent, reconstruction
 from lib.training.runs import Run, complete, train
+from lib.training.split import make_batches
 
 MODEL = {"dim": 16, "depth": 1, "heads": 2, "mlp_ratio": 2.0, "tokens": "two_scale",
          "position": "factorised", "pool": "energy", "head_hidden": 8}

@@ -8,12 +8,12 @@ import pytest
 import torch
 from test_augment import make
 
+from course import models, weights
+from course.commands import main
 from lib import profiles
-from lib.__main__ import main
-from lib.data.jets import JetImages
+from lib.data.images import JetImages
 from lib.models.vit import JetViT
 from lib.report import results
-from lib.tools import models, weights
 from lib.training import recipes
 from lib.training.runs import Run
 

@@ -8,10 +8,11 @@ import subprocess
 import numpy as np
 import pytest
 
+from course import paper, tables
 from lib import profiles
-from lib.report import figures, paper, results, tables
-from lib.training import metrics
-from lib.training.metrics import Predictions
+from lib.evaluation import metrics
+from lib.evaluation.metrics import Predictions
+from lib.report import figures, results
 
 
 @pytest.fixture
@@ -83,12 +84,12 @@ def test_check_finds_stale_results_and_uncommitted_code(profile):
     path = experiment(profile).save()
     content = json.loads(path.read_text())
     content["commit"] += "-dirty"
-    content["code"]["lib.training.metrics"] = "another"
+    content["code"]["lib.evaluation.metrics"] = "another"
     (profile.results_dir / content["runs"][0]["predictions"]).unlink()
     path.write_text(json.dumps(content))
     found = "\n".join(results.check(profile))
     assert "uncommitted code" in found
-    assert "stale, changed since: lib.training.metrics" in found
+    assert "stale, changed since: lib.evaluation.metrics" in found
     assert "07_finetune.scratch.0.npz is missing" in found
 
 

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from lib.data.jets import JetImages
+from lib.data.images import JetImages
+from lib.evaluation import metrics
 from lib.models.vit import JetViT
 from lib.training import fit as fit_module
-from lib.training import metrics, objectives, parts, runs
+from lib.training import objectives, runs
+from lib.training import split as parts
 from lib.training.grids import grid
 from lib.training.runs import Run, train
 
@@ -193,7 +195,7 @@ def test_killed_process_leaves_a_run_that_resumes(tmp_path, jets):
     long = {**SETTINGS, "fit": {**SETTINGS["fit"], "updates": 100_000, "every": 2}}
     job = {"name": "a", "settings": long, "jets": str(tmp_path / "jets.h5"), "test": None,
            "runs": str(tmp_path), "build": "lib.training.objectives:build",
-           "batches": "lib.training.parts:make_batches"}
+           "batches": "lib.training.split:make_batches"}
     process = subprocess.Popen([sys.executable, "-m", "lib.training.grids", json.dumps(job)],
                                stdout=subprocess.PIPE, text=True,
                                env={**os.environ, "OMP_NUM_THREADS": "1"})

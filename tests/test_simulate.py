@@ -9,11 +9,12 @@ import h5py
 import numpy as np
 import pytest
 
-from lib.data import detector, events
-from lib.data import simulate as simulation
-from lib.data.jets import JetImages
-from lib.data.simulate import quotas, simulate
-from lib.data.store import DataError
+from collider import events
+from collider import simulate as simulation
+from collider.simulate import quotas, simulate
+from lib.data.encoding import encode_cms8
+from lib.data.images import JetImages
+from lib.files import DataError
 
 POOL = 60  # minimum-bias events of the tests' pile-up pool
 
@@ -98,7 +99,7 @@ def test_gev_keeps_the_sign_and_encodes_to_cms8(files):
     assert image[:, [0, 3, 4, 5, 6, 7]].min() == 0
     assert np.allclose(gev.mass, cms8.mass)
     indices = np.flatnonzero(image[0]).astype(np.int32)
-    where, values = detector.encode_cms8(indices, image[0].ravel()[indices])
+    where, values = encode_cms8(indices, image[0].ravel()[indices])
     encoded = np.zeros(image[0].size)
     encoded[where] = values
     assert (encoded.reshape(image[0].shape) == cms8.dense([0]).numpy()[0]).all()
@@ -145,7 +146,7 @@ def test_a_killed_run_leaves_no_file(home, tmp_path):
     out = tmp_path / "jets.h5"
     code = f"""
 import os, signal
-from lib.data import simulate as s
+from collider import simulate as s
 s.CHUNK, whole = 2, s._chunk
 def chunk(number, **settings):
     if number == 2:  # in the middle of writing

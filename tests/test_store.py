@@ -12,7 +12,7 @@ from jetfiles import LABELLED, cms, write
 
 import lib
 from lib.data import packing
-from lib.data.jets import DataError, JetImages, inspect, pack, unpack
+from lib.data.images import DataError, JetImages, inspect, pack, unpack
 from lib.data.store import Chunk
 
 # ---------------------------------------------------------------- bad input
@@ -176,7 +176,8 @@ def test_a_full_disk_leaves_nothing(tmp_path):
     JetImages.from_dense(cms(12, density=0.1), channels_last=True).save(tmp_path / "jets.h5")
     script = """
 import resource, sys
-from lib.data.packing import DataError, pack, unpack
+from lib.data.packing import pack, unpack
+from lib.files import DataError
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 for work, name in ((pack, "packed.h5"), (unpack, "dense.h5")):
     try:

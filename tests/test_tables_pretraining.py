@@ -1,6 +1,6 @@
 """Tables of pretraining: rows that exist, differences to the right arm, dashes elsewhere."""
 
-from lib.report import tables, tables_pretraining
+from course import tables, tables_pretraining
 
 
 def row(x):

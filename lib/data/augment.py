@@ -19,12 +19,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lib.data.detector import ECAL_RESOLUTION, HCAL_RESOLUTION
-from lib.data.tokens import CHANNELS, Grid, Hits
+from lib.cms import CHANNELS, ECAL_RESOLUTION, HCAL_RESOLUTION, TOWER
+from lib.data.tokens import Grid, Hits
 
 TRACK, DZ, D0, ECAL, HCAL = (CHANNELS.index(n) for n in ("track pT", "track dz", "track d0",
                                                          "ECAL", "HCAL"))
-TOWER = 5  # pixels a side of an HCAL tower
 ENERGIES = (TRACK, ECAL, HCAL)
 Augment = Callable[[Hits], Hits]
 

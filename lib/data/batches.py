@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.data.jets import JetImages
+from lib.data.images import JetImages
 from lib.data.tokens import Batch, Hits
 
 CHUNK = 8  # batches that are ordered by size together

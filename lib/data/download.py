@@ -26,8 +26,9 @@ import h5py
 import numpy as np
 
 from lib.data import store
-from lib.data.packing import is_full, replacing, write_packed
-from lib.data.store import Chunk, DataError, Header
+from lib.data.packing import write_packed
+from lib.data.store import Chunk, Header
+from lib.files import DataError, is_full, replacing
 
 JET_BYTES = 125 * 125 * 8 * 4
 PIECE = 1 << 20  # bytes written at once

@@ -8,11 +8,8 @@ reading: ``lib.data.store``.
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import json
-import os
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,13 +24,13 @@ from lib.data.store import (
     ENCODINGS,
     SCHEMA,
     Chunk,
-    DataError,
     Header,
     canonical,
     check_column,
     row_blocks,
     scan,
 )
+from lib.files import DataError, replacing
 
 HDF5_CHUNK = 1 << 17  # hits in one compressed chunk: 512 kB of indices
 
@@ -89,61 +86,6 @@ def _describe_content(header: Header, chunks: Iterable[Chunk]) -> dict[str, Any]
             values = header.columns[name].astype(float)
             facts[key] = [float(values.min()), float(values.mean()), float(values.max())]
     return facts
-
-
-@contextlib.contextmanager
-def replacing(path: str | Path, room: int = 0) -> Iterator[Path]:
-    """A temporary name beside ``path`` that becomes ``path`` when the block ends well.
-
-    room: bytes that will be needed; too little space is an error before the work starts.
-    Raises: DataError when the disk is full or ``path`` cannot be written, the latter before the
-    work starts; the temporary file is removed on any error.
-    """
-    path = Path(path)
-    if path.exists() and not path.is_file():
-        raise DataError(f"{path}: is a folder or a device, not a file; choose another name")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
-        temporary.unlink()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); choose another place or "
-                        "mend this one") from error
-    for left in path.parent.glob(f".{path.name}.*.part"):  # of a run that was killed
-        if not _alive(left.name.split(".")[-2]):
-            left.unlink(missing_ok=True)
-    full = f"{path}: the disk is full, nothing was left behind; free some space"
-    free = shutil.disk_usage(path.parent).free
-    if free < room:
-        raise DataError(f"{full}: {room / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if is_full(error):
-            raise DataError(f"{full} and run again") from error
-        raise
-
-
-def is_full(error: BaseException) -> bool:
-    """Whether an error says that the disk, the quota or the permitted file size is used up."""
-    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    if isinstance(error, OSError):
-        return error.errno in codes
-    # safetensors has an error of its own, which tells the code only in words.
-    return any(f"os error {code})" in str(error) for code in codes)
-
-
-def _alive(process: str) -> bool:
-    try:
-        os.kill(int(process), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 class _Disk(io.FileIO):

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.data import detector
-from lib.data.jets import JetImages
-from lib.data.tokens import CHANNELS
+from lib.cms import CHANNELS, SIZE, TOWER
+from lib.data.encoding import encode_cms8
+from lib.data.images import JetImages
 
 ENERGIES = (CHANNELS.index("ECAL"), CHANNELS.index("HCAL"))
 Change = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -24,7 +24,7 @@ Change = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 def scaled(factor: float) -> Change:
     """Every energy in both calorimeters times a factor: a wrong energy scale."""
     def change(pixel: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        energy = np.isin(pixel // detector.SIZE**2, ENERGIES)
+        energy = np.isin(pixel // SIZE**2, ENERGIES)
         return pixel, np.where(energy, value * np.float32(factor), value)
     return change
 
@@ -32,12 +32,12 @@ def scaled(factor: float) -> Change:
 def miscalibrated(spread: float, seed: int = 0) -> Change:
     """The energies of every tower in both calorimeters times a factor of its own, the same for all
     jets: normal around 1 with width `spread`. Calibration constants that are off."""
-    side = detector.SIZE // detector.TOWER
+    side = SIZE // TOWER
     factors = np.random.default_rng(seed).normal(1, spread, (2, side, side)).clip(0.05)
 
     def change(pixel: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        channel, place = np.divmod(pixel, detector.SIZE**2)
-        tower = np.stack(np.divmod(place, detector.SIZE)) // detector.TOWER
+        channel, place = np.divmod(pixel, SIZE**2)
+        tower = np.stack(np.divmod(place, SIZE)) // TOWER
         energy = np.isin(channel, ENERGIES)
         part = np.where(energy, channel == ENERGIES[1], 0).astype(int)
         factor = np.where(energy, factors[part, tower[0], tower[1]], 1)
@@ -48,9 +48,9 @@ def miscalibrated(spread: float, seed: int = 0) -> Change:
 def dead_tower(row: int, column: int) -> Change:
     """No energy in the ECAL and HCAL cells of one tower (a patch of 5 x 5 pixels)."""
     def change(pixel: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        eta, phi = pixel % detector.SIZE**2 // detector.SIZE, pixel % detector.SIZE
-        there = (eta // detector.TOWER == row) & (phi // detector.TOWER == column)
-        alive = ~(there & np.isin(pixel // detector.SIZE**2, ENERGIES))
+        eta, phi = pixel % SIZE**2 // SIZE, pixel % SIZE
+        there = (eta // TOWER == row) & (phi // TOWER == column)
+        alive = ~(there & np.isin(pixel // SIZE**2, ENERGIES))
         return pixel[alive], value[alive]
     return change
 
@@ -63,7 +63,7 @@ def altered(jets: JetImages, change: Change, encoding: str = "cms8") -> JetImage
     indptr = jets.indptr.tolist()
     for start, stop in pairwise(indptr):
         hits = change(jets.indices[start:stop].numpy(), jets.data[start:stop].numpy())
-        pixel, value = detector.encode_cms8(*hits) if encode else hits
+        pixel, value = encode_cms8(*hits) if encode else hits
         pixels.append(pixel)
         values.append(value)
         ends.append(ends[-1] + len(pixel))

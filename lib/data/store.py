@@ -25,6 +25,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from lib.files import DataError
+
 SCHEMA = 1
 ENCODINGS = {"cms8": np.dtype("uint8"), "gev": np.dtype("float32")}
 COLUMNS = ("Y", "m", "pT")
@@ -32,10 +34,6 @@ DENSE_SHAPES = ((125, 125, 8), (125, 125, 3))  # (H, W, C): top/QCD and quark/gl
 SIGNED = {8: (1, 2), 3: ()}  # channels that may be negative in gev: dz and d0
 DENSE_JETS = 16  # images read at once from a dense file: 8 MB
 PACKED_HITS = 1 << 20  # hits read at once from a packed file
-
-
-class DataError(ValueError):
-    """Data that cannot be used; the message names the file, the cause and the next step."""
 
 
 class _NotEightBit(Exception):

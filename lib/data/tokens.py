@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-CHANNELS = ("track pT", "track dz", "track d0", "ECAL", "HCAL", "BPIX 1", "BPIX 2", "BPIX 3")
 PIXEL_LAYERS = (5, 6, 7)
 
 
@@ -225,7 +224,7 @@ def tokenize(
 
 def densify(tokens: TokenBatch) -> Tensor:
     """Tokens back to images: (B, C, H, W), the inverse of `tokenize` (not of "two_scale")."""
-    grid, (count, length) = tokens.grid, tokens.valid.shape
+    grid, count = tokens.grid, len(tokens.valid)
     patches = tokens.features.new_zeros(count * grid.patches + 1, grid.patch_dim)
     start = torch.arange(count, device=patches.device).unsqueeze(1) * grid.patches
     flat = torch.where(tokens.valid, start + tokens.position, count * grid.patches).flatten()

@@ -22,7 +22,7 @@ from lib.data.augment import (
     Translation,
     compose,
 )
-from lib.data.jets import JetImages
+from lib.data.images import JetImages
 from lib.data.tokens import Grid, Hits
 
 R1 = ("phi_flip", "eta_flip", "phi_roll", "channel_dropout", "pixel_noise")

@@ -15,7 +15,8 @@ from sklearn.linear_model import LogisticRegressionCV, RidgeCV
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from lib.data.tokens import CHANNELS, Hits, TokenBatch, densify
+from lib.cms import CHANNELS
+from lib.data.tokens import Hits, TokenBatch, densify
 
 CRYSTAL = 0.01745  # size of a pixel in eta and phi
 RINGS = (0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8)  # radii in eta-phi

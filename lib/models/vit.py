@@ -17,6 +17,8 @@ from lib.models.attention import implied_map
 from lib.models.blocks import Block, Dropout, Layout, Routing
 from lib.models.embedding import InputScale, Position, Summary, patch_sums, stem_of
 
+HEADS = ("class_head", "mass_head", "hidden")  # of a JetViT: not part of its backbone
+
 
 @dataclass(frozen=True)
 class ViTConfig:
@@ -309,3 +311,14 @@ class JetViT(nn.Module):
                 f"{str(error).splitlines()[-1].strip()}"
             ) from error
         return model.eval()
+
+
+def fixed(model: JetViT) -> int:
+    """How many of the model's features are the summary, in which nothing is learned."""
+    return 4 * model.config.channels if model.config.summary else 0
+
+
+def learned(model: JetViT, tokens: TokenBatch) -> Tensor:
+    """The learned part of ``model.features``, (B, width): without the summary at its end."""
+    x = model.features(tokens)
+    return x[:, : x.shape[1] - fixed(model)]

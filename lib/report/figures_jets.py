@@ -72,7 +72,7 @@ def closure_histograms(histograms: Mapping[str, Mapping[str, Sequence[float]]]) 
 
     Args:
         histograms: ``{"mass": {edges, published, measured, error, pull}, "pt": ...}`` as
-            ``lib.data.closure.closure`` gives them; GeV, counts.
+            ``collider.closure.closure`` gives them; GeV, counts.
     """
     labels = {"mass": "jet mass $m$ (GeV)", "pt": "jet $p_T$ (GeV)"}
     fig, axes = new(2, len(histograms), 3.4, sharex="col", height_ratios=(3, 1))

@@ -93,7 +93,7 @@ def monitor(history: Sequence[Mapping[str, float]], chance: float, start: Mappin
     """What the monitor of collapse saw, against updates.
 
     Args:
-        history: rows of ``fit`` with those of ``lib.training.probes.Monitor``.
+        history: rows of ``fit`` with those of ``lib.evaluation.probes.Monitor``.
         chance: loss of a guess. start: the monitor before the first update. best: update kept.
     """
     panels = {"loss": ("loss", "val_loss"), "partner found": ("match", "val_match"),

@@ -25,9 +25,10 @@ from typing import Any
 import numpy as np
 
 from lib import profiles
+from lib import provenance as origin
+from lib.evaluation import metrics as measure
+from lib.files import write_json
 from lib.profiles import ROOT, Profile
-from lib.training import metrics as measure
-from lib.training import origin
 from lib.training.runs import Run
 
 # What a result depends on. Drawing and printing change no number.
@@ -173,7 +174,7 @@ class Experiment:
             "values": self.values,
             "curves": self.curves,
             "code": code_hashes(self.name, self.profile),
-        })
+        }, digits=7)  # float32 has no more
         return path
 
     def _in_order(self) -> list[measure.Predictions]:
@@ -283,23 +284,3 @@ def _hash_file(path: Path) -> str:
                 if not (isinstance(x, ast.Expr) and isinstance(x.value, ast.Constant))
             ]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON, all or nothing; numbers that are not finite become null."""
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(json.dumps(_plain(content), indent=1, allow_nan=False) + "\n")
-    os.replace(partial, path)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if hasattr(value, "tolist"):  # arrays, tensors, numpy's scalars
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, float):
-        # Seven digits are float32's; more only make the files longer.
-        return float(f"{value:.7g}") if math.isfinite(value) else None
-    return value

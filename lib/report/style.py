@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from lib.files import write_bytes
 from lib.profiles import Profile
 
 # Okabe and Ito's colours, which the colour-blind tell apart; lines differ in style as well.
@@ -84,7 +84,7 @@ def save(fig: Figure, name: str, profile: Profile) -> Path:
             image = _render(fig, kind, dpi)
             if len(image) <= LIMIT:
                 break
-        _write(path.with_suffix(f".{kind}"), image)
+        write_bytes(path.with_suffix(f".{kind}"), image)
     return path
 
 
@@ -100,12 +100,6 @@ def _render(fig: Figure, kind: str, dpi: int) -> bytes:
         buffer = io.BytesIO()
         image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_bytes(content)
-    os.replace(partial, path)
 
 
 def new(rows: int = 1, columns: int = 1, height: float = 2.6, width: float = WIDTH, **more):

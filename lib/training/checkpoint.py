@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lib.data.packing import replacing
+from lib.files import replacing
 
 
 @contextlib.contextmanager
@@ -61,12 +61,6 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict]:
         raise ValueError(f"{path} is missing: train the run again") from error
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not a checkpoint ({error}): delete its folder") from error
-
-
-def write_json(path: Path, data: object) -> None:
-    """JSON, all or nothing."""
-    with replacing(path) as part:
-        part.write_text(json.dumps(data, indent=1) + "\n")
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-from lib.training import metrics
-from lib.training.metrics import Predictions
+from lib.evaluation import metrics
+from lib.evaluation.metrics import Predictions
 
 
 def judged(answers: Mapping[str, Sequence[Predictions]], reference: str,

@@ -26,16 +26,15 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lib.data.tokens import Batch
+from lib.evaluation.predictions import resolve_precision, validate
 from lib.training import checkpoint
-from lib.training.evaluate import validate
-from lib.training.settings import (
+from lib.training.optim import (
     FitSettings,
     History,
     follow_plateau,
     goodness,
     learning_rate,
     parameter_groups,
-    resolve_precision,
 )
 
 __all__ = ["FitSettings", "History", "fit"]

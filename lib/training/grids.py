@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 
-from lib.data.jets import JetImages
-from lib.training import start
+from lib.data.images import JetImages
+from lib.training import backbone as start
 from lib.training.objectives import build as build_objective
-from lib.training.parts import make_batches
 from lib.training.runs import Log, Run, complete, identity, key_of, opened, record_of, train
+from lib.training.split import make_batches
 
 
 def grid(

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.data.jets import JetImages
+from lib.data.images import JetImages
 from lib.data.tokens import Batch, Grid
 from lib.models.blocks import Routing
 from lib.models.vit import JetViT, ViTConfig

@@ -21,21 +21,9 @@ from torch import Tensor, nn
 from lib.data.tokens import Batch, TokenBatch
 from lib.models.blocks import Block, Layout
 from lib.models.embedding import Position
-from lib.models.vit import JetViT, ViTConfig
+from lib.models.vit import HEADS, JetViT, ViTConfig, fixed, learned
 
-HEADS = ("class_head", "mass_head", "hidden")  # of a JetViT: not part of its backbone
 UNLIKELY = 1e-3  # probability of a hit for an answer of "nothing": 0 would cost infinitely much
-
-
-def fixed(model: JetViT) -> int:
-    """How many of the model's features are the summary, in which nothing is learned."""
-    return 4 * model.config.channels if model.config.summary else 0
-
-
-def learned(model: JetViT, tokens: TokenBatch) -> Tensor:
-    """The learned part of ``model.features``, (B, width): without the summary at its end."""
-    x = model.features(tokens)
-    return x[:, : x.shape[1] - fixed(model)]
 
 
 def _rest(model: JetViT, *parts: str) -> JetViT:

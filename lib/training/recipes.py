@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from lib.data.jets import JetImages
+from lib.data.images import JetImages
+from lib.evaluation.probes import Monitor
 from lib.profiles import Profile
 from lib.training import runs
-from lib.training.parts import indices
-from lib.training.probes import Monitor
+from lib.training.split import indices
 
 PRETRAININGS: dict[str, dict[str, Any]] = {
     "simclr": {"objective": "simclr", "augment": "ours"},

@@ -37,16 +37,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lib import provenance as origin
 from lib.data.batches import Batches
-from lib.data.jets import JetImages
+from lib.data.images import JetImages
 from lib.data.tokens import Batch, Grid
-from lib.training import checkpoint, origin, start
-from lib.training.evaluate import predict
+from lib.evaluation.metrics import Predictions
+from lib.evaluation.predictions import predict
+from lib.files import write_json
+from lib.training import backbone as start
+from lib.training import checkpoint
 from lib.training.fit import FitSettings, History, fit
-from lib.training.metrics import Predictions
 from lib.training.objectives import build as build_objective
-from lib.training.parts import make_batches
-from lib.training.settings import parameter_groups
+from lib.training.optim import parameter_groups
+from lib.training.split import make_batches
 
 TOLERANCE = 1e-3  # relative, of the losses of a fingerprint
 SAMPLE = 4  # jets of a fingerprint: enough to notice, few enough to be quick
@@ -325,15 +328,15 @@ def _trained(name: str, settings: dict, jets: JetImages, data: dict, folder: Pat
         "finished": False, **({"start": weights.parent.name} if weights else {}),
     } | ({k: record[k] for k in ("created", "began", "commit")} if record else {})
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_json(folder / "run.json", record)
+    write_json(folder / "run.json", record)
     history = fit(objective, train, validation, chosen, folder, log, monitor)
     objective.cpu()
-    checkpoint.write_json(folder / "history.json", history.to_json())
+    write_json(folder / "history.json", history.to_json())
     if hasattr(getattr(objective, "model", None), "save_pretrained"):
         objective.model.save_pretrained(folder)
     record |= {"finished": True, "train_seconds": history.train_seconds,
                "updates": history.updates, "best_update": history.best_update}
-    checkpoint.write_json(folder / "run.json", record)
+    write_json(folder / "run.json", record)
     return Run(name, folder, settings, record, history, cached=False, build=build)
 
 

@@ -15,15 +15,15 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from lib.cms import CHANNELS
 from lib.data.augment import Augment
 from lib.data.batches import Batches
-from lib.data.jets import JetImages
-from lib.data.tokens import CHANNELS
+from lib.data.images import JetImages
 from lib.data.views import transformed
+from lib.evaluation.metrics import Predictions, summary
+from lib.evaluation.predictions import predict
 from lib.models.vit import JetViT, ViTConfig
-from lib.training.evaluate import predict
 from lib.training.fit import FitSettings, fit
-from lib.training.metrics import Predictions, summary
 from lib.training.objectives import Supervised
 
 MODEL = dict(dim=32, depth=1, heads=2, mlp_ratio=2.0, position="factorised", pool="energy",

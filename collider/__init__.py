@@ -1,0 +1,1 @@
+"""Collisions to jet images: the simulator."""

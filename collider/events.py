@@ -1,0 +1,309 @@
+"""Collisions: Pythia 8 events, minimum-bias pile-up from a shared pool, FastJet jets with truth.
+
+Everything is at 8 TeV, as the public files. Where a number shapes the sample rather than describes
+nature (p̂T bias, turn-on, pile-up), it stands in `PROCESSES` or below with what it was fitted to.
+References: Pythia 8.3, SciPost Phys. Codebases 8 (2022); FastJet, EPJC 72 (2012) 1896;
+anti-kT, JHEP 04 (2008) 063.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from math import erf, sqrt
+from pathlib import Path
+
+import awkward as ak
+import fastjet
+import numpy as np
+import pythia8mc
+
+from collider import detector
+from collider.particles import INVISIBLE, Particles, wrap
+from lib.files import replacing
+from lib.profiles import home
+
+ENERGY = 8000  # GeV, centre-of-mass energy of the 2012 run
+PILE_UP = (21.0, 6.0)  # mean and spread of the pile-up per event: 2012, 21 ± 6 on average; fitted
+POOL_EVENTS = {"train": 3000, "test": 3000}  # minimum-bias events in each pool
+POOL_SEEDS = {"train": 814, "test": 1408}
+POOL_ETA = 4.0  # particles of the pool beyond this |η| cannot enter an image
+fastjet._swig.ClusterSequence.set_fastjet_banner_stream(None)  # it is cited above instead
+BATCH = 25  # events clustered in one call: spreads FastJet's set-up cost
+
+COMMON = (
+    "Print:quiet = on",
+    f"Beams:eCM = {ENERGY}",
+    "Random:setSeed = on",
+    # Decays inside the tracker volume happen here (K0S, Λ), as in a detector simulation (mm).
+    "ParticleDecays:limitCylinder = on",
+    "ParticleDecays:xyMax = 300",
+    "ParticleDecays:zMax = 900",
+)
+
+
+@dataclass(frozen=True)
+class Process:
+    """One class of jets: Pythia settings, and the label its jets carry."""
+
+    label: int
+    settings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Two classes and the selection of their jets.
+
+    radius: anti-kT R; pt_min GeV and eta_max select the reconstructed jet; turn_on: pT (GeV) at
+    half efficiency and width (GeV) of the trigger-like turn-on; fraction: share of label 1;
+    channels: those of the eight detector channels that make the image.
+    """
+
+    processes: tuple[Process, Process]
+    radius: float
+    pt_min: float
+    eta_max: float
+    turn_on: tuple[float, float]
+    fraction: float
+    channels: tuple[int, ...]
+
+
+SAMPLES = {
+    # p̂T bias: dσ/dp̂T is multiplied by p̂T^pow; fitted, with the p̂T cut and the turn-on, to the pT
+    # spectrum of the public files.
+    "top_qcd": Sample(
+        processes=(
+            Process(0, ("HardQCD:all = on", "PhaseSpace:pTHatMin = 365",
+                        "PhaseSpace:bias2Selection = on", "PhaseSpace:bias2SelectionPow = 0.7")),
+            Process(1, ("Top:gg2ttbar = on", "Top:qqbar2ttbar = on", "24:onMode = off",
+                        "24:onIfAny = 1 2 3 4 5", "PhaseSpace:pTHatMin = 365",
+                        "PhaseSpace:bias2Selection = on", "PhaseSpace:bias2SelectionPow = 0.3")),
+        ),
+        radius=0.8, pt_min=400.0, eta_max=1.37, turn_on=(408.0, 18.0), fraction=0.4878,
+        channels=tuple(range(8)),
+    ),
+    # The public set: dijets of quarks or of gluons, p̂T 80–120 GeV, pT > 70 GeV, |η| < 1.8
+    # (arXiv:1902.08276); label 1 is quark, as its `isQuark` flag.
+    "quark_gluon": Sample(
+        processes=(
+            Process(0, ("HardQCD:gg2gg = on", "HardQCD:qqbar2gg = on",
+                        "PhaseSpace:pTHatMin = 80", "PhaseSpace:pTHatMax = 120")),
+            Process(1, ("HardQCD:gg2qqbar = on", "HardQCD:qq2qq = on",
+                        "HardQCD:qqbar2qqbarNew = on",
+                        "PhaseSpace:pTHatMin = 80", "PhaseSpace:pTHatMax = 120")),
+        ),
+        radius=0.4, pt_min=70.0, eta_max=1.8, turn_on=(0.0, 1.0), fraction=0.5,
+        channels=(0, 3, 4),
+    ),
+}
+
+
+@dataclass
+class Jet:
+    """One accepted jet: physical sparse image and what is known of it."""
+
+    indices: np.ndarray
+    values: np.ndarray
+    label: int
+    mass: float  # GeV, reconstructed
+    pt: float  # GeV, reconstructed
+    true_mass: float  # GeV, particle level, without pile-up; 0 where there is no such jet
+    true_pt: float
+    parton: int  # PDG number of the parton (6 for a top) nearest to the jet
+    vertices: int  # collisions in the event, the hard one included
+
+
+def generator(settings: tuple[str, ...], seed: int) -> pythia8mc.Pythia:
+    """An initialised Pythia. A new one for each chunk: no state is carried from one to the next."""
+    pythia = pythia8mc.Pythia("", False)
+    for line in (*COMMON, *settings, f"Random:seed = {1 + seed % 900_000_000}"):
+        if not pythia.readString(line):
+            raise RuntimeError(f"Pythia does not know the setting {line!r}")
+    if not pythia.init():
+        raise RuntimeError(f"Pythia could not start with {settings}")
+    return pythia
+
+
+def final_particles(event: pythia8mc.Event, eta_max: float = POOL_ETA) -> Particles:
+    """The visible stable particles of an event, positions in cm from the collision."""
+    rows = [
+        (p.id(), p.charge(), p.px(), p.py(), p.pz(), p.e(), p.xProd(), p.yProd(), p.zProd())
+        for p in event if p.isFinal()
+    ]
+    table = np.array(rows, dtype=float).reshape(-1, 9)
+    pt = np.hypot(table[:, 2], table[:, 3])
+    keep = ~np.isin(np.abs(table[:, 0]), INVISIBLE)
+    keep &= np.abs(table[:, 4]) < np.sinh(eta_max) * pt
+    table = table[keep]
+    table[:, 6:9] *= 0.1  # mm → cm
+    columns = table.T
+    return Particles(columns[0].astype(np.int64), *columns[1:], np.zeros(len(table), np.int64))
+
+
+# --- pile-up ----------------------------------------------------------------------------------
+class PileUp:
+    """A pool of minimum-bias collisions, drawn with a random rotation about the beam and mirror."""
+
+    def __init__(self, particles: Particles, offsets: np.ndarray):
+        self.particles, self.offsets = particles, offsets
+
+    def draw(self, n: int, z: np.ndarray, rng: np.random.Generator) -> Particles:
+        """Particles of n collisions at z (n,) cm; `vertex` counts from 1."""
+        chosen = rng.integers(len(self.offsets) - 1, size=n)
+        starts, stops = self.offsets[chosen], self.offsets[chosen + 1]
+        counts = stops - starts
+        index = np.repeat(starts - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+        p = self.particles[index]
+        angle = np.repeat(rng.uniform(0, 2 * np.pi, n), counts)
+        mirror = np.repeat(rng.choice((-1.0, 1.0), n), counts)
+        cos, sin = np.cos(angle), np.sin(angle)
+        return Particles(
+            p.pdg, p.charge, cos * p.px - sin * p.py, sin * p.px + cos * p.py, mirror * p.pz,
+            p.energy, cos * p.x - sin * p.y, sin * p.x + cos * p.y,
+            mirror * p.z + np.repeat(z, counts), np.repeat(np.arange(1, n + 1), counts),
+        )
+
+
+def pile_up_pool(name: str = "train", events: int | None = None) -> PileUp:
+    """The pool `name` ("train" or "test"): read from its file, made first where it is missing."""
+    if name not in POOL_SEEDS:
+        raise ValueError(f"unknown pile-up pool {name!r}; there are {', '.join(POOL_SEEDS)}")
+    events = events or POOL_EVENTS[name]
+    recipe = dict(settings=COMMON, seed=POOL_SEEDS[name], events=events, eta=POOL_ETA,
+                  pythia="8.317")
+    key = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:10]
+    path = home() / "data" / f"pileup-{name}-{key}.npz"
+    if not path.exists():
+        _make_pool(path, POOL_SEEDS[name], events)
+    with np.load(path, allow_pickle=False) as stored:
+        columns = [stored[f.name] for f in fields(Particles) if f.name != "vertex"]
+        offsets = stored["offsets"]
+    columns = [columns[0].astype(np.int64), *(c.astype(float) for c in columns[1:])]
+    return PileUp(Particles(*columns, np.zeros(len(columns[0]), np.int64)), offsets)
+
+
+def _make_pool(path: Path, seed: int, events: int) -> None:
+    pythia = generator(("SoftQCD:inelastic = on",), seed)
+    parts = []
+    while len(parts) < events:
+        if pythia.next():
+            parts.append(final_particles(pythia.event))
+    together = Particles.join(parts)
+    offsets = np.concatenate([[0], np.cumsum([len(p) for p in parts])])
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, offsets=offsets, pdg=together.pdg.astype(np.int32), **{
+            f.name: getattr(together, f.name).astype(np.float32)
+            for f in fields(Particles) if f.name not in ("pdg", "vertex")})
+
+
+# --- jets -------------------------------------------------------------------------------------
+def cluster(momenta: list[np.ndarray], radius: float, pt_min: float) -> list[np.ndarray]:
+    """Anti-kT jets of several events at once.
+
+    Args:
+        momenta: per event (n, 4) px, py, pz, E in GeV.
+    Returns:
+        per event (jets, 4), hardest first, pT > pt_min.
+    """
+    counts = [len(m) for m in momenta]
+    px, py, pz, e = np.concatenate(momenta).T
+    events = ak.unflatten(
+        ak.zip({"px": px, "py": py, "pz": pz, "E": e}, with_name="Momentum4D"), counts)
+    definition = fastjet.JetDefinition(fastjet.antikt_algorithm, radius)
+    jets = fastjet.ClusterSequence(events, definition).inclusive_jets(min_pt=pt_min)
+    sizes = ak.to_numpy(ak.num(jets))
+    flat = np.stack([ak.to_numpy(ak.flatten(jets[k])) for k in ("px", "py", "pz", "E")], axis=1)
+    found = np.split(flat, np.cumsum(sizes)[:-1])
+    return [j[np.argsort(-np.hypot(j[:, 0], j[:, 1]), kind="stable")] for j in found]
+
+
+def kinematics(p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """pT, η, φ and mass of momenta (n, 4)."""
+    pt = np.hypot(p[:, 0], p[:, 1])
+    mass2 = p[:, 3] ** 2 - (p[:, :3] ** 2).sum(axis=1)
+    return pt, np.arcsinh(p[:, 2] / pt), np.arctan2(p[:, 1], p[:, 0]), np.sqrt(np.maximum(mass2, 0))
+
+
+def partons(event: pythia8mc.Event, top: bool) -> list[list[tuple[float, float, int]]]:
+    """What a jet can be matched to: groups of (η, φ, PDG number), all to lie inside the jet.
+
+    A hadronic top is the group of the top, its W and its b: the rule of the published selection.
+    A light jet is matched to one outgoing parton of the hard process.
+    """
+    groups = []
+    for p in (event[5], event[6]):  # the two outgoing particles of the hard process
+        group = [p]
+        if top:
+            last = event[p.iBotCopyId()]  # after its recoils, as it decays
+            group = [last] + [event[i] for i in last.daughterList()]
+        groups.append([(g.eta(), g.phi(), g.idAbs()) for g in group])
+    return groups
+
+
+def matched(group: list[tuple[float, float, int]], eta: float, phi: float, radius: float) -> bool:
+    """Whether all of a group lies within `radius` of the jet axis."""
+    return all(np.hypot(g[0] - eta, wrap(g[1] - phi)) < radius for g in group)
+
+
+def jets(sample: Sample, process: Process, pool: PileUp, seed: np.random.SeedSequence,
+         pile_up: float | None = None) -> Iterator[Jet]:
+    """An endless stream of accepted jets of one process.
+
+    pile_up: mean number of pile-up collisions; None for the run's distribution (`PILE_UP`).
+    The hard events do not depend on it: the generator and the detector have their own seeds.
+    """
+    hard_seed, detector_seed = seed.spawn(2)
+    pythia = generator(process.settings, int(hard_seed.generate_state(1)[0]))
+    rng = np.random.default_rng(detector_seed)
+    is_top = any(s.startswith("Top:") for s in process.settings)
+    while True:
+        batch = []
+        while len(batch) < BATCH:
+            if not pythia.next():
+                continue
+            batch.append((final_particles(pythia.event), partons(pythia.event, is_top)))
+        yield from _accept(sample, process, pool, batch, rng, pile_up)
+
+
+def _accept(sample: Sample, process: Process, pool: PileUp, batch: list, rng: np.random.Generator,
+            pile_up: float | None) -> Iterator[Jet]:
+    events, inputs, truth = [], [], []
+    for hard, _ in batch:
+        truth.append(np.stack([hard.px, hard.py, hard.pz, hard.energy], axis=1))
+        mean = pile_up if pile_up is not None else max(rng.normal(*PILE_UP), 0.0)
+        n = rng.poisson(mean)
+        z = rng.normal(*detector.BEAM_Z, size=n + 1)
+        hard.z = hard.z + z[0]
+        particles = Particles.join([hard, pool.draw(n, z[1:], rng)])
+        response = detector.respond(particles, rng)
+        c = detector.candidates(response)
+        # Only what can end up in a jet of the selected η range is clustered.
+        use = c.clustered & (np.abs(c.pz) < np.sinh(sample.eta_max + 1.2) * np.hypot(c.px, c.py))
+        inputs.append(np.stack([c.px, c.py, c.pz, c.energy], axis=1)[use])
+        events.append((response, z[0], n + 1))
+    found = cluster(inputs, sample.radius, sample.pt_min)
+    true = cluster(truth, sample.radius, 0.25 * sample.pt_min)
+    for (_, groups), (response, z, vertices), momenta, true_momenta in zip(
+            batch, events, found, true, strict=True):
+        event = None
+        for pt, eta, phi, mass in zip(*kinematics(momenta[:2]), strict=True):
+            if abs(eta) > sample.eta_max:
+                continue
+            inside = [g for g in groups if matched(g, eta, phi, sample.radius)]
+            if not inside:
+                continue
+            middle, width = sample.turn_on
+            if rng.random() > 0.5 * (1 + erf((pt - middle) / (sqrt(2) * width))):
+                continue
+            event = event or detector.Event(response, z, rng)
+            image = event.image(eta, phi, sample.radius)
+            if image is None:
+                continue
+            true_pt, true_eta, true_phi, true_mass = kinematics(true_momenta)
+            distance = np.hypot(true_eta - eta, wrap(true_phi - phi))
+            near = int(np.argmin(distance)) if len(distance) else -1
+            ok = near >= 0 and distance[near] < sample.radius
+            yield Jet(*image, process.label, mass, pt, true_mass[near] if ok else 0.0,
+                      true_pt[near] if ok else 0.0, inside[0][0][2], vertices)

@@ -1,0 +1,184 @@
+"""Train, evaluate and predict from the command line, through the same cache as the notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from collider.simulate import course_files
+from course.tables import with_interval
+from lib.data.batches import Batches
+from lib.data.images import JetImages
+from lib.evaluation import metrics
+from lib.evaluation.predictions import predict as predict_batches
+from lib.models.vit import JetViT
+from lib.profiles import Profile
+from lib.training import backbone as start_of
+from lib.training import recipes, runs
+
+
+def train(name: str, profile: Profile, seed: int = 0, file: Path | None = None,
+          start: str | None = None) -> Path:
+    """Train a recipe on the profile's jets or on those of ``file``; the folder of its run.
+
+    Args:
+        name: a name of ``lib.training.recipes``; any other word is a name for ``scratch``.
+        file: labelled jets; for a pretraining, jets with or without labels.
+        start: for ``finetune`` and ``r1_finetune``: a run, a folder of weights, or the name of a
+            pretraining, which is then trained first unless the cache has it.
+    """
+    if not name or Path(name).name != name:
+        raise ValueError(f"{name!r} cannot name a run: it becomes a folder, so give one plain word")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"--seed {seed}: give a whole number from 0 to {2**32 - 1}")
+    if name in recipes.FROM_BACKBONE:
+        start = start or _default_start(name)
+        if start in recipes.PRETRAININGS:
+            start = str(train(start, profile, seed))
+    known = name if name in recipes.NAMES else "scratch"
+    settings = recipes.recipe(known, profile, seed, start)
+    files = {} if file else course_files(profile)
+    if known in recipes.PRETRAININGS:
+        if not file and files["unlabelled"] is None:
+            raise ValueError("the public unlabelled file is not here; run python -m lib download "
+                             "unlabelled, or give --file")
+        jets = JetImages.open(file or files["unlabelled"])
+        if len(jets) < 3:
+            raise ValueError(f"{file} holds {len(jets)} jets: pretraining needs at least 3")
+        if file:
+            return runs.train(f"{name}-{seed}", settings, jets, runs=profile.runs_dir).folder
+        return recipes.pretrain(f"{name}-{seed}", settings, profile, jets,
+                                files["labelled"]).folder
+    if file is None:
+        jets, test = files["labelled"], files["test"]
+    else:
+        settings["hold_out"] = True
+        jets, test = JetImages.open(file), None
+        if jets.labels is None:
+            raise ValueError(f"{file} has no labels (Y): training needs a labelled file; without "
+                             f"labels there are {', '.join(recipes.PRETRAININGS)}")
+        if len(jets) < 3:
+            raise ValueError(f"{file} holds {len(jets)} jets: training needs at least 3, for its "
+                             "three parts")
+    run = runs.train(name, settings, jets, test, runs=profile.runs_dir)
+    return run.folder
+
+
+def find(run: str, profile: Profile) -> Path:
+    """The folder of a run, given as a path, by the name of its folder, or as a recipe: then the run
+    of its first seed, whatever notebook or command made it.
+
+    Raises:
+        ValueError: no such run; the message lists those there are.
+    """
+    for folder in (Path(run), profile.runs_dir / run):
+        if (folder / "run.json").is_file():
+            return folder
+    known = sorted(path.parent.name for path in profile.runs_dir.glob("*/run.json"))
+    matching = [name for name in known if name.startswith(f"{run}-")]
+    if len(matching) == 1:
+        return profile.runs_dir / matching[0]
+    if not matching and (folder := _of_recipe(run, profile)):
+        return folder
+    listed = ", ".join(matching or known) or "none; train one with python -m lib train"
+    raise ValueError(f"no run {run!r}; there are: {listed}")
+
+
+def _of_recipe(name: str, profile: Profile) -> Path | None:
+    """The cached run of a recipe and the profile's first seed; simulates and trains nothing."""
+    simulated = ("labelled", "test", "unlabelled") if profile.data == "simulated" else ("labelled",)
+    made = all((profile.data_dir / f"{file}.h5").exists() for file in simulated)
+    if name not in recipes.NAMES or not made:
+        return None
+    backbone = None
+    if name in recipes.FROM_BACKBONE and not (
+            backbone := _of_recipe(_default_start(name), profile)):
+        return None
+    settings, files = recipes.recipe(name, profile, start=backbone), course_files(profile)
+    jets = files["unlabelled" if name in recipes.PRETRAININGS else "labelled"]
+    if jets is None:
+        return None
+    jets = JetImages.open(jets)
+    if backbone:
+        settings["start"] = start_of.content(backbone / "model.safetensors")
+    key = runs.key_of(runs.complete(settings, jets), runs.identity(jets))
+    return next(profile.runs_dir.glob(f"*-{key}"), None)
+
+
+def _default_start(name: str) -> str:
+    return "r1_simclr" if name.startswith("r1_") else "simclr"
+
+
+def evaluate(
+    names: Sequence[str], profile: Profile, file: Path | None = None, out: Path | None = None
+) -> dict[str, dict[str, str]]:
+    """Metrics of runs on the test jets or on ``file``: ``{run: {metric: "0.93 [0.92, 0.94]"}}``.
+
+    With several runs also ``{"A minus B": ...}`` of each and the last, paired by jet, with the
+    two-sided p; runs that judged other jets (their own test parts) cannot be paired.
+    """
+    if out is not None and len(names) > 1:
+        raise ValueError("--out takes the predictions of one run: evaluate the runs one by one")
+    if out is not None:
+        _check_out(out)
+    folders = [find(name, profile) for name in names]
+    if file is not None:
+        jets, index = JetImages.open(file), None
+    else:
+        files = course_files(profile)
+        jets, index = JetImages.open(files["test"] or files["labelled"]), None
+        if files["test"] is None:
+            index = jets.split().test
+    if jets.labels is None:
+        raise ValueError(f"{file} has no labels (Y): use predict")
+    answers, found = {}, {}
+    for folder in folders:
+        run = runs.Run.open(folder)
+        if not run.record["predicts"]:
+            raise ValueError(f"{folder.name} is a pretraining and predicts nothing yet: fine-tune "
+                             f"it first (train finetune --start {folder.name})")
+        answers[folder.name] = run.predict(jets, index)
+        rows = metrics.summary(answers[folder.name])
+        found[folder.name] = {name: with_interval(row) for name, row in rows.items()}
+        if out is not None:
+            answers[folder.name].save(out)
+    *others, last = answers
+    for name in others:
+        rows = metrics.compare(answers[name], answers[last])
+        found[f"{name} minus {last}"] = {k: f"{with_interval(row)}  p = {row['p']:.2g}"
+                                         for k, row in rows.items()}
+    return found
+
+
+def predict(run: str, file: Path, out: Path) -> Path:
+    """Write scores (probability of top) and masses (GeV) for all jets of ``file`` to an npz.
+
+    Args:
+        run: folder of a run, or of published weights.
+    """
+    _check_out(out)  # before the work, not after it
+    jets, folder = JetImages.open(file), Path(run)
+    if (folder / "run.json").is_file():
+        predictions = runs.Run.open(folder).predict(jets)
+    elif (folder / "config.json").is_file():
+        model = JetViT.from_pretrained(folder)
+        wanted = (model.config.channels, model.config.height, model.config.width)
+        if jets.shape != wanted:
+            raise ValueError(f"{file}: holds images of {jets.shape} (C, H, W), the model of "
+                             f"{folder} takes {wanted}: give jets of that kind")
+        index = torch.arange(len(jets))
+        predictions = predict_batches(model, Batches(jets, index, 256, model.config.tokens))
+    else:
+        raise ValueError(f"{folder} is neither a run nor weights: it has no run.json, config.json")
+    predictions.save(out)
+    return out
+
+
+def _check_out(out: Path) -> None:
+    if out.suffix != ".npz":
+        raise ValueError(f"{out}: predictions are written as .npz")
+    if out.is_dir():
+        raise ValueError(f"{out}: is a folder; choose another name")
+    out.parent.mkdir(parents=True, exist_ok=True)

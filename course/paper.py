@@ -1,0 +1,131 @@
+"""The report: numbers and tables written for LaTeX, then ``main.pdf`` by latexmk."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from datetime import datetime
+from pathlib import Path
+
+from course import tables
+from lib.files import write_bytes
+from lib.profiles import ROOT, Profile
+from lib.report import results
+
+SOURCE = ROOT / "paper"
+
+
+class LatexMissing(RuntimeError):
+    """LaTeX is not installed; ``command`` installs it."""
+
+    def __init__(self) -> None:
+        self.command = latex_command()
+        super().__init__(f"LaTeX is missing; install it with: {self.command}")
+
+
+class PaperError(ValueError):
+    """LaTeX stopped; the message quotes its first error."""
+
+
+def latex_command() -> str:
+    """What installs LaTeX; run_all.sh, which knows the packages, says so in the environment."""
+    return os.environ.get("JETS_LATEX_COMMAND") or "./run_all.sh --setup"
+
+
+def _has_package(name: str) -> bool:
+    if not shutil.which("kpsewhich"):
+        return False
+    run = subprocess.run(["kpsewhich", name], capture_output=True, text=True)
+    return bool(run.stdout.strip())
+
+
+def has_latex() -> bool:
+    """Whether the report can be built here."""
+    programs = all(shutil.which(name) for name in ("latexmk", "pdflatex", "bibtex"))
+    return programs and all(_has_package(name) for name in ("siunitx.sty", "lmodern.sty"))
+
+
+def has_notebook_latex() -> bool:
+    """Whether notebooks can be printed here (nbconvert needs pandoc and xelatex)."""
+    programs = all(shutil.which(name) for name in ("pandoc", "xelatex"))
+    return programs and all(_has_package(name) for name in ("ulem.sty", "tcolorbox.sty"))
+
+
+def build(profile: Profile) -> Path:
+    """Write tables and numbers, refresh the README (published profile only), build main.pdf.
+
+    Returns:
+        the path of main.pdf.
+
+    Raises:
+        lib.report.results.ResultsError: the text uses a result that does not exist.
+        LatexMissing: everything but main.pdf is done.
+        PaperError: LaTeX stopped, or left a reference or citation open.
+    """
+    generated = profile.paper_dir / "generated"
+    parts = {"main.tex": SOURCE / "main.tex", **_sections(profile)}
+    for path in parts.values():
+        tables.check_keys(path, profile)
+    tables.write_latex(generated, profile)
+    if tables.is_published(profile):
+        tables.write_readme(ROOT / "README.md", profile)
+    if not has_latex():
+        raise LatexMissing
+    folder = profile.build_dir / "latex"
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("section_*.tex"):
+        old.unlink()
+    for name, path in {**parts, "references.bib": SOURCE / "references.bib"}.items():
+        shutil.copy(path, folder / name)
+    # Relative paths: TeX's lists know no blanks, and the repository may lie anywhere.
+    search = [os.path.relpath(p, folder) for p in (profile.paper_dir, profile.figures_dir)]
+    env = {
+        **os.environ,
+        "TEXINPUTS": os.pathsep.join([".", *search, ""]),
+        # The same results give the same bytes.
+        "SOURCE_DATE_EPOCH": str(_newest(profile)),
+        "FORCE_SOURCE_DATE": "1",
+    }
+    command = ["latexmk", "-pdf", "-g", "-interaction=nonstopmode", "-halt-on-error", "main.tex"]
+    run = subprocess.run(
+        command, cwd=folder, env=env, capture_output=True, text=True, errors="replace"
+    )
+    log = (folder / "main.log").read_text(errors="replace") if run.returncode == 0 else run.stdout
+    if problem := _first_problem(log, run.returncode):
+        raise PaperError(f"paper/main.tex: {problem} (log: {_shown(folder / 'main.log')})")
+    out = profile.paper_dir / "main.pdf"
+    return write_bytes(out, (folder / "main.pdf").read_bytes())
+
+
+def _sections(profile: Profile) -> dict[str, Path]:
+    """Sections on experiments that not every profile runs, by the name that main.tex inputs:
+    those whose first line, ``% needs: EXPERIMENT, ...``, names results that exist."""
+    found = {}
+    for path in sorted((SOURCE / "sections").glob("*.tex")):
+        needs = path.read_text().partition("\n")[0].removeprefix("% needs:").split(",")
+        if {name.strip() for name in needs} <= set(results.names(profile)):
+            found[f"section_{path.name}"] = path
+    return found
+
+
+def _first_problem(log: str, code: int) -> str | None:
+    lines = log.splitlines()
+    for line in lines:
+        if line.startswith("!"):
+            return line.lstrip("! ")
+    for line in lines:
+        if match := re.search(r"(Citation|Reference) [`'](.+?)' .*undefined", line):
+            return f"{match[1].lower()} {match[2]!r} is undefined"
+    return f"latexmk ended with code {code}" if code else None
+
+
+def _newest(profile: Profile) -> int:
+    created = [results.load(name, profile)["created"] for name in results.names(profile)]
+    newest = max(created, default="2026-01-01T00:00:00Z")
+    return int(datetime.fromisoformat(newest.replace("Z", "+00:00")).timestamp())
+
+
+def _shown(path: Path) -> str:
+    return os.path.relpath(path, ROOT)

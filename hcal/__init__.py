@@ -1,0 +1,1 @@
+"""Maps of the hadron calorimeter: notebook 09 and `score-hcal`."""

@@ -1,0 +1,83 @@
+"""Find the sick channels in maps of the hadron calorimeter, from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from hcal.files import ieta, iphi, load
+from hcal.findings import KINDS, THRESHOLD, Findings, judge
+from lib.data.images import DataError
+from lib.files import replacing
+
+LISTED = 40  # cells and regions that are printed
+
+
+def score(maps: Path, out: Path, reference: Path | None = None,
+          threshold: float = THRESHOLD) -> Findings:
+    """Judge a file of maps; write ``out`` (npz) and a picture beside it (png), print what is sick.
+
+    The npz holds ``score`` (log odds that a cell is sick, all sections together), ``ratio`` (count
+    over expected), ``kind`` (0 fine, 1 dead, 2 degraded, 3 hot), ``live``, each (64, 72), and
+    ``sections`` (N, 64, 72), the log odds of each section alone.
+    """
+    if out.suffix != ".npz":
+        raise ValueError(f"{out}: scores are written as .npz")
+    if out.is_dir():
+        raise ValueError(f"{out}: is a folder; choose another name")
+    for source in (maps, reference):
+        if source is not None and source.resolve() == out.resolve():
+            raise ValueError(f"{out}: would overwrite the maps; choose another name")
+    sections = load(maps)
+    healthy = None if reference is None else load(reference)
+    try:
+        found = judge(sections, healthy, threshold)
+    except DataError as error:
+        raise DataError(f"{maps}: {error}") from error
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out) as part, open(part, "wb") as file:
+        np.savez_compressed(file, score=found.score, ratio=found.ratio, kind=found.kind,
+                            live=found.live, sections=found.sections.clip(-6e4, 6e4)
+                            .astype(np.float16))
+    drawn = picture(found, out.with_suffix(".png"), maps.name)
+    print(f"{summary(found, len(sections), reference)}\n{out}\n{drawn}")
+    return found
+
+
+def picture(found: Findings, path: Path, title: str) -> Path:
+    """Draw the map of ratios and scores."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from hcal.figures_scores import channel_map
+
+    fig = channel_map(found.score, found.ratio, found.live, found.kind, title)
+    with replacing(path) as part:
+        fig.savefig(part, format="png", dpi=150, metadata={"Software": None})
+    return path
+
+
+def summary(found: Findings, sections: int, reference: Path | None = None) -> str:
+    """What a shifter reads."""
+    sick = np.argwhere(found.kind > 0)
+    against = f"{reference}" if reference else "their rings and mirror images"
+    many = "lumi-section" if sections == 1 else "lumi-sections"
+    lines = [f"{sections:,} {many}, {int(found.live.sum())} live cells, judged against {against}"]
+    lines += [f"note: {note}" for note in found.notes]
+    if not len(sick):
+        return "\n".join([*lines, "no suspicious cells"])
+    lines += [f"{len(sick)} suspicious cells in {len(found.regions)} regions",
+              f"{'region':<32}{'kind':<10}{'cells':>6}{'ratio':>8}{'score':>9}"]
+    for region in found.regions[:LISTED]:
+        lines.append(f"{region.where:<32}{region.kind:<10}{len(region.rows):>6}"
+                     f"{region.ratio:>8.2f}{region.score:>9.1f}")
+    lines.append(f"{'cell':<32}{'kind':<10}{'':>6}{'ratio':>8}{'score':>9}")
+    order = np.argsort([-found.score[r, c] for r, c in sick], kind="stable")
+    for r, c in sick[order[:LISTED]].tolist():
+        where = f"ieta {ieta(r)}, iphi {iphi(c)}"
+        lines.append(f"{where:<32}{KINDS[found.kind[r, c]]:<10}{'':>6}{found.ratio[r, c]:>8.2f}"
+                     f"{found.score[r, c]:>9.1f}")
+    if len(sick) > LISTED or len(found.regions) > LISTED:
+        lines.append(f"... the {LISTED} largest scores; all are in the file")
+    return "\n".join(lines)

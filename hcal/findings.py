@@ -1,0 +1,253 @@
+"""From maps of any run to a list of sick cells and regions, with or without healthy maps to
+compare with. No training: the statistics of ``hcal.scores`` on the sum of all sections."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from hcal.files import (
+    CONDITIONS,
+    LIVE,
+    ROWS,
+    DataError,
+    HcalMaps,
+    estimate_events,
+    estimate_scale,
+    ieta,
+    iphi,
+    live_cells,
+)
+from hcal.scores import angle, log_odds, ring_centre, spread_of
+from hcal.simulation import NAMED
+
+KINDS = ("fine", "dead", "degraded", "hot")
+THRESHOLD = 3.0  # log odds of 20:1; healthy maps of a run: see tests/test_channels.py
+DEAD = 0.05  # below this share of what is expected
+OTHER = 0.03  # rings off by so much, in the median: the reference has other conditions
+ASYMMETRY = 0.25  # of a ring and its mirror image; healthy ones differ by up to 0.1
+
+
+@dataclass
+class Region:
+    """Neighbouring sick cells, all too low or all too high. score: the largest log odds."""
+
+    kind: str
+    rows: list[int]
+    columns: list[int]
+    ratio: float
+    score: float
+
+    @property
+    def where(self) -> str:
+        return f"ieta {_span(sorted({ieta(r) for r in self.rows}))}, " \
+               f"iphi {_span(_around([iphi(c) for c in self.columns]))}"
+
+
+@dataclass
+class Findings:
+    """score, ratio (count over expected), kind (0...3, see ``KINDS``), live: (H, W) arrays;
+    sections: (N, H, W) log odds of each section alone; notes: what a reader should know."""
+
+    score: np.ndarray
+    ratio: np.ndarray
+    kind: np.ndarray
+    live: np.ndarray
+    sections: np.ndarray
+    regions: list[Region]
+    notes: list[str] = field(default_factory=list)
+
+
+def _span(values: list[int]) -> str:
+    return str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"
+
+
+def _around(values: list[int]) -> list[int]:
+    """Values of iphi in order, starting after the largest gap: 71, 72, 1 rather than 1...72."""
+    values = sorted(set(values))
+    gaps = [(values[i] - values[i - 1]) % 72 for i in range(len(values))]
+    start = int(np.argmax(gaps)) if len(values) > 1 else 0
+    return values[start:] + values[:start]
+
+
+def regions(kind: np.ndarray, ratio: np.ndarray, score: np.ndarray, live: np.ndarray,
+            ) -> list[Region]:
+    """Sick cells that touch, joined: (H, W) arrays -> regions, the largest score first.
+
+    A cell covers the next column, too, where that is not live: most rings have cells of 10
+    degrees. Columns close around phi; corners touch.
+    """
+    found = []
+    wide = live & ~np.roll(live, -1, 1)
+    for wanted in ((1, 2), (3,)):
+        sick = np.isin(kind, wanted)
+        label, count = ndimage.label(sick | np.roll(sick & wide, 1, 1), np.ones((3, 3)))
+        joined = np.arange(count + 1)
+        for shift in (-1, 0, 1):  # across the seam between the last column and the first
+            last = np.roll(label[:, -1], shift)
+            if shift:
+                last[0 if shift > 0 else -1] = 0
+            for a, b in zip(last, label[:, 0], strict=True):
+                if a and b:
+                    joined[joined == joined[a]] = joined[b]
+        label = np.where(sick, joined[label], 0)
+        for number in np.unique(label[sick]):
+            r, c = np.nonzero(label == number)
+            kinds = np.bincount(kind[r, c], minlength=4)
+            found.append(Region(KINDS[int(kinds.argmax())], r.tolist(), c.tolist(),
+                                float(ratio[r, c].mean()), float(score[r, c].max())))
+    return sorted(found, key=lambda region: -region.score)
+
+
+def cells_there(total: Tensor) -> tuple[Tensor, list[str]]:
+    """Cells that must be read out, judged by the sum of the maps alone: (H, W) bool, and notes.
+
+    A column pattern (even or odd columns) of a ring is there if half of it counts. A silent cell
+    of it is dead -- it is live -- if it is one of the published cells, or if its column counts in
+    half of the rings of that pattern; else it is not there, as is column 71.
+    """
+    seen, live, notes = total > 0, torch.zeros_like(LIVE), []
+    for parity in (0, 1):
+        column = slice(parity, None, 2)
+        there = seen[:, column].float().mean(1) >= 0.5
+        elsewhere = seen[there][:, column].float().mean(0) >= 0.5
+        live[:, column] = there[:, None] & (seen[:, column] | LIVE[:, column] | elsewhere)
+        for r in (LIVE[:, column].any(1) & ~there).nonzero().flatten().tolist():
+            if LIVE[r, column].float().mean() > 0.5:
+                notes.append(f"ieta {ieta(r)}: fewer than half of its cells in "
+                             f"{'even' if parity else 'odd'} iphi count; they are left out")
+    if odd := int((seen & ~live).sum()):
+        notes.append(f"{odd} cells count where their ring is not read out; they are left out")
+    return live, notes
+
+
+def _known() -> tuple[Tensor, Tensor]:
+    """Healthy cells far off their ring in the published runs: offset in theta, its uncertainty.
+
+    Wide enough for what they show in either run and for another detector, where they are as
+    others.
+    """
+    both = torch.zeros(2, *LIVE.shape)
+    for (r, c), ratios in NAMED.items():
+        for number, (run, ratio) in enumerate(zip(CONDITIONS.values(), ratios, strict=True)):
+            p = run.rows[ROWS.index(r)] / run.events
+            both[number, r, c] = math.asin(min(p * ratio, 1) ** 0.5) - math.asin(p**0.5)
+    return both.mean(0) / 2, both.abs().amax(0) / 2
+
+
+def _by_ring(total: HcalMaps, events: Tensor) -> tuple[Tensor, Tensor, list[str]]:
+    """Expected theta and its standard deviation, (1, H, W), from ring and mirror image."""
+    live = total.live
+    theta = angle(total.counts, events)
+    ring = ring_centre(theta, live)
+    known, unsure = _known()
+    away = (theta - ring - known) * live
+    mirror, both = away.flip(1), live & live.flip(0)
+    # How much the mirror image says about a cell is measured on the map itself.
+    limit = 2.5 * spread_of(away, live, events)
+    a, b = (v.clamp(-limit, limit)[:, both] for v in (away, mirror))
+    weight = float(((a * b).sum() / (a * a).sum().clamp(min=1e-9)).clamp(0, 0.9))
+    weight = weight if weight > 2 / max(int(both.sum()), 1) ** 0.5 else 0.0
+    mean = ring + known + weight * mirror.clamp(-limit, limit) * both
+    sigma = spread_of(theta - mean, live, events)
+    notes = []
+    for r in range(len(live) // 2):
+        if live[r].any() and live[-1 - r].any():
+            ratio = float((ring[0, r].sin() / ring[0, -1 - r].sin()).square())
+            if not 1 - ASYMMETRY < ratio < 1 / (1 - ASYMMETRY):
+                notes.append(f"ieta {ieta(r)} counts {ratio:.2f} of its mirror image {-ieta(r)}: "
+                             "one of the two rings is sick; a reference tells which")
+    return mean, (sigma.square() + unsure.square()).sqrt(), notes
+
+
+def _by_reference(total: HcalMaps, events: Tensor, sections: Tensor, reference: HcalMaps,
+                  ) -> tuple[Tensor, Tensor, list[str]]:
+    """The same from healthy maps: reference mean x scale of the sections."""
+    live, mean = total.live, reference.counts.mean(0)
+    expected, notes = sections.sum() * mean[None], []
+    share = (total.counts / expected.clamp(min=1e-6)).masked_fill(~live, math.nan)
+    rings = share.nanmedian(-1, keepdim=True).values.nan_to_num(1.0)
+    other = float((rings[:, live.any(1)] - 1).abs().median()) > OTHER
+    offset = 0.0
+    if other:
+        notes.append("the rings of the reference have other occupancies (another run?): it is "
+                     "scaled ring by ring, and a ring that is sick as a whole is not seen")
+        theta = angle(mean[None], estimate_events(reference, together=True).mean(0, keepdim=True))
+        offset = (theta - ring_centre(theta, live)) * live
+        # Other conditions leave about half to all of an offset; what is far off is less certain.
+        centre = ring_centre(angle(total.counts, events), live)
+        theta = centre + 0.75 * offset
+    else:
+        theta = angle(expected, events)
+    noise = 0.25 / events + 0.25 / (mean.max() * len(reference)).clamp(min=1)
+    sigma = spread_of(angle(total.counts, events) - theta, live, events).square()
+    sigma = sigma.maximum(noise[:, None, None]) + (0.5 * torch.as_tensor(offset)).square()
+    return theta, sigma.sqrt().expand_as(theta), notes
+
+
+def judge(maps: HcalMaps, reference: HcalMaps | None = None,
+          threshold: float = THRESHOLD) -> Findings:
+    """Sick cells in maps of one run; with ``reference`` (healthy maps) or by ring and mirror image.
+
+    A cell is suspicious if its log odds over all sections are above ``threshold``. Raises:
+    DataError where nothing counts.
+    """
+    used = maps.counts.flatten(1).any(1)
+    if not used.any():
+        raise DataError("not a single count in these maps; give maps of lumi-sections with data")
+    notes = []
+    if not used.all():
+        notes.append(f"{int((~used).sum())} of {len(maps)} lumi-sections hold no count; they are "
+                     "left out")
+    summed = maps.counts[used].sum(0)
+    if reference is None:
+        live, more = cells_there(summed)
+        if not live.any():
+            raise DataError("no ring counts in half of its cells; give more lumi-sections, or a "
+                            "reference")
+        notes += more
+    else:
+        live = live_cells(reference)
+        if extra := int(((summed > 0) & ~live).sum()):
+            notes.append(f"{extra} cells count that the reference lacks; they are left out")
+        if not summed[live].any():
+            raise DataError("the maps count nowhere where the reference does; give healthy maps of "
+                            "the same detector")
+    good = maps.subset(used).with_(live=live, strength=None)
+    total = HcalMaps(summed[None], live)
+    single = estimate_events(good)  # each section alone: they may be of different runs
+    events = single.sum(0, keepdim=True).clamp(min=1)
+    if reference is None:
+        mean, sigma, more = _by_ring(total, events)
+    else:
+        scale = estimate_scale(good, reference.counts.mean(0))
+        mean, sigma, more = _by_reference(total, events, scale, reference)
+    theta = angle(total.counts, events)
+    score = log_odds(theta, mean, sigma, events, live)[0]
+    expected = events * mean[0].clamp(max=math.pi / 2).sin().square()
+    ratio = torch.where(live, summed / expected.clamp(min=1e-6), 1.0)
+    kind = torch.zeros_like(ratio, dtype=torch.int8)
+    sick = (score > threshold) & live
+    kind[sick] = torch.where(ratio < DEAD, 1, torch.where(ratio < 1, 2, 3)).to(torch.int8)[sick]
+    # Each section by itself: its own rings, the cells' offsets from all of them.
+    away = mean - ring_centre(theta, live)
+    alone = torch.zeros_like(maps.counts)
+    alone[used] = _alone(good, single, away, sigma)
+    arrays = [v.cpu().numpy() for v in (score, ratio, kind, live)]
+    found = regions(arrays[2], arrays[1], arrays[0], arrays[3])
+    return Findings(*arrays, alone.cpu().numpy(), found, notes + more)
+
+
+def _alone(maps: HcalMaps, events: Tensor, away: Tensor, sigma: Tensor) -> Tensor:
+    out = []
+    for part in torch.arange(len(maps)).split(1000):
+        theta = angle(maps.counts[part], events[part])
+        mean = ring_centre(theta, maps.live) + away
+        spread = spread_of(theta - mean, maps.live, events[part]).maximum(sigma)
+        out.append(log_odds(theta, mean, spread, events[part].clamp(min=1), maps.live))
+    return torch.cat(out)

@@ -1,0 +1,298 @@
+"""Simulated DigiOccupancy maps with the published statistics, and faults to find in them.
+
+Model: in a lumi-section of N events a cell is read out Binomial(N, p) times. The rings set p, and
+cells of a ring differ: with p = sin²(theta), theta of a cell is that of its ring plus a shift of
+fixed spread. That one number describes both runs: the relative spread of p, 2 sigma
+sqrt((1 - p) / p), is 8 % in the sparse rings of run 355456 and vanishes in the full ones of
+357479, as the published mean maps have it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from collider.closure import _row
+from hcal.events import NOISE, SIGMA, estimate_scale, full_count
+from hcal.maps import LIVE, ROWS, RUNS, SHAPE, HcalMaps
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What is published of a run (10,000 maps each), and what was concluded from it.
+
+    rows: mean count of the live cells, rows 3...13 and 50...60. mean, std, maximum: of all cells
+    of all maps. spread: relative standard deviation of a lumi-section's number of events, outside
+    the low tail. low: fraction of lumi-sections with low statistics. events: mean number of
+    events; not published: where the spread of the cells, as a function of the mean, vanishes.
+    """
+
+    rows: tuple[float, ...]
+    mean: float
+    std: float
+    maximum: float
+    spread: float
+    low: float
+    events: float
+
+
+CONDITIONS = {
+    355456: Conditions(
+        (1197, 1389, 1236, 1239, 1062, 892, 749, 610, 503, 283, 253,
+         256, 295, 524, 628, 759, 902, 1070, 1238, 1246, 1414, 1284),
+        157.14, 364.31, 1564.94, 0.02, 0.0, 1600.0),
+    357479: Conditions(
+        (918, 941, 941, 948, 945, 941, 935, 924, 910, 815, 786,
+         790, 825, 913, 926, 935, 941, 947, 948, 942, 944, 927),
+        181.08, 362.53, 1091.97, 0.04, 0.035, 950.0),
+}  # fmt: skip
+ZEROS = 3676 / 4608  # fraction of zeros, the same in every map
+LOW = (0.06, 0.85)  # share of events in a lumi-section with low statistics: 6 % is published,
+TAIL = 2.7  # the shape, 0.85 - 0.79 u^2.7 with u uniform, follows from the standard deviation
+SHARED = 0.75  # correlation of a cell's shift in the two runs
+RINGS = 0.35  # correlation of neighbouring rings at the same iphi; along iphi there is none
+MEMORY = 0.8  # correlation of the events of consecutive lumi-sections: an assumption
+# Cells far off: ratio to the ring's median in either run, read off the published mean maps.
+NAMED = {(3, 54): (0.69, 0.956), (52, 60): (0.76, 0.935), (54, 60): (0.79, 0.971),
+         (50, 57): (1.46, 1.085), (51, 60): (0.78, 0.888), (51, 57): (1.24, 1.038),
+         (58, 60): (0.86, 0.985), (56, 60): (0.87, 0.985), (60, 56): (0.87, 0.985),
+         (55, 56): (0.87, 0.993), (3, 56): (0.88, 0.985), (57, 56): (0.91, 0.993)}  # fmt: skip
+STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 2.0)
+
+
+def _theta(p: np.ndarray | float) -> np.ndarray:
+    return np.arcsin(np.sqrt(np.clip(p, 0, 1)))
+
+
+def profile_between(share: float) -> np.ndarray:
+    """Occupancies p of the 22 rows (as ``ROWS``) for conditions between the two runs.
+
+    share: 0 is run 355456, 1 is 357479; below 0 and above 1 lie beyond them.
+    """
+    a, b = (_theta(np.array(CONDITIONS[run].rows) / CONDITIONS[run].events) for run in RUNS)
+    return np.sin(np.clip(a + share * (b - a), 0.05, math.pi / 2)) ** 2
+
+
+def pattern(run: int, seed: int | None = None) -> np.ndarray:
+    """Shift of theta of every cell, (64, 72): what distinguishes cells of a ring.
+
+    seed: None for the two published runs, which share most of it; a number for a detector never
+    seen, which has as many cells far off, elsewhere.
+    """
+    rng = np.random.default_rng([17, 0 if seed is None else seed + 1])
+    shifts = []
+    for _ in range(3):  # shared, own of either run
+        white = rng.standard_normal(SHAPE)
+        shift = white.copy()
+        for r in range(1, SHAPE[0]):
+            shift[r] = RINGS * shift[r - 1] + math.sqrt(1 - RINGS**2) * white[r]
+        shifts.append(shift)
+    which = RUNS.index(run)
+    out = SIGMA * (math.sqrt(SHARED) * shifts[0] + math.sqrt(1 - SHARED) * shifts[1 + which])
+    for r in ROWS:
+        out[r] -= np.median(out[r, LIVE[r].numpy()])
+    cells = np.argwhere(LIVE.numpy())
+    for (r, c), ratios in NAMED.items():
+        p = CONDITIONS[run].rows[ROWS.index(r)] / CONDITIONS[run].events
+        where = (r, c) if seed is None else tuple(rng.choice(cells))
+        out[where] = _theta(p * ratios[which]) - _theta(p)
+    return out
+
+
+def occupancy(run: int, profile: Sequence[float] | float | None = None,
+              pattern_seed: int | None = None, live: Tensor = LIVE) -> np.ndarray:
+    """Probability p that a cell is read out in an event: (64, 72), 0 where not live.
+
+    profile: None for that of the run; 22 occupancies (as ``ROWS``); a number for
+    ``profile_between``. Each row's mean is its profile.
+    """
+    if run not in RUNS:
+        raise ValueError(f"run {run}: known are {RUNS[0]} and {RUNS[1]}; with profile and "
+                         "pattern_seed either of them stands for another run")
+    if profile is None:
+        profile = RUNS.index(run)
+    values = profile_between(profile) if np.ndim(profile) == 0 else np.asarray(profile, float)
+    if values.shape != (len(ROWS),) or not ((values > 0) & (values <= 1)).all():
+        raise ValueError(f"profile must be {len(ROWS)} occupancies between 0 and 1, one for each "
+                         "of rows 3...13 and 50...60")
+    live, shift, p = live.numpy(), pattern(run, pattern_seed), np.zeros(SHAPE)
+    for r, value in zip(ROWS, values, strict=True):
+        cells = live[r]
+        ring = np.sin(np.clip(_theta(value) + shift[r, cells], 0.01, math.pi / 2)) ** 2
+        p[r, cells] = np.clip(ring * value / max(ring.mean(), 1e-9), 0, 1)
+    return p
+
+
+def event_counts(run: int, sections: int, rng: np.random.Generator, mean: float | None = None,
+                 low_statistics: bool = True) -> np.ndarray:
+    """Number of events of consecutive lumi-sections: (sections,) int64."""
+    run = CONDITIONS[run]
+    mean = run.events if mean is None else mean
+    steps = rng.standard_normal(sections) * math.sqrt(1 - MEMORY**2)
+    walk = np.empty(sections)
+    last = rng.standard_normal()
+    for number, step in enumerate(steps):
+        last = walk[number] = MEMORY * last + step
+    share = 1 + run.spread * np.clip(walk, -3.5, 3.5)  # the published maxima
+    if low_statistics and run.low:
+        low = rng.random(sections) < run.low
+        tail = LOW[1] - (LOW[1] - LOW[0]) * rng.random(sections) ** TAIL
+        expected = LOW[1] - (LOW[1] - LOW[0]) / (1 + TAIL)
+        share = np.where(low, tail, share) / (1 - run.low * (1 - expected))
+    return np.maximum(1, np.rint(mean * share)).astype(np.int64)
+
+
+def simulate(run: int, sections: int, seed: int = 0, low_statistics: bool = True, *,
+             events: float | None = None, profile: Sequence[float] | float | None = None,
+             pattern_seed: int | None = None, noise: float = NOISE, integer: bool = False,
+             live: Tensor = LIVE) -> HcalMaps:
+    """Maps of a run: (sections, 64, 72), with the true number of events; the same for one seed.
+
+    Args:
+        run: 355456 or 357479.
+        low_statistics: with the published tail of lumi-sections of few events.
+        events: mean number of events of a lumi-section; None for that of the run.
+        profile, pattern_seed: other conditions, another detector (see ``occupancy``).
+        noise: variance in units of the binomial one. 1 gives Binomial(N, p); below, as in the
+            published maps, deviations from N p are made smaller and counts are no integers.
+        integer: round the counts.
+        live: cells that are read out.
+    """
+    p = occupancy(run, profile, pattern_seed, live)
+    rng = np.random.default_rng([run, seed])
+    number = event_counts(run, sections, rng, events, low_statistics)
+    cells = live.numpy()
+    counts = np.zeros((sections, *SHAPE), np.float32)
+    for start in range(0, sections, 1000):  # in blocks: bounded memory
+        part = slice(start, start + 1000)
+        expected = number[part, None] * p[cells]
+        drawn = rng.binomial(number[part, None], p[cells])
+        values = expected + math.sqrt(noise) * (drawn - expected)
+        counts[part][:, cells] = np.rint(values) if integer else values
+    given = dict(run=run, jets=sections, seed=seed, low_statistics=low_statistics, events=events,
+                 profile=None if profile is None else np.asarray(profile, float).tolist(),
+                 pattern_seed=pattern_seed, noise=noise, integer=integer)
+    made = {"generator": "hcal 1", **given} if torch.equal(live, LIVE) else {}
+    return HcalMaps(torch.from_numpy(counts), live.clone(),
+                    torch.full((sections,), RUNS.index(run)),
+                    torch.from_numpy(number.astype(np.float32)), attributes=made)
+
+
+# ---------------------------------------------------------------- faults
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Live cells of a box that count wrongly: strength times what they should.
+
+    kind: "dead" (0), "degraded" (below 1) or "hot" (above 1).
+    """
+
+    strength: float
+    row: int
+    column: int
+    height: int = 1
+    width: int = 1
+
+    @property
+    def kind(self) -> str:
+        return "dead" if self.strength == 0 else "degraded" if self.strength < 1 else "hot"
+
+
+def random_faults(rng: np.random.Generator, live: Tensor, rate: float,
+                  strengths: Sequence[float] = STRENGTHS, columns: int = 5,
+                  rows: int = 3) -> list[Fault]:
+    """Faults of a lumi-section: Poisson(rate) of them, a third single cells, the others boxes."""
+    cells, faults = live.nonzero().numpy(), []
+    for _ in range(rng.poisson(rate)):
+        r, c = (int(x) for x in cells[rng.integers(len(cells))])
+        height, width = (1, 1) if rng.random() < 1 / 3 else (
+            int(rng.integers(1, rows + 1)), int(rng.integers(2, columns + 1)))
+        faults.append(Fault(float(rng.choice(strengths)), r, c, height, width))
+    return faults
+
+
+def inject(maps: HcalMaps, faults: Sequence[Fault] | None = None, *, seed: int = 0,
+           rate: float = 1.0, strengths: Sequence[float] = STRENGTHS, columns: int = 5,
+           rows: int = 3, width: int = 1) -> tuple[HcalMaps, Tensor]:
+    """Make live cells of healthy maps faulty: (maps, strength (N, H, W), 1 where healthy).
+
+    dead: the count is 0. degraded: each count is kept with probability ``strength`` (binomial
+    thinning). hot: Poisson((strength - 1) x count) spurious counts are added, so that a hot cell
+    is noisier than a healthy one of the same mean.
+
+    Args:
+        faults: for every map; None draws ``random_faults`` for each map from ``seed`` (a mean of
+            ``rate`` a map, boxes of up to ``columns`` x ``rows``), the same ones for ``width``
+            consecutive maps, so that ``windows`` of that width can be made.
+    """
+    rng = np.random.default_rng([5, seed])
+    strength = torch.ones(maps.counts.shape)
+    live = maps.live.cpu()
+    for start in range(0, len(maps), width if faults is None else len(maps)):
+        stop = start + width if faults is None else len(maps)
+        drawn = faults if faults is not None else random_faults(rng, live, rate, strengths,
+                                                                 columns, rows)
+        for fault in drawn:
+            box = (slice(fault.row, fault.row + fault.height),
+                   slice(fault.column, fault.column + fault.width))
+            part = strength[(slice(start, stop), *box)]
+            part[(part == 1) & live[box]] = fault.strength  # the first fault of a cell stays
+    counts = maps.counts.cpu().clone()
+    where = strength != 1
+    values, factor = counts[where].double().numpy(), strength[where].double().numpy()
+    whole = np.floor(values)
+    kept = rng.binomial(whole.astype(np.int64), np.minimum(factor, 1))
+    added = rng.poisson(np.maximum(factor - 1, 0) * values)
+    new = kept + (values - whole) * np.minimum(factor, 1) + added
+    counts[where] = torch.from_numpy(new).float()
+    out = maps.with_(counts=counts.to(maps.device), strength=strength.to(maps.device))
+    return out, out.strength
+
+
+# ---------------------------------------------------------------- closure
+
+
+def closure(maps: HcalMaps, run: int) -> list[dict]:
+    """Maps of a run (simulated or the public ones) against what is published of it.
+
+    Give some thousand maps: the largest value and the tail of low statistics need them. Returns
+    rows dict(quantity, published, measured, tolerance, ok), for a table.
+    """
+    known, counts, cells = CONDITIONS[run], maps.counts.cpu(), maps.live.cpu()
+    mean = counts.mean(0)
+    zeros = (counts == 0).flatten(1).sum(1).double() / counts[0].numel()
+    rows = [_row("mean", known.mean, counts.mean(), 0.01),
+            _row("standard deviation", known.std, counts.std(), 0.01),
+            _row("median", 0, counts[:1000].median(), 0, True),
+            _row("minimum", 0, counts.min(), 0, True),
+            _row("maximum", known.maximum, counts.max(), 0.03),
+            _row("fraction of zeros, lowest of all maps", ZEROS, zeros.min(), 1e-6, True),
+            _row("fraction of zeros, highest of all maps", ZEROS, zeros.max(), 1e-6, True),
+            _row("active cells", 932, (mean > 0).sum(), 0, True)]
+    rings = {r: mean[r, cells[r]] for r in ROWS}
+    rows += [_row(f"mean of the active cells, row {r}", value, rings[r].mean(), 0.03)
+             for r, value in zip(ROWS, known.rows, strict=True)]
+    spread = [float(ring.std() / ring.median()) for ring in rings.values()]
+    low, high = {355456: (0.02, 0.08), 357479: (0.0, 0.02)}[run]
+    rows += [_row("spread of the cells in phi, most even row", low, min(spread), 0.01, True),
+             _row("spread of the cells in phi, least even row", high, max(spread), 0.025, True)]
+    if run == 355456:
+        rows += [_row(f"cell ({r}, {c}) over the median of its row", NAMED[r, c][0],
+                      mean[r, c] / rings[r].median(), 0.03, True)
+                 for r, c in list(NAMED)[:4]]
+    scale = estimate_scale(maps).cpu()
+    usual = scale[(scale / scale.median() - 1).abs() < 0.15] / scale.median()
+    rows += [_row("spread of the scale of a lumi-section", known.spread, usual.std(), 0.005, True),
+             _row("lumi-sections of low statistics", known.low,
+                  (scale < 0.85 * scale.median()).double().mean(), 0.01, True),
+             _row("noise over binomial (variance)", NOISE, full_count(maps)[1], 0.1)]
+    if known.low:
+        rows.append(_row("lowest scale of a lumi-section", LOW[0], scale.min() / scale.median(),
+                         0.04, True))
+    return rows

@@ -1,0 +1,326 @@
+"""Jet images in memory: ``JetImages``, the sparse store every model reads from.
+
+A CMS jet image has 125,000 pixels of which 98.8 % are zero. ``JetImages`` keeps the other
+1.2 % as compressed sparse rows, one row an image, in three tensors on any device: 60,000
+jets take about half a gigabyte instead of thirty. Files are the business of
+``lib.data.store`` (dense and packed HDF5).
+
+Notation: N images, n selected images, C channels, H rows (eta), W columns (phi).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.data import store
+from lib.data.packing import inspect, pack, unpack, write_packed
+from lib.data.store import Chunk
+from lib.data.tokens import HCAL, QUARK_GLUON, TOP_QCD, Batch, Grid, Hits, tokenize
+from lib.files import DataError
+
+__all__ = ["DataError", "JetImages", "Split", "inspect", "pack", "unpack", "write_packed"]
+
+BLOCK = 1024  # images handled at once where there may be very many
+
+
+class Split(NamedTuple):
+    """Three disjoint sets of image numbers, each a long tensor."""
+
+    train: Tensor
+    validation: Tensor
+    test: Tensor
+
+
+class JetImages:
+    """N sparse images of shape (C, H, W) with labels, masses and momenta where known.
+
+    indptr (N+1,) int64, indices (hits,) int32 (flat pixel in (C, H, W) order, rising within
+    an image), data (hits,) uint8 for ``cms8`` or float32 for ``gev``: the arguments of
+    ``scipy.sparse.csr_matrix`` in another order. labels (N,) int64, 1 is top (or quark);
+    mass and pt (N,) float32 in GeV; each None where the file has none. truth: what only a
+    simulation knows, one tensor (N, ...) per name. attributes: provenance.
+    Make one with ``open``, ``from_arrays`` or ``from_dense``.
+    """
+
+    def __init__(self, indptr: Tensor, indices: Tensor, data: Tensor, shape: tuple[int, int, int],
+                 encoding: str, labels: Tensor | None = None, mass: Tensor | None = None,
+                 pt: Tensor | None = None, truth: dict[str, Tensor] | None = None,
+                 attributes: dict[str, Any] | None = None) -> None:
+        self.indptr, self.indices, self.data = indptr, indices, data
+        self.shape, self.encoding = tuple(shape), encoding
+        self.labels, self.mass, self.pt = labels, mass, pt
+        self.truth, self.attributes = dict(truth or {}), dict(attributes or {})
+        self._fingerprint: str | None = None
+
+    # ------------------------------------------------------------ making and saving
+
+    @classmethod
+    def open(cls, path: str | Path) -> JetImages:
+        """Read a packed or a dense file (a dense one is packed on the way in).
+
+        Raises: DataError naming file, cause and next step for anything unusable.
+        """
+        return store.scan(path, lambda header, chunks: cls._assemble(
+            chunks, header.shape, header.encoding, header.attributes))
+
+    @classmethod
+    def from_arrays(cls, indptr: Any, indices: Any, data: Any, shape: tuple[int, int, int],
+                    encoding: str, labels: Any = None, mass: Any = None, pt: Any = None,
+                    truth: dict[str, Any] | None = None,
+                    attributes: dict[str, Any] | None = None) -> JetImages:
+        """Check and adopt CSR arrays (NumPy or tensors); rows are sorted, stored zeros dropped.
+
+        Shapes as in the class; raises DataError where they do not fit together.
+        """
+        where = "the arrays"
+        if encoding not in store.ENCODINGS:
+            raise DataError(f"{where}: the encoding is {encoding!r}; use cms8 or gev")
+        indptr = _array(indptr).astype(np.int64)
+        indices, data = _array(indices), _array(data)
+        exact = data.astype(store.ENCODINGS[encoding])
+        if not np.array_equal(exact, data, equal_nan=data.dtype.kind == "f"):
+            raise DataError(f"{where}: the values do not fit the encoding {encoding}; cms8 holds "
+                            "integers of 0...255, gev float32")
+        store.check_indptr(indptr, indices.size, exact.size, where)
+        rows = len(indptr) - 1
+        named = {"Y": labels, "m": mass, "pT": pt}
+        columns = {k: store.check_column(_array(v).reshape(-1), k, where)
+                   for k, v in named.items() if v is not None}
+        truth = {k: _array(v) for k, v in (truth or {}).items()}
+        for name, values in (columns | truth).items():
+            if len(values) != rows:
+                raise DataError(f"{where}: {name} has {len(values)} values for {rows} images; "
+                                "give one a jet")
+
+        def chunks() -> Iterator[Chunk]:
+            for start, stop in store.row_blocks(indptr):
+                low, high = indptr[start], indptr[stop]
+                part = store.canonical(indptr[start:stop + 1] - low, indices[low:high],
+                                       exact[low:high], shape, encoding, where)
+                yield store.with_columns(part, columns, truth, start, stop)
+
+        return cls._assemble(chunks(), shape, encoding, attributes)
+
+    @classmethod
+    def from_dense(cls, images: Any, encoding: str = "cms8", channels_last: bool = False,
+                   **columns: Any) -> JetImages:
+        """Pack dense images (N, C, H, W), or (N, H, W, C) with ``channels_last``.
+
+        columns: labels, mass, pt, truth, attributes as in ``from_arrays``.
+        """
+        images = _array(images)
+        if images.ndim != 4:
+            raise DataError(f"the array: has {images.ndim} dimensions, not 4; give (N, C, H, W)")
+        if channels_last:
+            images = np.moveaxis(images, -1, 1)
+        shape, rows = images.shape[1:], images.reshape(len(images), -1)
+        image, pixel = np.nonzero(rows)
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(image, minlength=len(rows)))])
+        return cls.from_arrays(indptr, pixel, rows[image, pixel], shape, encoding, **columns)
+
+    @classmethod
+    def _assemble(cls, chunks: Iterator[Chunk], shape: tuple[int, int, int], encoding: str,
+                  attributes: dict[str, Any] | None) -> JetImages:
+        """Chunks, already checked, to one store."""
+        parts = list(chunks)
+        dtype = store.ENCODINGS[encoding]
+        counts = np.concatenate([[0], *(np.diff(part.indptr) for part in parts)])
+
+        def join(arrays: list[np.ndarray], dtype: Any = None) -> Tensor:
+            return torch.from_numpy(np.concatenate(arrays or [np.empty(0, dtype)], dtype=dtype))
+
+        first = parts[0] if parts else Chunk(counts, counts, counts)
+        columns = {k: join([p.columns[k] for p in parts]) for k in first.columns}
+        truth = {k: join([p.truth[k] for p in parts]) for k in first.truth}
+        labels = columns.get("Y")
+        return cls(torch.from_numpy(np.cumsum(counts.astype(np.int64))),
+                   join([p.indices for p in parts], np.int32), join([p.data for p in parts], dtype),
+                   shape, encoding, None if labels is None else labels.long(),
+                   columns.get("m"), columns.get("pT"), truth, attributes)
+
+    def save(self, path: str | Path) -> Path:
+        """Write a packed file, whole or not at all; returns its path."""
+        return write_packed(path, self._chunks(), self.shape, self.encoding, self.attributes)
+
+    def _chunks(self) -> Iterator[Chunk]:
+        columns = {"Y": self.labels, "m": self.mass, "pT": self.pt}
+        for start in range(0, len(self), BLOCK):
+            rows = slice(start, min(start + BLOCK, len(self)))
+            indptr = self.indptr[rows.start:rows.stop + 1]
+            hits = slice(int(indptr[0]), int(indptr[-1]))
+            yield Chunk(_array(indptr - indptr[0]), _array(self.indices[hits]),
+                        _array(self.data[hits]),
+                        {k: _array(v[rows]) for k, v in columns.items() if v is not None},
+                        {k: _array(v[rows]) for k, v in self.truth.items()})
+
+    # ------------------------------------------------------------ looking
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    def __repr__(self) -> str:
+        known = [name for name in ("labels", "mass", "pt") if getattr(self, name) is not None]
+        return (f"JetImages({len(self):,} images of {self.shape}, {self.encoding}, "
+                f"{self.data.numel():,} hits; {', '.join(known) or 'unlabelled'})")
+
+    @property
+    def grid(self) -> Grid:
+        """The patch grid that belongs to images of this shape (5x5 patches if unknown)."""
+        known = {(g.channels, g.height, g.width): g for g in (TOP_QCD, QUARK_GLUON, HCAL)}
+        return known.get(self.shape, Grid(*self.shape, 5, 5))
+
+    @property
+    def device(self) -> torch.device:
+        return self.indptr.device
+
+    def hits(self, index: Any) -> Hits:
+        """The non-zero pixels of some images, on the device of the data, sorted by image.
+
+        index: image numbers (n,), a slice or a mask (N,). ``Hits.image`` counts 0...n-1 in
+        the order of ``index``. Raises: IndexError for a number that is not an image.
+        """
+        index = self._index(index)
+        image, where = self._gather(index)
+        channel, row, column = self._pixel(self.indices[where].long())
+        return Hits(image, channel, row, column, self.data[where].float(), len(index))
+
+    def dense(self, index: Any) -> Tensor:
+        """Some images (see ``hits``) as a dense tensor (n, C, H, W) float32."""
+        index = self._index(index)
+        image, where = self._gather(index)
+        size = self.shape[0] * self.shape[1] * self.shape[2]
+        images = torch.zeros(len(index) * size, device=self.device)
+        images[image * size + self.indices[where]] = self.data[where].float()
+        return images.view(len(index), *self.shape)
+
+    def _pixel(self, flat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        _, height, width = self.shape
+        line = flat // width
+        return line // height, line % height, flat % width
+
+    def _index(self, index: Any) -> Tensor:
+        if isinstance(index, slice):
+            return torch.arange(len(self), device=self.device)[index]
+        index = torch.as_tensor(index, device=self.device)
+        if index.dtype == torch.bool:
+            index = index.nonzero().squeeze(1)
+        index = index.long().reshape(-1)
+        if index.numel() and not (0 <= index.min() and index.max() < len(self)):
+            raise IndexError(f"image numbers must be 0...{len(self) - 1}, got "
+                             f"{int(index.min())}...{int(index.max())}")
+        return index
+
+    def _gather(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """For each hit of the images: number within ``index``, position in ``indices``."""
+        start = self.indptr[index]
+        counts = self.indptr[index + 1] - start
+        ends = counts.cumsum(0)
+        total = int(ends[-1]) if len(index) else 0
+        image = torch.repeat_interleave(torch.arange(len(index), device=self.device), counts,
+                                        output_size=total)
+        shift = start - (ends - counts)  # from the place in the result to the place in the store
+        return image, torch.arange(total, device=self.device) + shift[image]
+
+    # ------------------------------------------------------------ choosing
+
+    def subset(self, index: Any) -> JetImages:
+        """The images ``index`` (see ``hits``), in that order, as a store of their own."""
+        index = self._index(index)
+        counts = self.indptr[index + 1] - self.indptr[index]
+        indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        indices, data = (old.new_empty(int(indptr[-1])) for old in (self.indices, self.data))
+        for start in range(0, len(index), BLOCK):  # positions of all hits at once take gigabytes
+            stop = min(start + BLOCK, len(index))
+            _, where = self._gather(index[start:stop])
+            part = slice(int(indptr[start]), int(indptr[stop]))
+            indices[part], data[part] = self.indices[where], self.data[where]
+        return self._map(lambda column: column[index], indptr, indices, data)
+
+    def to(self, device: str | torch.device) -> JetImages:
+        """The same images with every tensor on ``device``."""
+        return self._map(lambda column: column.to(device), self.indptr.to(device),
+                         self.indices.to(device), self.data.to(device))
+
+    def _map(self, change: Callable[[Tensor], Tensor], indptr: Tensor, indices: Tensor,
+             data: Tensor) -> JetImages:
+        labels, mass, pt = (None if column is None else change(column)
+                            for column in (self.labels, self.mass, self.pt))
+        truth = {name: change(column) for name, column in self.truth.items()}
+        return JetImages(indptr, indices, data, self.shape, self.encoding, labels, mass, pt,
+                         truth, self.attributes)
+
+    def split(self, seed: int = 42) -> Split:
+        """70 % for training, 10 % for validation, 20 % for the test; classes in proportion.
+
+        On the 10,000 published jets with seed 42 the test part is that of the published
+        results: ``train_test_split(arange(N), test_size=0.2, stratify=Y, random_state=42)``.
+        Validation is taken from the rest in the same way. With too few jets of a class to
+        keep the proportions it warns and splits at random. Raises: DataError below 3 jets.
+        """
+        if len(self) < 3:
+            raise DataError(f"{len(self)} jets cannot be split in three; simulate more")
+        labels = None if self.labels is None else _array(self.labels)
+        rest, test = _part(np.arange(len(self)), 0.2, labels, seed)
+        train, validation = _part(rest, max(1, round(0.1 * len(self))), labels, seed)
+        return Split(*(torch.from_numpy(part) for part in (train, validation, test)))
+
+    def batch(self, index: Any, keep: str = "active",
+              augment: Callable[[Hits], Hits] | None = None) -> Batch:
+        """What a model is fed: hits, augmented where asked, as tokens, with their columns.
+
+        keep: as in ``tokenize``. augment: may give two views of the hits, (first, second); the
+        second becomes ``Batch.other``.
+        """
+        index = self._index(index)
+        hits = self.hits(index)
+        hits = augment(hits) if augment else hits
+        first, second = hits if isinstance(hits, tuple) else (hits, None)
+        tokens = tokenize(first, self.grid, keep)
+        other = None if second is None else tokenize(second, self.grid, keep)
+        label, mass, pt = (None if column is None else column[index]
+                           for column in (self.labels, self.mass, self.pt))
+        return Batch(tokens, label, mass, pt, index, other)
+
+    def fingerprint(self) -> str:
+        """A hash of the images and their columns: equal content, equal fingerprint."""
+        if self._fingerprint is None:
+            digest = hashlib.blake2b(f"{self.shape} {self.encoding}".encode(), digest_size=16)
+            columns = {"indptr": self.indptr, "indices": self.indices, "data": self.data,
+                       "Y": self.labels, "m": self.mass, "pT": self.pt}
+            columns |= {f"truth/{name}": self.truth[name] for name in sorted(self.truth)}
+            for name, column in columns.items():
+                if column is not None:
+                    digest.update(f"{name} {column.dtype} {tuple(column.shape)}".encode())
+                    digest.update(_array(column).data)
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+
+def _array(values: Any) -> np.ndarray:
+    """Contiguous NumPy array of a tensor (on any device) or of anything array-like."""
+    if isinstance(values, Tensor):
+        values = values.detach().cpu().numpy()
+    return np.ascontiguousarray(values)
+
+
+def _part(index: np.ndarray, size: float | int, labels: np.ndarray | None,
+          seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cut ``size`` (a fraction or a number) off ``index``, stratified where possible."""
+    from sklearn.model_selection import train_test_split  # slow to import, needed only here
+
+    if labels is not None:
+        try:
+            return train_test_split(index, test_size=size, stratify=labels[index],
+                                    random_state=seed)
+        except ValueError:
+            warnings.warn(f"too few jets of a class among {len(index)} to keep the classes in "
+                          "proportion: split at random", stacklevel=3)
+    return train_test_split(index, test_size=size, random_state=seed)

@@ -1,0 +1,90 @@
+"""Losses on validation while training, and predictions for the metrics afterwards."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from lib.data.tokens import Batch
+from lib.evaluation.metrics import Predictions, auc
+
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # not a line for every Fabric
+
+
+def resolve_precision(precision: str) -> str:
+    """What ``auto`` means on this machine; anything else stays."""
+    if precision != "auto":
+        return precision
+    if torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported()
+    else:  # a processor without these instructions emulates bfloat16, slowly
+        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16-mixed" if fast else "32-true"
+
+
+@torch.no_grad()
+def validate(objective: nn.Module, batches: Iterable[Batch], fabric: Fabric) -> dict[str, float]:
+    """Mean loss and parts over the batches, AUC and mass MAE (GeV) where they are defined.
+
+    The random generator is set aside, so that a loss with chance in it is the same each time and
+    validating changes nothing in training.
+    """
+    was_training = objective.training
+    objective.eval()
+    sums: dict[str, Tensor] = {}
+    jets, scores, labels = 0, [], []
+    with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
+        torch.manual_seed(0)
+        for batch in batches:
+            batch = batch.to(fabric.device)
+            with fabric.autocast():
+                output = objective.predict(batch) if hasattr(objective, "predict") else None
+                total, parts = objective.loss(batch, output) if output else objective.loss(batch)
+            parts = {"loss": total, **parts}
+            if output and batch.label is not None:
+                scores.append(output["logits"].float().softmax(-1)[:, 1])
+                labels.append(batch.label)
+                if output.get("mass") is not None and batch.mass is not None:
+                    parts["mae"] = (output["mass"].float() - batch.mass).abs().mean()
+            for name, value in parts.items():
+                sums[name] = sums.get(name, 0) + value.detach().float() * len(batch.index)
+            jets += len(batch.index)
+    objective.train(was_training)
+    row = {f"val_{name}": float(value) / jets for name, value in sums.items()}
+    if scores:
+        row["val_auc"] = auc(torch.cat(labels).cpu().numpy(), torch.cat(scores).cpu().numpy())
+    return row
+
+
+@torch.no_grad()
+def predict(
+    objective: nn.Module, batches: Iterable[Batch], precision: str = "32-true",
+    accelerator: str = "auto",
+) -> Predictions:
+    """Predictions of an objective or a model, in the order of the batches; y is -1 without labels.
+
+    Args:
+        precision: as in ``FitSettings``.
+    """
+    fabric = Fabric(accelerator=accelerator, devices=1, precision=resolve_precision(precision))
+    objective = objective.to(fabric.device).eval()
+    columns: dict[str, list[Tensor]] = {}
+    for batch in batches:
+        batch = batch.to(fabric.device)
+        with fabric.autocast():
+            if hasattr(objective, "predict"):
+                output = objective.predict(batch)
+            else:
+                output = dict(zip(("logits", "mass"), objective(batch.tokens), strict=True))
+        rows = {"index": batch.index, "score": output["logits"].float().softmax(-1)[:, 1],
+                "y": torch.full_like(batch.index, -1) if batch.label is None else batch.label,
+                "m": batch.mass, "m_hat": output.get("mass")}
+        for name, value in rows.items():
+            if value is not None:
+                columns.setdefault(name, []).append(value.float() if name != "index" else value)
+    arrays = {name: torch.cat(values).cpu().numpy() for name, values in columns.items()}
+    return Predictions(**arrays)

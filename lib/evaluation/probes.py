@@ -1,0 +1,134 @@
+"""What a backbone has learned, without training it: collapse, probes, alignment, uniformity.
+
+Everything looks at the learned features (N, D) of jets, without the model's fixed summary, which
+would say much about a jet behind a backbone that has learned nothing.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lib.data.batches import Batches
+from lib.data.images import JetImages
+from lib.evaluation.metrics import auc
+from lib.models.vit import JetViT, learned
+
+
+@torch.no_grad()
+def embed(model: JetViT, jets: JetImages, index: Any = None, batch_size: int = 256) -> np.ndarray:
+    """Learned features of jets (all, or those of ``index``), in evaluation mode: (N, D) float32."""
+    training, device = model.training, next(model.parameters()).device
+    model.eval()
+    batches = Batches(jets, index, batch_size, model.config.tokens)
+    parts = [learned(model, batch.tokens.to(device)).float().cpu() for batch in batches]
+    model.train(training)
+    return torch.cat(parts).numpy()
+
+
+def collapse(features: np.ndarray) -> dict[str, float]:
+    """Three numbers that tell when all jets get the same features, (N, D).
+
+    ``feature_std``: standard deviation of unit-length features, times √D; about 1 where they
+    fill the sphere, 0 where they are one point (SimSiam, arXiv:2011.10566, fig. 2).
+    ``effective_rank``: exp of the entropy of the normalised singular values, after the mean is
+    taken off: how many directions are in use, at most D (RankMe, arXiv:2210.02885).
+    ``mean_cosine``: mean cosine of two different jets; 1 where they are one point.
+    """
+    x = torch.from_numpy(np.asarray(features)).double()
+    unit = F.normalize(x, dim=1)
+    count = len(x)
+    singular = torch.linalg.svdvals(x - x.mean(0))
+    share = singular / singular.sum().clamp(min=1e-12)
+    entropy = -(share * share.clamp(min=1e-12).log()).sum()
+    together = (unit.sum(0).square().sum() - unit.square().sum()) / max(count * (count - 1), 1)
+    return {"feature_std": float(unit.std(0, correction=0).mean() * x.shape[1] ** 0.5),
+            "effective_rank": float(entropy.exp()), "mean_cosine": float(together)}
+
+
+def linear_probe(features: np.ndarray, label: np.ndarray, others: np.ndarray,
+                 strength: float = 1.0) -> np.ndarray:
+    """P(class 1) of other jets by logistic regression on standardised features.
+
+    Args:
+        features (n, D), label (n,): to learn from. others (N, D): to judge.
+        strength: inverse of the regularisation (``C`` of scikit-learn).
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(features)
+    probe = LogisticRegression(C=strength, max_iter=300)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a probe that has not quite converged is a probe
+        probe.fit(scaler.transform(features), label)
+    return probe.predict_proba(scaler.transform(others))[:, 1]
+
+
+def neighbour_probe(features: np.ndarray, label: np.ndarray, others: np.ndarray,
+                    neighbours: int = 20, temperature: float = 0.1) -> np.ndarray:
+    """P(class 1) of other jets: their nearest neighbours by cosine vote with exp(cosine/T).
+
+    Features are centred first: ReLU-like features share a direction that says nothing.
+    """
+    mean = features.mean(0)
+    known, new = (F.normalize(torch.from_numpy(x - mean), dim=1) for x in (features, others))
+    cosine, nearest = (new @ known.T).topk(min(neighbours, len(known)), dim=1)
+    weight = (cosine / temperature).softmax(1)
+    return (weight * torch.from_numpy(np.asarray(label))[nearest]).sum(1).numpy()
+
+
+@dataclass
+class Monitor:
+    """Collapse and probes of a backbone, for ``monitor=`` of ``fit`` and ``runs.train``.
+
+    Its numbers enter the history: those of ``collapse`` and, with labels, ``probe_auc`` (linear)
+    and ``neighbour_auc``. Labels are only looked at, nothing is trained with them; but choosing
+    weights by them (``select="high:probe_auc"``) is using them.
+
+    Attributes:
+        jets: labelled, or not: then there are no probes.
+        known, held: numbers of the jets that the probes learn from and of those they judge.
+    """
+
+    jets: JetImages
+    known: Any
+    held: Any
+    batch_size: int = 256
+    _labels: tuple = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        parts = torch.as_tensor(self.known), torch.as_tensor(self.held)
+        labels = None if self.jets.labels is None else self.jets.labels.cpu()
+        self._labels = tuple(None if labels is None else labels[part].numpy() for part in parts)
+
+    def __call__(self, objective: nn.Module) -> dict[str, float]:
+        held = embed(objective.model, self.jets, self.held, self.batch_size)
+        row = collapse(held)
+        known_label, label = self._labels
+        if label is None or len(np.unique(known_label)) < 2:
+            return row
+        known = embed(objective.model, self.jets, self.known, self.batch_size)
+        row["probe_auc"] = auc(label, linear_probe(known, known_label, held))
+        row["neighbour_auc"] = auc(label, neighbour_probe(known, known_label, held))
+        return row
+
+
+def alignment(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean squared distance of two views (N, D) of the same jets on the unit sphere; 0 is best
+    (Wang and Isola, arXiv:2005.10242)."""
+    a, b = (F.normalize(torch.from_numpy(x), dim=1) for x in (a, b))
+    return float((a - b).square().sum(1).mean())
+
+
+def uniformity(x: np.ndarray, t: float = 2.0) -> float:
+    """log of the mean of exp(-t·distance²) over pairs of jets (N, D) on the unit sphere; the
+    lower, the more evenly they fill it (arXiv:2005.10242)."""
+    distance = torch.pdist(F.normalize(torch.from_numpy(x), dim=1))
+    return float((-t * distance.square()).exp().mean().log())

@@ -1,0 +1,50 @@
+"""Things that a setting names: a class joins by one decorator, in one file of its own."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+
+class Registry(dict):
+    """Name → class or function.
+
+    >>> mechanisms = Registry("attention")
+    >>> @mechanisms.register("softmax")
+    ... class Softmax: ...
+    >>> mechanisms.find("softmax")
+
+    A name ``package.module:Name`` is imported, so that a file outside of ``lib`` takes part by its
+    name alone, in other processes too.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+
+    def register(self, name: str) -> Callable[[Any], Any]:
+        """Decorator that enters what it decorates under ``name``."""
+
+        def enter(found: Any) -> Any:
+            self[name] = found
+            return found
+
+        return enter
+
+    def find(self, name: str) -> Any:
+        """What is called ``name``.
+
+        Raises:
+            ValueError: nothing is; the message lists the names there are.
+        """
+        if name in self:
+            return self[name]
+        module, _, attribute = str(name).partition(":")
+        if attribute:
+            try:
+                return getattr(importlib.import_module(module), attribute)
+            except (ImportError, AttributeError) as error:
+                raise ValueError(f"{self.what}={name!r}: cannot be imported ({error})") from error
+        raise ValueError(f"{self.what}={name!r}: choose one of {', '.join(self)}, or give "
+                         "module:Name")

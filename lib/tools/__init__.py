@@ -1,1 +1,0 @@
-"""Tools around the course: the runner of the notebooks, the doctor."""

@@ -1,0 +1,109 @@
+"""Where a training starts: from a pretrained backbone, frozen or not.
+
+The backbone is all of a model but its heads and the scale of the mass; the scale of its input
+belongs to it, for the weights were learned on pixels scaled that way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from lib.models.vit import HEADS
+from lib.training import checkpoint
+
+NOT_BACKBONE = (*HEADS, "mass_mean", "mass_std")
+
+
+def is_backbone(name: str) -> bool:
+    """Whether a parameter or buffer of a model belongs to its backbone."""
+    return name.split(".")[0] not in NOT_BACKBONE
+
+
+def find(start: str | Path | Mapping, runs: Path | str, seed: int = 0) -> Path:
+    """The weights, ``model.safetensors``, that a setting names.
+
+    Args:
+        start: a folder with weights; a run of the folder ``runs``, by the name of its folder or by
+            what the name begins or ends with (its key); or one of these for each seed.
+
+    Raises:
+        ValueError: no such run, several of them, or one that is not finished.
+    """
+    if isinstance(start, Mapping):
+        try:
+            start = {str(k): v for k, v in start.items()}[str(seed)]
+        except KeyError:
+            raise ValueError(f"start: none for seed {seed}, only for "
+                             f"{', '.join(map(str, start))}") from None
+    runs, name = Path(runs), str(start)
+    folders = [p for p in (Path(start), runs / name) if p.is_dir()][:1]
+    if not folders and runs.is_dir():
+        folders = sorted(p for p in runs.iterdir() if p.is_dir()
+                         and (p.name.startswith(f"{name}-") or p.name.endswith(f"-{name}")))
+    if len(folders) != 1:
+        several = ", ".join(p.name for p in folders)
+        raise ValueError(f"start={name!r}: " + (f"could be {several}; give the folder's name"
+                         if folders else f"no such run in {runs}; train it first"))
+    path = folders[0] / "model.safetensors"
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: the run is not finished, train it first")
+    return path
+
+
+def tensors(path: Path) -> dict[str, Tensor]:
+    """The backbone in a file of weights."""
+    return {k: v for k, v in checkpoint.read(path)[0].items() if is_backbone(k)}
+
+
+def content(path: Path) -> str:
+    """A hash of the backbone in a file: part of the key of every run that starts from it."""
+    digest = hashlib.blake2b(digest_size=10)
+    for name, value in sorted(tensors(path).items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def load(model: nn.Module, path: Path) -> nn.Module:
+    """Give a model the backbone of a file; its heads and its scale of the mass stay.
+
+    Raises:
+        ValueError: a backbone of another shape; the message names the first difference.
+    """
+    given = tensors(path)
+    own = {k: v for k, v in model.state_dict().items() if is_backbone(k)}
+    for name in sorted(own.keys() | given.keys()):
+        if name not in given or name not in own:
+            what = "is missing there" if name not in given else "has no place in this model"
+            raise ValueError(f"{path}: the backbone is another, {name} {what}; give the settings "
+                             "the model of that run")
+        if own[name].shape != given[name].shape:
+            raise ValueError(f"{path}: the backbone has another shape, {name} is "
+                             f"{tuple(given[name].shape)} there and {tuple(own[name].shape)} in "
+                             "this model; give the settings the model of that run")
+    model.load_state_dict(given, strict=False)
+    return model
+
+
+def freeze(model: nn.Module) -> nn.Module:
+    """Train the heads alone: no gradients, no dropout and no statistics in the backbone."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not is_backbone(name))
+    for name, module in model.named_modules():
+        if name and is_backbone(name):
+            module.eval()
+            module.train = lambda mode=True, module=module: module  # fit sets all to training
+    return model
+
+
+def begin(objective: nn.Module, settings: Mapping, weights: Path | None) -> nn.Module:
+    """A new objective as ``settings`` want it: ``start`` from ``weights``, ``frozen``."""
+    if weights is not None:
+        load(objective.model, weights)
+    if settings.get("frozen"):
+        freeze(objective.model)
+    return objective

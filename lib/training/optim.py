@@ -1,0 +1,160 @@
+"""What a fit is given and what it gives back: settings, rates and groups, history."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from torch import nn
+
+NO_DECAY = ("temperature", "position", "cls", "token", "sigma")  # besides biases and norms
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How to train.
+
+    Attributes:
+        updates: optimiser updates in all; arms that are compared get the same number.
+        batch_size: jets in a batch, for whoever makes the batches.
+        lr: peak learning rate.
+        rates: learning rates of parts, by the longest matching prefix of the parameter's name,
+            e.g. ``{"class_head": 1e-4}``; everything else gets ``lr``.
+        weight_decay: of AdamW; never on biases, norms, temperatures, positions and class tokens.
+        warmup: fraction of the updates in which the rate rises linearly from 0.
+        schedule: after the warm-up ``cosine`` (to 0), ``constant``, or ``plateau``: times
+            ``factor`` whenever the validation loss has not improved for more than
+            ``plateau_patience`` validations.
+        clip: largest norm of the gradient; None: no clipping.
+        ema: decay of the average of the weights that is validated and kept, e.g. 0.99, or None.
+        every: updates between validations; None: one pass over the jets, but at least 20.
+        patience: validations without improvement before training stops; None: never.
+        select: which weights are kept: best validation ``auc`` or ``loss`` or, as ``high:name`` or
+            ``low:name``, a number of the monitor; without validation, the last.
+        minutes: stop after this much training (without validation), for comparisons at equal
+            time. The schedule then follows the clock, and a run is not exactly repeatable.
+        precision: as in Lightning Fabric, or ``auto``: ``bf16-mixed`` where the hardware
+            multiplies in bfloat16 (about twice as fast), else ``32-true``.
+        accelerator, devices: as in Lightning Fabric.
+        seed: of dropout and the like; initialisation and order belong to model and batches.
+    """
+
+    updates: int = 400
+    batch_size: int = 64
+    lr: float = 1e-3
+    rates: dict[str, float] = field(default_factory=dict)
+    weight_decay: float = 0.05
+    warmup: float = 0.05
+    schedule: str = "cosine"
+    factor: float = 0.5
+    plateau_patience: int = 2
+    clip: float | None = 1.0
+    ema: float | None = None
+    every: int | None = None
+    patience: int | None = None
+    select: str = "auc"
+    minutes: float | None = None
+    precision: str = "32-true"
+    accelerator: str = "auto"
+    devices: int | str = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.schedule not in ("cosine", "constant", "plateau"):
+            raise ValueError(f"schedule={self.schedule!r}: choose cosine, constant or plateau")
+        if self.select not in ("auc", "loss") and not self.select.startswith(("high:", "low:")):
+            raise ValueError(f"select={self.select!r}: choose auc, loss, high:NAME or low:NAME")
+        if self.updates < 1:
+            raise ValueError(f"updates={self.updates}: at least one is needed")
+
+
+class History(list):
+    """One dict per validation: epoch (passes), update, loss and its parts, val_*, lr, images_s.
+
+    Attributes:
+        best_epoch, best_update: where the kept weights come from.
+        updates, train_seconds: what was made, and the time it took without validation.
+        stopped: ``updates``, ``patience`` or ``minutes``.
+    """
+
+    best_epoch: float = 0
+    best_update: int = 0
+    updates: int = 0
+    train_seconds: float = 0.0
+    stopped: str = ""
+
+    def curve(self, name: str) -> tuple[list[int], list[float]]:
+        """Updates and values of one quantity, e.g. ``val_auc``."""
+        rows = [r for r in self if r.get(name) is not None]
+        return [r["update"] for r in rows], [r[name] for r in rows]
+
+    def to_json(self) -> dict:
+        return {**vars(self), "rows": list(self)}
+
+    @classmethod
+    def from_json(cls, data: dict) -> History:
+        history = cls(data["rows"])
+        vars(history).update({k: v for k, v in data.items() if k != "rows"})
+        return history
+
+
+def parameter_groups(module: nn.Module, settings: FitSettings) -> list[dict]:
+    """Groups for AdamW: by learning rate, and with or without weight decay.
+
+    A name matches a prefix of ``settings.rates`` with or without a leading ``model.``.
+
+    Raises:
+        ValueError: a prefix that matches no parameter.
+    """
+    groups: dict[tuple[float, float], dict] = {}
+    unused = set(settings.rates)
+    for name, parameter in module.named_parameters():
+        short = name.removeprefix("model.")
+        matching = [p for p in settings.rates if name.startswith(p) or short.startswith(p)]
+        unused -= set(matching)
+        if not parameter.requires_grad:
+            continue
+        lr = settings.rates[max(matching, key=len)] if matching else settings.lr
+        plain = parameter.ndim < 2 or any(word in name for word in NO_DECAY)
+        decay = 0.0 if plain else settings.weight_decay
+        group = {"params": [], "names": [], "lr": lr, "base_lr": lr, "weight_decay": decay}
+        group = groups.setdefault((lr, decay), group)
+        group["params"].append(parameter)
+        group["names"].append(name)
+    if unused:
+        raise ValueError(f"rates: no parameter starts with {', '.join(sorted(unused))}")
+    return list(groups.values())
+
+
+def learning_rate(progress: float, settings: FitSettings) -> float:
+    """Factor on the learning rate when a fraction ``progress`` of the training is done."""
+    if progress < settings.warmup:
+        return progress / settings.warmup
+    if settings.schedule != "cosine":
+        return 1.0
+    after = (progress - settings.warmup) / max(1 - settings.warmup, 1e-9)
+    return 0.5 * (1 + math.cos(math.pi * min(after, 1.0)))
+
+
+def goodness(row: dict, select: str) -> float:
+    """The number to maximise; without a defined AUC (no labels, one class) minus the loss."""
+    if select == "auc" and math.isfinite(row.get("val_auc", math.nan)):
+        return row["val_auc"]
+    if select in ("auc", "loss"):
+        return -row["val_loss"]
+    direction, name = select.split(":", 1)
+    if name not in row:
+        raise ValueError(f"select={select!r}: the monitor gave {', '.join(row)}")
+    return row[name] if direction == "high" else -row[name]
+
+
+def follow_plateau(plateau: dict, row: dict, settings: FitSettings) -> None:
+    """ReduceLROnPlateau on the validation loss (the training loss where there is no validation)."""
+    if settings.schedule != "plateau":
+        return
+    value = row.get("val_loss", row["loss"])
+    plateau["waited"] = 0 if value < plateau["lowest"] else plateau["waited"] + 1
+    plateau["lowest"] = min(value, plateau["lowest"])
+    if plateau["waited"] > settings.plateau_patience:
+        plateau["factor"] *= settings.factor
+        plateau["waited"] = 0

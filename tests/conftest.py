@@ -1,6 +1,11 @@
 """Files of jets that several tests begin with."""
 
 import os
+
+# Before torch is imported: small models gain nothing from threads, and threads that wait for
+# each other on a busy machine make the tests five times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from jetfiles import LABELLED, cms, write
 

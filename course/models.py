@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 
 from collider.simulate import course_files
-from course.tables import with_interval
 from lib.data.batches import Batches
 from lib.data.images import JetImages
 from lib.evaluation import metrics
 from lib.evaluation.predictions import predict as predict_batches
 from lib.models.vit import JetViT
 from lib.profiles import Profile
+from lib.report.numbers import with_interval
 from lib.training import backbone as start_of
 from lib.training import recipes, runs
 

@@ -7,7 +7,6 @@ interval out, ``\\resultpercent`` gives a fraction in per cent.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -19,6 +18,7 @@ from lib.files import write_text
 from lib.models.vit import ViTConfig
 from lib.profiles import Profile
 from lib.report import results
+from lib.report.numbers import METRICS, decimals, entry, format_number, markdown_table
 from lib.report.results import ResultsError
 from lib.training.optim import FitSettings
 
@@ -32,15 +32,6 @@ SYSTEMS = {
     "mass_only": "jet mass alone",
     "mean": "mean mass",
 }
-METRICS = {
-    "accuracy": "accuracy",
-    "auc": "AUC",
-    "rejection_50": "rejection at 50 %",
-    "rejection_30": "rejection at 30 %",
-    "mass_mae": "mass MAE (GeV)",
-    "mass_rmse": "mass RMSE (GeV)",
-    "mass_r2": "mass R²",
-}
 
 # Published results on the 10,000 labelled jets of the public set: one seed each, no interval.
 # Source of each row: a citation key of paper/references.bib.
@@ -53,51 +44,6 @@ PUBLISHED = [
 
 
 # --- numbers --------------------------------------------------------------------------------------
-
-
-def decimals(low: float, high: float) -> int:
-    """Decimals to show for a value with this interval: two digits of its half-width where they
-    begin with 1 or 2, else one."""
-    half = abs(high - low) / 2
-    if not half or not math.isfinite(half):
-        return 3
-    exponent = math.floor(math.log10(half))
-    leading = half / 10**exponent
-    return max(0, -exponent + (1 if leading < 2.5 else 0))
-
-
-def format_number(value: Any, digits: int | None = None) -> str:
-    """A number as plain text: integers with thousands apart, others to four digits."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool | str):
-        return str(value)
-    if digits is not None:
-        return f"{round(value, digits) + 0.0:,.{digits}f}"  # + 0.0: no minus before a zero
-    if isinstance(value, int) or (float(value).is_integer() and abs(value) >= 1000):
-        return f"{int(value):,}"
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    text = f"{value:.4g}"
-    return f"{value:.6f}".rstrip("0") if "e" in text and abs(value) < 1 else text
-
-
-def _entry(row: Mapping[str, Any]) -> tuple[Any, Any, Any] | None:
-    """(value, low, high) of a row that has an interval or may have one."""
-    for name in ("mean", "value", "difference"):
-        if name in row and not isinstance(row[name], Mapping):
-            return row[name], row.get("low"), row.get("high")
-    return None
-
-
-def with_interval(row: Mapping[str, Any]) -> str:
-    """``0.931 [0.925, 0.937]``, plain text."""
-    value, low, high = _entry(row) or (None, None, None)
-    if value is None or low is None or high is None:
-        return format_number(value)
-    digits = decimals(low, high)
-    shown = [format_number(x, digits) for x in (value, low, high)]
-    return f"{shown[0]} [{shown[1]}, {shown[2]}]"
 
 
 def flatten(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,7 +65,7 @@ def flatten(found: Mapping[str, Any]) -> dict[str, Any]:
         keys[f"{row['a']}-{row['b']}/{row['metric']}"] = row
 
     def walk(prefix: str, value: Any) -> None:
-        if isinstance(value, Mapping) and _entry(value) is None:
+        if isinstance(value, Mapping) and entry(value) is None:
             for key, inner in value.items():
                 name = re.sub(r"[#$&~^\\{}]", "_", str(key).replace("%", "percent"))
                 walk(f"{prefix}/{name}" if prefix else name, inner)
@@ -204,8 +150,8 @@ def _tex(value: Any, digits: int | None = None) -> str:
 
 def tex_number(value: Any, interval: bool = True, scale: float = 1.0) -> str:
     """A value, with its interval where it has one, as LaTeX with siunitx's ``\\num``."""
-    entry = _entry(value) if isinstance(value, Mapping) else (value, None, None)
-    middle, low, high = entry or (None, None, None)
+    found = entry(value) if isinstance(value, Mapping) else (value, None, None)
+    middle, low, high = found or (None, None, None)
     if scale != 1.0 and isinstance(middle, int | float):
         middle, low, high = (None if x is None else x * scale for x in (middle, low, high))
     if low is None or high is None:
@@ -235,7 +181,7 @@ def write_latex(folder: Path, profile: Profile) -> None:
     for key, value in sorted(numbers(profile).items()):
         lines.append(rf"\results@set{{result}}{{{key}}}{{{tex_number(value)}}}")
         lines.append(rf"\results@set{{resultvalue}}{{{key}}}{{{tex_number(value, False)}}}")
-        inner = _entry(value)[0] if isinstance(value, Mapping) and _entry(value) else value
+        inner = entry(value)[0] if isinstance(value, Mapping) and entry(value) else value
         if isinstance(inner, float) and 0 <= inner <= 1:
             percent = tex_number(value, False, 100)
             lines.append(rf"\results@set{{resultpercent}}{{{key}}}{{{percent}\,\%}}")
@@ -344,17 +290,6 @@ def ingredients_table(found: Mapping[str, Any]) -> tuple[list[str], list[list[An
 def is_published(profile: Profile) -> bool:
     """Whether README and report quote this profile: the default one."""
     return profile.tag == "laptop-simulated" and profile.paper_dir.parent == results.ROOT
-
-
-def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table in Markdown."""
-    def cell(value: Any) -> str:
-        if isinstance(value, Mapping):
-            return with_interval(value)
-        return format_number(value)
-
-    lines = [head, ["---"] * len(head), *([cell(v) for v in row] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def readme_blocks(profile: Profile) -> dict[str, str]:

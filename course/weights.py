@@ -19,7 +19,6 @@ import numpy as np
 import torch
 
 from collider.simulate import course_files
-from course.tables import format_number, markdown_table, with_interval
 from lib import profiles
 from lib.data.batches import Batches
 from lib.data.images import JetImages
@@ -30,6 +29,7 @@ from lib.evaluation.probes import embed, linear_probe
 from lib.files import write_json
 from lib.models.vit import JetViT
 from lib.profiles import Profile
+from lib.report.numbers import format_number, markdown_table, with_interval
 from lib.training import runs
 from lib.training.objectives import build
 from lib.training.recipes import probe

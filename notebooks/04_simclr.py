@@ -71,7 +71,7 @@ from lib.models.vit import JetViT, ViTConfig
 
 # %%
 from lib.report import figures, figures_views, results
-from course import tables
+from lib.report.numbers import markdown_table, verdict, with_interval
 from lib.report.results import Experiment
 from lib.evaluation import metrics, probes
 from lib.training import objectives, recipes, runs
@@ -268,7 +268,7 @@ rows = [[LABEL[k], f"{v['changed']:.0%}", f"{v['towers']:.0%}",
          f"{v['hits']:.2f}"] for k, v in shapes.items()]
 head = ["", "angular mass changed by 30 % or more", "towers still whole",
         "hits, original: 1"]
-display(Markdown(tables.markdown_table(head, rows)))
+display(Markdown(markdown_table(head, rows)))
 
 # %% [markdown]
 # Flips leave the shape untouched, to the last digit; so does the quarter turn,
@@ -408,7 +408,7 @@ for degrees in (5, 15, 45, 180):
         samples["cms8"].subset(torch.arange(min(N, 1000))), turned))
 experiment.values["angles"] = angles
 for name, row in angles.items():
-    print(f"rotations {name}: AUC {tables.with_interval(row)}")
+    print(f"rotations {name}: AUC {with_interval(row)}")
 
 # %% [markdown]
 # A list of constituents can be turned by any angle; a crop of a calorimeter, with
@@ -837,18 +837,11 @@ summary = experiment.summary()
 rows = [[NAME[n], summary[n]["auc"], summary[f"{n}_neighbours"]["auc"]]
         for n in NAME]
 head = ["features", "AUC, linear probe", "AUC, nearest neighbours"]
-display(Markdown(tables.markdown_table(head, rows)))
+display(Markdown(markdown_table(head, rows)))
 
 # %%
-def verdict(row):
-    """Who is ahead, as far as the interval of a - b allows."""
-    low, high = row["low"], row["high"]
-    return ("ahead" if low > 0 else "behind" if high < 0
-            else "cannot be told apart")
-
-
 for row in experiment.comparisons:
-    print(f"{row['a']} minus {row['b']}: AUC {tables.with_interval(row)}, "
+    print(f"{row['a']} minus {row['b']}: AUC {with_interval(row)}, "
           f"{verdict(row)}")
 
 # %% [markdown]
@@ -1055,7 +1048,7 @@ def cells(found, name):
 rows = [cells(shown, n) for n in (*ARMS, *OTHERS) if n in shown["summary"]]
 head = ["encoder", "AUC, linear probe", "AUC, neighbours", "R² of the mass",
         "effective rank"]
-display(Markdown(tables.markdown_table(head, rows)))
+display(Markdown(markdown_table(head, rows)))
 
 # %%
 def differences(found):
@@ -1080,7 +1073,7 @@ figures.save(fig, "04_augmentations", profile);
 # %%
 rows = differences(shown)
 for name, row in rows.items():
-    print(f"{name}: {tables.with_interval(row)}, {verdict(row)}")
+    print(f"{name}: {with_interval(row)}, {verdict(row)}")
 undecided = sum(verdict(row).startswith("cannot") for row in rows.values())
 print(f"\n{undecided} of {len(rows)} cannot be told apart; by chance alone "
       f"{0.05 * len(rows):.1f} would seem decided if none differed")

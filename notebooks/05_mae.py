@@ -63,7 +63,8 @@ from lib.models.vit import R1, JetViT, ViTConfig
 
 # %%
 from lib.report import figures, figures_comparison, figures_masked, results
-from course import tables
+from lib.report import numbers
+from lib.report.numbers import against, markdown_table, with_interval
 from lib.report.results import Experiment
 from lib.evaluation import metrics, probes
 from lib.training import recipes, runs
@@ -549,7 +550,7 @@ HEADS = {"loss_to_zero": "loss / zero", "loss_to_mean": "loss / mean",
          "mse_to_mean": "square / mean", "mse_to_input": "square / input"}
 found = {name: relative(run) for name, run in live.items()}
 experiment.values["losses"] = found
-display(Markdown(tables.markdown_table(["live", *HEADS.values()], [
+display(Markdown(markdown_table(["live", *HEADS.values()], [
     [NAME[n], *(round(row[k], 3) if k in row else "–" for k in HEADS)]
     for n, row in found.items()])))
 
@@ -780,7 +781,7 @@ for name, found in pulling.items():
     rows.append([name, *(f"{found[k]['loss']:.0%} / "
                          f"{found[k]['gradient'] / total:.0%}"
                          for k in list(found)[:3]), round(found["cosine"], 2)])
-display(Markdown(tables.markdown_table(
+display(Markdown(markdown_table(
     ["loss / gradient", "empty patches", "empty pixels", "hits", "cosine"],
     rows)))
 experiment.values["pulls"] = pulling
@@ -858,15 +859,8 @@ for name in ("a", "e", "dae", "summary", "random_no_lcm"):
 # %%
 def verdict(row, what="random weights"):
     """What the interval of a difference allows one to say."""
-    if row["low"] > 0:
-        return f"better than {what}"
-    return (f"worse than {what}" if row["high"] < 0
-            else f"cannot be told apart from {what}")
-
-
-def against(found, reference):
-    return {row["a"]: row for row in found["comparisons"]
-            if row["b"] == reference and row["metric"] == "auc"}
+    return numbers.verdict(row, f"better than {what}", f"worse than {what}",
+                           f"cannot be told apart from {what}")
 
 
 def to_random(found):
@@ -879,7 +873,7 @@ LABEL |= {f"{n}_no_lcm": f"{LABEL[n]}, convolutions out"
 WHO = {**LABEL, **NAME, "a_no_lcm": f"{NAME['a']}, convolutions out"}
 gaps = to_random({"comparisons": experiment.comparisons})
 for name, row in experiment.summary().items():
-    print(f"{WHO[name]:34s} AUC {tables.with_interval(row['auc'])} ",
+    print(f"{WHO[name]:34s} AUC {with_interval(row['auc'])} ",
           verdict(gaps[name]) if name in gaps else "")
 
 # %% [markdown]
@@ -1015,7 +1009,7 @@ if shown:
     rows = [[LABEL[n], *(shown["summary"][n].get(k) or "–" for k in HEADS),
              shown["summary"][n]["effective_rank"]]
             for n in (*ARMS, "mae", "dae")]
-    display(Markdown(made), Markdown(tables.markdown_table(
+    display(Markdown(made), Markdown(markdown_table(
         ["arm", *HEADS.values(), "effective rank"], rows)))
 
 # %% [markdown]
@@ -1044,7 +1038,7 @@ if shown:
     rows = [[LABEL[n], row["auc"], row.get("neighbour_auc") or "–",
              to_random(shown).get(n, "–"), against(shown, "a").get(n, "–")]
             for n, row in shown["summary"].items()]
-    display(Markdown(made), Markdown(tables.markdown_table(
+    display(Markdown(made), Markdown(markdown_table(
         ["encoder", "linear probe, AUC", "neighbours, AUC",
          "minus random", "minus a"], rows)))
 
@@ -1094,7 +1088,7 @@ def findings(found):
 
 found = list(findings(shown)) if shown else []
 for what, row, other in found:
-    print(f"{what}: AUC {tables.with_interval(row)}, {verdict(row, other)}")
+    print(f"{what}: AUC {with_interval(row)}, {verdict(row, other)}")
 if found:
     alone = [what for what, row, _ in found[:3] if row["low"] > 0]
     print("alone better than arm a:", ", ".join(alone) or "none")

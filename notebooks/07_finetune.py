@@ -63,7 +63,8 @@ from lib.models.baselines import BoostedTrees, MassCut, observables
 from lib.models.vit import R1, JetViT, ViTConfig
 from lib.report import figures, figures_claims, figures_comparison
 from lib.report import figures_scores, results
-from course import tables
+from lib.report import numbers
+from lib.report.numbers import METRICS, gap, markdown_table, with_interval
 from lib.report.results import Experiment
 
 # %%
@@ -285,14 +286,14 @@ systems = {"scratch": scratch, "boosted trees": boosted,
            "jet mass alone": mass_only, "constant": trivial}
 for p in systems.values():  # the same jets, in the same order, everywhere
     assert np.array_equal(p.index, scratch.index)
-shown_metrics = {k: tables.METRICS[k] for k in (
+shown_metrics = {k: METRICS[k] for k in (
     "accuracy", "auc", "rejection_50", "mass_mae", "mass_rmse", "mass_r2")}
 table = {name: metrics.summary(p, [k for k in shown_metrics
                                    if k in metrics.available(p)])
          for name, p in systems.items()}
 rows = [[name, *(row.get(k, "–") for k in shown_metrics)]
         for name, row in table.items()]
-display(Markdown(tables.markdown_table(
+display(Markdown(markdown_table(
     ["system", *shown_metrics.values()], rows)))
 
 # %% [markdown]
@@ -392,16 +393,7 @@ for name in rivals:
 # %%
 def verdict(row, a="scratch", b="the rival"):
     """Who is ahead, as far as the interval allows."""
-    if row["low"] <= 0 <= row["high"]:
-        return "cannot be told apart"
-    higher_is_better = row["metric"] in ("accuracy", "auc")
-    return f"{a if (row['low'] > 0) == higher_is_better else b} is ahead"
-
-
-def gap(found, arm, base):
-    """{metric: paired difference of two arms}."""
-    return {row["metric"]: row for row in found["comparisons"]
-            if (row["a"], row["b"]) == (arm, base)}
+    return numbers.verdict(row, f"{a} is ahead", f"{b} is ahead")
 
 
 head = ["scratch minus", "accuracy", "AUC", "", "mass MAE (GeV)", ""]
@@ -409,7 +401,7 @@ gains = {b: gap(vars(experiment), "scratch", b) for b in rivals}
 rows = [[rivals[b], row["accuracy"], row["auc"], verdict(row["auc"]),
          row.get("mass_mae", "–"), verdict(row["mass_mae"])
          if "mass_mae" in row else "–"] for b, row in gains.items()]
-display(Markdown(tables.markdown_table(head, rows)))
+display(Markdown(markdown_table(head, rows)))
 
 # %% [markdown]
 # Was the prediction right? The verdicts are computed, not written. (Whether the
@@ -527,7 +519,7 @@ for name, found in backbones.items():
                  round(found.train_seconds / 60, 1),
                  f"{first['probe_auc']:.3f} → {last['probe_auc']:.3f}",
                  round(last["effective_rank"], 1)])
-display(Markdown(tables.markdown_table(
+display(Markdown(markdown_table(
     ["pretraining", "updates", "jets seen", "minutes",
      "probe AUC, first → last", "effective rank"], rows)))
 experiment.values["pretraining"] = {
@@ -662,7 +654,7 @@ def five(found, arms):
     """R1's metrics, a row an arm."""
     rows = [[LABEL[a], *(found["summary"][a][k] for k in (*FIVE, "loss_r1"))]
             for a in arms if a in found["summary"]]
-    return Markdown(tables.markdown_table(
+    return Markdown(markdown_table(
         ["arm", *FIVE.values(), "R1's sum"], rows))
 
 
@@ -672,10 +664,10 @@ five(seen, live)
 def differences(found, pairs):
     """Paired differences with interval and p, a row a metric."""
     known = {p: gap(found, *p) for p in pairs if gap(found, *p)}
-    rows = [[FIVE[k], *(f"{tables.with_interval(d[k])}, p = {d[k]['p']:.2g}"
+    rows = [[FIVE[k], *(f"{with_interval(d[k])}, p = {d[k]['p']:.2g}"
                         for d in known.values())] for k in FIVE]
     head = [f"{LABEL[a]} − {LABEL[b]}" for a, b in known]
-    return Markdown(tables.markdown_table(["paired", *head], rows)
+    return Markdown(markdown_table(["paired", *head], rows)
                     if known else "")
 
 
@@ -833,7 +825,7 @@ rows = [[name, *(move(*(arm[i] for arm in arms.values()))
          ours(metric, "finetune_simclr", "scratch"),
          ours(metric, "r1_finetune", "r1_scratch"), COMPARABLE[i]]
         for i, (metric, name) in enumerate(LINES.items())]
-display(Markdown(made), Markdown(tables.markdown_table(
+display(Markdown(made), Markdown(markdown_table(
     ["scratch → SimCLR", "R1, text", "R1, notebook", "ours, one recipe",
      "ours, R1's recipes", "what can be compared"], rows)))
 
@@ -860,7 +852,7 @@ apart = np.sqrt(2 * 0.9 * 0.1 / N)
 rows = [[who, how, f"{a:.4f} → {b:.4f}", f"{(b - a) / apart:+.1f}",
          f"{2 * norm.sf(abs(b - a) / apart):.2g}"]
         for who, how, a, b in CLAIMED]
-display(Markdown(tables.markdown_table(
+display(Markdown(markdown_table(
     ["system", "pretraining", "accuracy", "σ, independent", "p"], rows)))
 published = ViTConfig.of(jets.grid, **R1)
 size = sum(p.numel() for p in JetViT(published).parameters())

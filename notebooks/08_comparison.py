@@ -64,7 +64,8 @@ from lib.models.baselines import BoostedTrees, Linear, MassCut, observables
 from lib.models.vit import R1, JetViT
 from lib.report import figures, figures_comparison, figures_labels
 from lib.report import figures_scores, results
-from course import tables
+from lib.report import numbers
+from lib.report.numbers import METRICS, against, markdown_table, with_interval
 from lib.report.results import Experiment
 from course import bench
 from course.weights import published
@@ -296,8 +297,8 @@ def table(found, names):
     """Metrics of systems, a row each; a dash where there is none."""
     rows = [[LABEL[n], *(found["summary"][n].get(k) or "–" for k in KEPT)]
             for n in names if n in found["summary"]]
-    head = ["system", *(tables.METRICS[k] for k in KEPT)]
-    return Markdown(tables.markdown_table(head, rows))
+    head = ["system", *(METRICS[k] for k in KEPT)]
+    return Markdown(markdown_table(head, rows))
 
 
 table(seen, LABEL)
@@ -307,22 +308,13 @@ table(seen, LABEL)
 # is computed from them.
 
 # %%
-def against(found, metric, reference="ours"):
-    """{system: its difference to ours in a metric}."""
-    return {row["a"]: row for row in found["comparisons"]
-            if row["b"] == reference and row["metric"] == metric}
-
-
-def verdict(row, better="higher"):
+def verdict(row):
     """Who is ahead, as far as the interval allows."""
-    low, high = row["low"], row["high"]
-    if low <= 0 <= high:
-        return "cannot be told apart"
-    return "ahead of ours" if (low > 0) == (better == "higher") else "behind"
+    return numbers.verdict(row, "ahead of ours")
 
 
-for name, row in against(seen, "auc").items():
-    print(f"{LABEL[name]}: AUC {tables.with_interval(row)}, {verdict(row)}")
+for name, row in against(seen, "ours").items():
+    print(f"{LABEL[name]}: AUC {with_interval(row)}, {verdict(row)}")
 
 # %% [markdown]
 # ## 5. What does it cost?
@@ -412,7 +404,7 @@ def price_list(cost):
     rows = [[LABEL[n].removesuffix(", same time"), r["parameters"],
              round(r["tokens"]), round(r["gflop"], 3),
              round(r["ratio"], 1)] for n, r in cost.items()]
-    return Markdown(tables.markdown_table(
+    return Markdown(markdown_table(
         ["system", "parameters", "tokens", "GFLOP per jet and step",
          "speed, R1 dense = 1"], rows))
 
@@ -540,16 +532,16 @@ if changed_since := list(other_settings(shown, {
 # %%
 SYSTEMS = ["ours", "ours_half", *RIVALS, *SAME_TIME, *cheap]
 display(table(shown, SYSTEMS))
-mae = against(shown, "mass_mae")
+mae = against(shown, "ours", "mass_mae")
 rows = [[LABEL[n], row, verdict(row), mae.get(n, "–"),
-         verdict(mae[n], "lower") if n in mae else "–"]
-        for n in SYSTEMS if (row := against(shown, "auc").get(n))]
-display(Markdown(made), Markdown(tables.markdown_table(
+         verdict(mae[n]) if n in mae else "–"]
+        for n in SYSTEMS if (row := against(shown, "ours").get(n))]
+display(Markdown(made), Markdown(markdown_table(
     ["minus ours, paired", "AUC", "", "mass MAE (GeV)", ""], rows)))
-rows = {LABEL[n]: {"auc": against(shown, "auc").get(n),
+rows = {LABEL[n]: {"auc": against(shown, "ours").get(n),
                    "mass_mae": mae.get(n, {"difference": np.nan})}
         for n in SYSTEMS
-        if n in against(shown, "auc") and not n.startswith("r1_")}
+        if n in against(shown, "ours") and not n.startswith("r1_")}
 AXES = {"auc": "AUC minus that of ours",
         "mass_mae": "mass MAE minus that of ours (GeV)"}
 fig = figures_comparison.ingredients(rows, AXES)
@@ -566,13 +558,13 @@ figures.save(fig, "08_rivals", profile);
 # %%
 def bars(found):
     """What we demanded of our model, and whether the grid grants it."""
-    auc, gap = found["summary"]["ours"]["auc"], against(found, "auc")
+    auc, gap = found["summary"]["ours"]["auc"], against(found, "ours")
     yield f"AUC of at least 0.93: {auc['mean']:.4f}", auc["mean"] >= 0.93
     if "resnet15" in gap:
         high = gap["resnet15"]["high"]
         yield f"ResNet-15 ahead by at most 0.01: {high:.4f}", high <= 0.01
     for metric, sign in (("auc", 1), ("mass_mae", -1)):
-        d = against(found, metric)["boosted_trees"]["difference"]
+        d = against(found, "ours", metric)["boosted_trees"]["difference"]
         yield f"trees minus ours, {metric}: {d:+.4f}", sign * d <= 0
 
 
@@ -648,7 +640,7 @@ for what, key in {"operations": lambda r: r["gflop"],
 
 # %%
 def changes(names, reference="ours_half"):
-    gap, mass_gap = (against(shown, metric, reference)
+    gap, mass_gap = (against(shown, reference, metric)
                      for metric in ("auc", "mass_mae"))
     return {LABEL[n]: {"auc": gap[n], "mass_mae": mass_gap[n]}
             for n in names if n in gap and n in mass_gap}
@@ -658,7 +650,7 @@ def reading(rows):
     """Changes by what they cost, in words."""
     for name, row in sorted(rows.items(),
                             key=lambda item: item[1]["auc"]["difference"]):
-        a, b = verdict(row["auc"]), verdict(row["mass_mae"], "lower")
+        a, b = verdict(row["auc"]), verdict(row["mass_mae"])
         print(f"{name:26s} AUC {row['auc']['difference']:+.4f} {a}; "
               f"mass {row['mass_mae']['difference']:+.2f} GeV {b}")
 
@@ -742,8 +734,8 @@ figures.save(fig, "08_beyond_mass", profile)
 display(Markdown(made))
 for name in left:
     row = left[name]["decorrelated"]
-    print(f"{LABEL[name]:22s} {tables.with_interval(left[name]['all jets'])}"
-          f" → {tables.with_interval(row)} decorrelated")
+    print(f"{LABEL[name]:22s} {with_interval(left[name]['all jets'])}"
+          f" → {with_interval(row)} decorrelated")
 
 # %% [markdown]
 # *Figure: AUC on all test jets, in a window of mass, with the mass spectra of
@@ -802,8 +794,8 @@ print(f"a perfect score on {len(mine):,} jets: {floor:.3f} on average")
 # %%
 rows = changes(["gev"], "ours")
 for name, row in rows.items():
-    print(f"{name}: AUC {tables.with_interval(row['auc'])}, mass MAE "
-          f"{tables.with_interval(row['mass_mae'])} GeV, minus cms8")
+    print(f"{name}: AUC {with_interval(row['auc'])}, mass MAE "
+          f"{with_interval(row['mass_mae'])} GeV, minus cms8")
 if not rows:
     print("part of the grid; not published for this profile")
 
@@ -1041,10 +1033,10 @@ experiment.values["probes"] = {"labels": counts, "curves": curves,
                                "gains": lead, "reference": "random_frozen"}
 for name, row in curves.items():
     print(f"{LABEL[name]:22s} AUC", "  ".join(
-        f"{c}: {tables.with_interval(row[c]['auc'])}" for c in counts))
+        f"{c}: {with_interval(row[c]['auc'])}" for c in counts))
 for name, row in lead.items():
     print(f"{LABEL[name]:22s} minus random", "  ".join(
-        f"{c}: {tables.with_interval(row[c]['auc'])}" for c in counts))
+        f"{c}: {with_interval(row[c]['auc'])}" for c in counts))
 
 # %% [markdown]
 # Validation jets, one seed of each pretraining, intervals over jets and over the
@@ -1203,11 +1195,11 @@ fig = figures_labels.gains(
     {m: f"{title} minus {reference.removesuffix('_frozen')}" for m, title in
      {"auc": "AUC", "mass_mae": "mass MAE (GeV)"}.items() if m in LAB_AXES})
 figures.save(fig, "08_labels_gains", profile)
-rows = [[LABEL[n], *(f"{tables.with_interval(row[c]['auc'])}, "
+rows = [[LABEL[n], *(f"{with_interval(row[c]['auc'])}, "
                      f"p {row[c]['auc']['p']:.3f}" if c in row else "–"
                      for c in lab["labels"])]
         for n, row in lab["gains"].items()]
-display(Markdown(made_labels), Markdown(tables.markdown_table(
+display(Markdown(made_labels), Markdown(markdown_table(
     [f"AUC minus {reference.removesuffix('_frozen')}",
      *(f"{c} labels" for c in lab["labels"])], rows)))
 for c in lab["labels"]:
@@ -1239,13 +1231,13 @@ if lab_grid:
           f"with p < 0.05/{len(few)}")
     for (n, c), row in few.items():
         alike = over_groups(row["points"], len(profile.seeds))
-        print(f"{LABEL[n]:10s} {c:>4s} labels {tables.with_interval(row)}; "
-              f"over pretrainings {tables.with_interval(alike)}")
+        print(f"{LABEL[n]:10s} {c:>4s} labels {with_interval(row)}; "
+              f"over pretrainings {with_interval(alike)}")
 for n, found in lab.get("frozen", {}).items():
     for c, row in found.items():
         print(f"{LABEL[n]:20s} {c:>4s} labels, minus the random backbone: AUC "
-              f"{tables.with_interval(row['auc'])}, mass MAE "
-              f"{tables.with_interval(row['mass_mae'])} GeV")
+              f"{with_interval(row['auc'])}, mass MAE "
+              f"{with_interval(row['mass_mae'])} GeV")
 
 # %% [markdown]
 # Why is it so? Fine-tuning moves every weight, and may as well destroy what was
@@ -1278,7 +1270,7 @@ rows = [[LABEL[n], *(f"{in_words(r['value'], ends)} "
                      f"[{in_words(r['low'], ends)}, "
                      f"{in_words(r['high'], ends)}]" for r in found.values())]
         for n, found in need.items()]
-display(Markdown(made_labels), Markdown(tables.markdown_table(
+display(Markdown(made_labels), Markdown(markdown_table(
     ["labels needed", *(f"as {LABEL[reference]} with {c}" for c in goals)],
     rows)))
 
@@ -1295,7 +1287,7 @@ if "price" in lab:
     ratio = {n: {c: {k: row[c][k] / unit[k] if row[c][k] and unit[k] else None
                      for k in unit} for c in kinds if c in row}
              for n, row in lab["price"].items() if not n.endswith("_frozen")}
-    display(Markdown(made_labels), Markdown(tables.markdown_table(
+    display(Markdown(made_labels), Markdown(markdown_table(
         ["time (jets seen) / those of scratch", *kinds],
         [[LABEL[n], *(f"{row[c]['seconds'] or np.nan:.2f} "
                       f"({row[c]['jets']:.2f})" if c in row else "–"
@@ -1318,7 +1310,7 @@ display(Markdown(made_labels))
 if ahead := lab.get("lead"):
     rows = [[what, *(ahead[n][what]["auc"] for n in ahead)]
             for what in next(iter(ahead.values()))]
-    display(Markdown(tables.markdown_table(
+    display(Markdown(markdown_table(
         ["damaged jets, AUC minus that of scratch",
          *(LABEL[n] for n in ahead)], rows)))
 

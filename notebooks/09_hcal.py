@@ -64,7 +64,7 @@ from lib.report import figures
 from hcal import figures as figures_hcal, figures_health as figures_hcal_health
 from hcal import figures_model as figures_hcal_model
 from lib.report import figures_model, results
-from course import tables
+from lib.report.numbers import markdown_table
 from hcal.figures_scores import channel_map
 from lib.report.results import Experiment
 from hcal import masked as channels, runs as classify, health, looks
@@ -146,7 +146,7 @@ closure = {run: hcal.closure(m, run)
 table = [[a["quantity"], *(round(r[k], 4) for r in (a, b)
                            for k in ("published", "measured"))]
          for a, b in zip(closure[RUN_A][:8], closure[RUN_B][:8])]
-display(Markdown(tables.markdown_table(
+display(Markdown(markdown_table(
     ["", *(f"{run}, {what}" for run in hcal.RUNS
            for what in ("published", "here"))], table)))
 for run, found in closure.items():
@@ -416,7 +416,7 @@ for name, grid in R3_GRIDS.items():
                  .parameters()) for m in (R3_VIT, R3_MOE)]
     rows.append([name, f"{grid.patch_height} × {grid.patch_width}",
                  grid.patches, *sizes, int(live[:, :grid.width].sum())])
-display(Markdown(tables.markdown_table(
+display(Markdown(markdown_table(
     ["reading", "patch", "tokens", "ViT, parameters", "MoE-ViT, parameters",
      "live cells seen"], rows)))
 
@@ -496,7 +496,7 @@ def added(to, name, found):
 
 
 def shown_as_table(rows):
-    return Markdown(tables.markdown_table(
+    return Markdown(markdown_table(
         list(rows[0]), [list(row.values()) for row in rows]))
 
 
@@ -907,7 +907,7 @@ for where in WHERE:
         unit = 1 if key == "auprc" else 100
         rows = [[name, *(f"{unit * v:.4g}" for v in values)]
                 for name, values in by_strength(where, key).items()]
-        display(Markdown(f"**{where}: {label}**\n\n" + tables.markdown_table(
+        display(Markdown(f"**{where}: {label}**\n\n" + markdown_table(
             ["", *(f"× {s:g}" for s in hcal.STRENGTHS)], rows)))
 healthy_cells = COUNT * int(live.sum())
 fig = figures_hcal_health.by_strength(

@@ -12,7 +12,7 @@ from course import tables
 from lib.evaluation import metrics
 from lib.evaluation.metrics import Predictions
 from lib.profiles import ROOT
-from lib.report import figures_claims
+from lib.report import figures_claims, numbers
 
 SOURCE = ROOT / "notebooks" / "07_finetune.py"
 
@@ -24,7 +24,7 @@ def shown() -> dict:
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)
                  and not node.decorator_list]
     space = {"np": np, "norm": norm, "rankdata": rankdata, "N": 2000, "left": 1.0,
-             "rng": np.random.default_rng(0), "tables": tables, "Markdown": str,
+             "rng": np.random.default_rng(0), **vars(numbers), "numbers": numbers, "Markdown": str,
              "LABEL": {"finetune_simclr": "SimCLR", "scratch": "scratch"},
              "FIVE": {k: k for k in ("accuracy", "auc", "mass_mae", "mass_mse", "loss_class")}}
     exec(compile(ast.Module(functions, []), str(SOURCE), "exec"), space)

@@ -12,7 +12,7 @@ from course import paper, tables
 from lib import profiles
 from lib.evaluation import metrics
 from lib.evaluation.metrics import Predictions
-from lib.report import figures, results
+from lib.report import figures, numbers, results
 
 
 @pytest.fixture
@@ -112,11 +112,11 @@ def test_comments_and_docstrings_do_not_make_a_result_stale(tmp_path):
     ({"mean": 0.5, "low": None, "high": None}, "0.5"),
 ])
 def test_digits_follow_the_interval(row, text):
-    assert tables.with_interval(row) == text
+    assert numbers.with_interval(row) == text
 
 
 def test_numbers_are_plain():
-    shown = [tables.format_number(x) for x in (12345, 12345.0, 0.00001234, 0.98797, None, True)]
+    shown = [numbers.format_number(x) for x in (12345, 12345.0, 0.00001234, 0.98797, None, True)]
     assert shown == ["12,345", "12,345", "0.000012", "0.988", "–", "True"]
 
 

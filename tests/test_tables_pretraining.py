@@ -1,6 +1,7 @@
 """Tables of pretraining: rows that exist, differences to the right arm, dashes elsewhere."""
 
 from course import tables, tables_pretraining
+from lib.report import numbers
 
 
 def row(x):
@@ -21,7 +22,7 @@ def test_finetuned_arms_are_set_against_scratch_of_their_own_recipe():
     assert [r[0] for r in rows] == [tables_pretraining.START[n] for n in names]
     assert [r[head.index("AUC − scratch")] and r[4]["difference"] for r in rows] == [
         None, 0.03, None, -0.02]
-    text = tables.markdown_table(head, rows)
+    text = numbers.markdown_table(head, rows)
     assert "0.030 [0.020, 0.040]" in text
     assert tables.latex_table(head, rows).count(r"\\") == 1 + len(names)
 

@@ -10,7 +10,6 @@ Shapes use N maps (lumi-sections), H rows, W columns, P patches.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.data.images import DataError, Split, _part
+from lib.data.images import DataError, Images
 from lib.data.tokens import HCAL, Batch, Grid, Hits, TokenBatch, tokenize
 
 SHAPE = (64, 72)
@@ -54,7 +53,7 @@ LIVE = _published_cells()
 
 
 @dataclass
-class HcalMaps:
+class HcalMaps(Images):
     """N maps (N, H, W), ready for everything that takes ``JetImages``.
 
     counts: float32. live: (H, W) bool, the cells that are read out -- a property of the detector,
@@ -72,8 +71,7 @@ class HcalMaps:
     grid: Grid = HCAL
     attributes: dict[str, Any] = field(default_factory=dict)
     encoding = "counts"
-    mass = None
-    pt = None
+    kind = "map"
 
     def __post_init__(self) -> None:
         if self.counts.ndim != 3 or self.counts.shape[1:] != self.live.shape:
@@ -81,7 +79,6 @@ class HcalMaps:
                             f"{tuple(self.live.shape)}; give (N, H, W) and (H, W)")
         if self.shape != self.grid.shape:
             raise DataError(f"maps of {self.shape} do not fit a grid of {self.grid.shape}")
-        self._fingerprint: str | None = None
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -103,11 +100,11 @@ class HcalMaps:
 
     def dense(self, index: Any) -> Tensor:
         """Some maps as images: (n, 1, H, W) float32."""
-        return self.counts[self._index(index)].unsqueeze(1)
+        return self.counts[self.numbers(index)].unsqueeze(1)
 
     def hits(self, index: Any) -> Hits:
         """The cells of some maps that are not zero, sorted by map."""
-        maps = self.counts[self._index(index)]
+        maps = self.counts[self.numbers(index)]
         image, row, column = maps.nonzero(as_tuple=True)
         return Hits(image, torch.zeros_like(image), row, column, maps[image, row, column],
                     len(maps))
@@ -120,7 +117,7 @@ class HcalMaps:
         those as valid, "all" makes all of them valid. What ``tokenize(live=...)`` gives, without
         the way over hits.
         """
-        index = self._index(index)
+        index = self.numbers(index)
         if augment is not None:
             tokens = tokenize(augment(self.hits(index)), self.grid, keep, self.live)
         else:
@@ -150,18 +147,6 @@ class HcalMaps:
 
     # ------------------------------------------------------------ choosing
 
-    def _index(self, index: Any) -> Tensor:
-        if isinstance(index, slice):
-            return torch.arange(len(self), device=self.device)[index]
-        index = torch.as_tensor(index, device=self.device)
-        if index.dtype == torch.bool:
-            index = index.nonzero().squeeze(1)
-        index = index.long().reshape(-1)
-        if index.numel() and not (0 <= index.min() and index.max() < len(self)):
-            raise IndexError(f"map numbers must be 0...{len(self) - 1}, got "
-                             f"{int(index.min())}...{int(index.max())}")
-        return index
-
     def _each(self, change: Callable[[Tensor], Tensor]) -> dict[str, Tensor | None]:
         """The columns with one entry a map, each changed."""
         columns = {name: getattr(self, name) for name in COLUMNS}
@@ -173,7 +158,7 @@ class HcalMaps:
 
     def subset(self, index: Any) -> HcalMaps:
         """The maps ``index`` in that order."""
-        index = self._index(index)
+        index = self.numbers(index)
         return self.with_(**self._each(lambda column: column[index]))
 
     def to(self, device: str | torch.device) -> HcalMaps:
@@ -236,22 +221,12 @@ class HcalMaps:
 
     # ------------------------------------------------------------ splitting
 
-    def split(self, seed: int = 42) -> Split:
-        """70 % for training, 10 % for validation, 20 % for the test; runs in proportion."""
-        if len(self) < 3:
-            raise DataError(f"{len(self)} maps cannot be split in three; give more")
-        rest, test = self.split_random(0.2, seed)
-        labels = None if self.labels is None else self.labels.cpu().numpy()
-        train, validation = _part(rest.numpy(), max(1, round(0.1 * len(self))), labels, seed)
-        return Split(torch.from_numpy(train), torch.from_numpy(validation), test)
-
     def split_random(self, test: float = 0.2, seed: int = 42) -> tuple[Tensor, Tensor]:
         """Numbers of the maps for training and for the test, drawn at random, runs in proportion.
 
         Neighbouring lumi-sections, which are alike, end up on both sides.
         """
-        labels = None if self.labels is None else self.labels.cpu().numpy()
-        return tuple(map(torch.from_numpy, _part(np.arange(len(self)), test, labels, seed)))
+        return tuple(map(torch.from_numpy, self.divide(test, seed)))
 
     def split_blocks(self, test: float = 0.2, blocks: int = 5,
                      seed: int = 42) -> tuple[Tensor, Tensor]:
@@ -270,16 +245,9 @@ class HcalMaps:
                 held[stretches[number]] = True
         return (~held).nonzero().squeeze(1), held.nonzero().squeeze(1)
 
-    def fingerprint(self) -> str:
-        """A hash of the maps and their columns: equal content, equal fingerprint."""
-        if self._fingerprint is None:
-            digest = hashlib.blake2b(f"{self.shape} {self.encoding}".encode(), digest_size=16)
-            for name in ("live", *COLUMNS):
-                if (column := getattr(self, name)) is not None:
-                    digest.update(f"{name} {column.dtype} {tuple(column.shape)}".encode())
-                    digest.update(np.ascontiguousarray(column.cpu().numpy()).data)
-            self._fingerprint = digest.hexdigest()
-        return self._fingerprint
+    def columns(self) -> dict[str, Tensor | None]:
+        """Everything that is the content of the maps, by name."""
+        return {name: getattr(self, name) for name in ("live", *COLUMNS)}
 
 
 COLUMNS = ("counts", "labels", "events", "strength")

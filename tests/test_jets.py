@@ -267,3 +267,20 @@ def test_a_rare_class_is_split_at_random_and_says_so():
     assert sorted(torch.cat(split).tolist()) == list(range(30))
     with pytest.raises(DataError, match="2 jets cannot be split"):
         bare([0, 1]).split()
+
+
+def test_a_fingerprint_is_of_what_is_there_now():
+    """No hash is kept of something that can be changed: every column counts, at any time."""
+    jets = bare([0, 1, 1, 0])
+    jets.mass, jets.truth = torch.zeros(4), {"vertices": torch.zeros(4)}
+    seen = {jets.fingerprint()}
+    for column in (jets.labels, jets.mass, jets.truth["vertices"], jets.indptr):
+        column[1] += 1
+        seen.add(jets.fingerprint())
+    jets.pt = torch.zeros(4)
+    assert len(seen | {jets.fingerprint()}) == 6
+
+
+def test_a_mask_has_one_entry_an_image():
+    with pytest.raises(IndexError, match="a mask of 2 for 4 jets"):
+        bare([0, 1, 1, 0]).hits(torch.tensor([True, False]))

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ from lib.files import DataError
 
 __all__ = ["DataError", "JetImages", "Split", "inspect", "pack", "unpack", "write_packed"]
 
+Index = Tensor | Sequence[int] | slice
 BLOCK = 1024  # images handled at once where there may be very many
 
 
@@ -39,7 +41,108 @@ class Split(NamedTuple):
     test: Tensor
 
 
-class JetImages:
+class Images:
+    """N images to learn from: what jets and calorimeter maps have in common.
+
+    A subclass has labels (N,) int64, mass and pt (N,) float32 in GeV, each a tensor or None; grid,
+    shape (C, H, W), encoding, device, a length; ``hits`` and ``columns``. It may then be trained
+    on, whatever it holds.
+    """
+
+    kind = "image"  # what one of them is called in messages
+    labels: Tensor | None = None
+    mass: Tensor | None = None
+    pt: Tensor | None = None
+
+    def columns(self) -> dict[str, Tensor | None]:
+        """Everything that is the content of the set, by name."""
+        raise NotImplementedError
+
+    def hits(self, index: Index) -> Hits:
+        """The non-zero pixels of some images, on the device of the data, sorted by image.
+
+        index: image numbers (n,), a slice or a mask (N,). ``Hits.image`` counts 0...n-1 in
+        the order of ``index``. Raises: IndexError for a number that is not an image.
+        """
+        raise NotImplementedError
+
+    def numbers(self, index: Index) -> Tensor:
+        """Image numbers (n,) int64 of an index, a slice or a mask; IndexError beyond the last."""
+        if isinstance(index, slice):
+            return torch.arange(len(self), device=self.device)[index]
+        index = torch.as_tensor(index, device=self.device)
+        if index.dtype == torch.bool:
+            if len(index) != len(self):
+                raise IndexError(f"a mask of {len(index)} for {len(self)} {self.kind}s")
+            index = index.nonzero().squeeze(1)
+        index = index.long().reshape(-1)
+        if index.numel() and not (0 <= index.min() and index.max() < len(self)):
+            raise IndexError(f"{self.kind} numbers must be 0...{len(self) - 1}, got "
+                             f"{int(index.min())}...{int(index.max())}")
+        return index
+
+    def batch(self, index: Index, keep: str = "active",
+              augment: Callable[[Hits], Hits | tuple[Hits, Hits]] | None = None) -> Batch:
+        """What a model is fed: hits, augmented where asked, as tokens, with their columns.
+
+        keep: as in ``tokenize``. augment: may give two views of the hits, (first, second); the
+        second becomes ``Batch.other``.
+        """
+        index = self.numbers(index)
+        hits = self.hits(index)
+        hits = augment(hits) if augment else hits
+        first, second = hits if isinstance(hits, tuple) else (hits, None)
+        tokens = tokenize(first, self.grid, keep)
+        other = None if second is None else tokenize(second, self.grid, keep)
+        return Batch(tokens, *(None if column is None else column[index]
+                               for column in (self.labels, self.mass, self.pt)), index, other)
+
+    def divide(self, size: float, seed: int, index: np.ndarray | None = None) -> list[np.ndarray]:
+        """Image numbers cut in two at random: the rest, and ``size`` of them.
+
+        size: a fraction, or a number of images. index: which images (all). Classes stay in
+        proportion where there are enough of each; where not, it warns.
+        """
+        from sklearn.model_selection import train_test_split  # slow to import, needed only here
+
+        index = np.arange(len(self)) if index is None else index
+        if self.labels is not None:
+            try:
+                return train_test_split(index, test_size=size, random_state=seed,
+                                        stratify=to_numpy(self.labels)[index])
+            except ValueError:
+                warnings.warn(f"too few {self.kind}s of a class among {len(index)} to keep the "
+                              "classes in proportion: split at random", stacklevel=3)
+        return train_test_split(index, test_size=size, random_state=seed)
+
+    def split(self, seed: int = 42) -> Split:
+        """70 % for training, 10 % for validation, 20 % for the test; classes in proportion.
+
+        On the 10,000 published jets with seed 42 the test part is that of the published
+        results: ``train_test_split(arange(N), test_size=0.2, stratify=Y, random_state=42)``.
+        Validation is taken from the rest in the same way. Raises: DataError below 3 images.
+        """
+        if len(self) < 3:
+            raise DataError(f"{len(self)} {self.kind}s cannot be split in three; give more")
+        rest, test = self.divide(0.2, seed)
+        train, validation = self.divide(max(1, round(0.1 * len(self))), seed, rest)
+        return Split(*map(torch.from_numpy, (train, validation, test)))
+
+    def fingerprint(self) -> str:
+        """A hash of the images and their columns: equal content, equal fingerprint.
+
+        It is computed at each call, half a second for a gigabyte: columns may be changed.
+        """
+        digest = hashlib.blake2b(f"{self.shape} {self.encoding}".encode(), digest_size=16)
+        for name, column in self.columns().items():
+            if column is not None:
+                digest.update(f"{name} {column.dtype} {tuple(column.shape)}".encode())
+                digest.update(to_numpy(column).data)
+        return digest.hexdigest()
+
+
+@dataclass(eq=False, repr=False)
+class JetImages(Images):
     """N sparse images of shape (C, H, W) with labels, masses and momenta where known.
 
     indptr (N+1,) int64, indices (hits,) int32 (flat pixel in (C, H, W) order, rising within
@@ -50,15 +153,21 @@ class JetImages:
     Make one with ``open``, ``from_arrays`` or ``from_dense``.
     """
 
-    def __init__(self, indptr: Tensor, indices: Tensor, data: Tensor, shape: tuple[int, int, int],
-                 encoding: str, labels: Tensor | None = None, mass: Tensor | None = None,
-                 pt: Tensor | None = None, truth: dict[str, Tensor] | None = None,
-                 attributes: dict[str, Any] | None = None) -> None:
-        self.indptr, self.indices, self.data = indptr, indices, data
-        self.shape, self.encoding = tuple(shape), encoding
-        self.labels, self.mass, self.pt = labels, mass, pt
-        self.truth, self.attributes = dict(truth or {}), dict(attributes or {})
-        self._fingerprint: str | None = None
+    indptr: Tensor
+    indices: Tensor
+    data: Tensor
+    shape: tuple[int, int, int]
+    encoding: str
+    labels: Tensor | None = None
+    mass: Tensor | None = None
+    pt: Tensor | None = None
+    truth: dict[str, Tensor] = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict)
+    kind = "jet"
+
+    def __post_init__(self) -> None:
+        self.shape = tuple(self.shape)
+        self.truth, self.attributes = dict(self.truth or {}), dict(self.attributes or {})
 
     # ------------------------------------------------------------ making and saving
 
@@ -83,8 +192,8 @@ class JetImages:
         where = "the arrays"
         if encoding not in store.ENCODINGS:
             raise DataError(f"{where}: the encoding is {encoding!r}; use cms8 or gev")
-        indptr = _array(indptr).astype(np.int64)
-        indices, data = _array(indices), _array(data)
+        indptr = to_numpy(indptr).astype(np.int64)
+        indices, data = to_numpy(indices), to_numpy(data)
         exact = data.astype(store.ENCODINGS[encoding])
         if not np.array_equal(exact, data, equal_nan=data.dtype.kind == "f"):
             raise DataError(f"{where}: the values do not fit the encoding {encoding}; cms8 holds "
@@ -92,9 +201,9 @@ class JetImages:
         store.check_indptr(indptr, indices.size, exact.size, where)
         rows = len(indptr) - 1
         named = {"Y": labels, "m": mass, "pT": pt}
-        columns = {k: store.check_column(_array(v).reshape(-1), k, where)
+        columns = {k: store.check_column(to_numpy(v).reshape(-1), k, where)
                    for k, v in named.items() if v is not None}
-        truth = {k: _array(v) for k, v in (truth or {}).items()}
+        truth = {k: to_numpy(v) for k, v in (truth or {}).items()}
         for name, values in (columns | truth).items():
             if len(values) != rows:
                 raise DataError(f"{where}: {name} has {len(values)} values for {rows} images; "
@@ -116,7 +225,7 @@ class JetImages:
 
         columns: labels, mass, pt, truth, attributes as in ``from_arrays``.
         """
-        images = _array(images)
+        images = to_numpy(images)
         if images.ndim != 4:
             raise DataError(f"the array: has {images.ndim} dimensions, not 4; give (N, C, H, W)")
         if channels_last:
@@ -156,10 +265,10 @@ class JetImages:
             rows = slice(start, min(start + BLOCK, len(self)))
             indptr = self.indptr[rows.start:rows.stop + 1]
             hits = slice(int(indptr[0]), int(indptr[-1]))
-            yield Chunk(_array(indptr - indptr[0]), _array(self.indices[hits]),
-                        _array(self.data[hits]),
-                        {k: _array(v[rows]) for k, v in columns.items() if v is not None},
-                        {k: _array(v[rows]) for k, v in self.truth.items()})
+            yield Chunk(to_numpy(indptr - indptr[0]), to_numpy(self.indices[hits]),
+                        to_numpy(self.data[hits]),
+                        {k: to_numpy(v[rows]) for k, v in columns.items() if v is not None},
+                        {k: to_numpy(v[rows]) for k, v in self.truth.items()})
 
     # ------------------------------------------------------------ looking
 
@@ -182,19 +291,14 @@ class JetImages:
         return self.indptr.device
 
     def hits(self, index: Any) -> Hits:
-        """The non-zero pixels of some images, on the device of the data, sorted by image.
-
-        index: image numbers (n,), a slice or a mask (N,). ``Hits.image`` counts 0...n-1 in
-        the order of ``index``. Raises: IndexError for a number that is not an image.
-        """
-        index = self._index(index)
+        index = self.numbers(index)
         image, where = self._gather(index)
         channel, row, column = self._pixel(self.indices[where].long())
         return Hits(image, channel, row, column, self.data[where].float(), len(index))
 
     def dense(self, index: Any) -> Tensor:
         """Some images (see ``hits``) as a dense tensor (n, C, H, W) float32."""
-        index = self._index(index)
+        index = self.numbers(index)
         image, where = self._gather(index)
         size = self.shape[0] * self.shape[1] * self.shape[2]
         images = torch.zeros(len(index) * size, device=self.device)
@@ -205,18 +309,6 @@ class JetImages:
         _, height, width = self.shape
         line = flat // width
         return line // height, line % height, flat % width
-
-    def _index(self, index: Any) -> Tensor:
-        if isinstance(index, slice):
-            return torch.arange(len(self), device=self.device)[index]
-        index = torch.as_tensor(index, device=self.device)
-        if index.dtype == torch.bool:
-            index = index.nonzero().squeeze(1)
-        index = index.long().reshape(-1)
-        if index.numel() and not (0 <= index.min() and index.max() < len(self)):
-            raise IndexError(f"image numbers must be 0...{len(self) - 1}, got "
-                             f"{int(index.min())}...{int(index.max())}")
-        return index
 
     def _gather(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """For each hit of the images: number within ``index``, position in ``indices``."""
@@ -233,7 +325,7 @@ class JetImages:
 
     def subset(self, index: Any) -> JetImages:
         """The images ``index`` (see ``hits``), in that order, as a store of their own."""
-        index = self._index(index)
+        index = self.numbers(index)
         counts = self.indptr[index + 1] - self.indptr[index]
         indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         indices, data = (old.new_empty(int(indptr[-1])) for old in (self.indices, self.data))
@@ -242,85 +334,30 @@ class JetImages:
             _, where = self._gather(index[start:stop])
             part = slice(int(indptr[start]), int(indptr[stop]))
             indices[part], data[part] = self.indices[where], self.data[where]
-        return self._map(lambda column: column[index], indptr, indices, data)
+        return self._each(lambda column: column[index], indptr, indices, data)
 
     def to(self, device: str | torch.device) -> JetImages:
         """The same images with every tensor on ``device``."""
-        return self._map(lambda column: column.to(device), self.indptr.to(device),
+        return self._each(lambda column: column.to(device), self.indptr.to(device),
                          self.indices.to(device), self.data.to(device))
 
-    def _map(self, change: Callable[[Tensor], Tensor], indptr: Tensor, indices: Tensor,
-             data: Tensor) -> JetImages:
+    def _each(self, change: Callable[[Tensor], Tensor], indptr: Tensor, indices: Tensor,
+              data: Tensor) -> JetImages:
+        """Other hits, and a change of every column with one entry a jet."""
         labels, mass, pt = (None if column is None else change(column)
                             for column in (self.labels, self.mass, self.pt))
-        truth = {name: change(column) for name, column in self.truth.items()}
-        return JetImages(indptr, indices, data, self.shape, self.encoding, labels, mass, pt,
-                         truth, self.attributes)
+        return replace(self, indptr=indptr, indices=indices, data=data, labels=labels, mass=mass,
+                       pt=pt, truth={name: change(value) for name, value in self.truth.items()})
 
-    def split(self, seed: int = 42) -> Split:
-        """70 % for training, 10 % for validation, 20 % for the test; classes in proportion.
-
-        On the 10,000 published jets with seed 42 the test part is that of the published
-        results: ``train_test_split(arange(N), test_size=0.2, stratify=Y, random_state=42)``.
-        Validation is taken from the rest in the same way. With too few jets of a class to
-        keep the proportions it warns and splits at random. Raises: DataError below 3 jets.
-        """
-        if len(self) < 3:
-            raise DataError(f"{len(self)} jets cannot be split in three; simulate more")
-        labels = None if self.labels is None else _array(self.labels)
-        rest, test = _part(np.arange(len(self)), 0.2, labels, seed)
-        train, validation = _part(rest, max(1, round(0.1 * len(self))), labels, seed)
-        return Split(*(torch.from_numpy(part) for part in (train, validation, test)))
-
-    def batch(self, index: Any, keep: str = "active",
-              augment: Callable[[Hits], Hits] | None = None) -> Batch:
-        """What a model is fed: hits, augmented where asked, as tokens, with their columns.
-
-        keep: as in ``tokenize``. augment: may give two views of the hits, (first, second); the
-        second becomes ``Batch.other``.
-        """
-        index = self._index(index)
-        hits = self.hits(index)
-        hits = augment(hits) if augment else hits
-        first, second = hits if isinstance(hits, tuple) else (hits, None)
-        tokens = tokenize(first, self.grid, keep)
-        other = None if second is None else tokenize(second, self.grid, keep)
-        label, mass, pt = (None if column is None else column[index]
-                           for column in (self.labels, self.mass, self.pt))
-        return Batch(tokens, label, mass, pt, index, other)
-
-    def fingerprint(self) -> str:
-        """A hash of the images and their columns: equal content, equal fingerprint."""
-        if self._fingerprint is None:
-            digest = hashlib.blake2b(f"{self.shape} {self.encoding}".encode(), digest_size=16)
-            columns = {"indptr": self.indptr, "indices": self.indices, "data": self.data,
-                       "Y": self.labels, "m": self.mass, "pT": self.pt}
-            columns |= {f"truth/{name}": self.truth[name] for name in sorted(self.truth)}
-            for name, column in columns.items():
-                if column is not None:
-                    digest.update(f"{name} {column.dtype} {tuple(column.shape)}".encode())
-                    digest.update(_array(column).data)
-            self._fingerprint = digest.hexdigest()
-        return self._fingerprint
+    def columns(self) -> dict[str, Tensor | None]:
+        """Hits, labels, masses, momenta and truth."""
+        return {"indptr": self.indptr, "indices": self.indices, "data": self.data,
+                "Y": self.labels, "m": self.mass, "pT": self.pt,
+                **{f"truth/{name}": self.truth[name] for name in sorted(self.truth)}}
 
 
-def _array(values: Any) -> np.ndarray:
+def to_numpy(values: Any) -> np.ndarray:
     """Contiguous NumPy array of a tensor (on any device) or of anything array-like."""
     if isinstance(values, Tensor):
         values = values.detach().cpu().numpy()
     return np.ascontiguousarray(values)
-
-
-def _part(index: np.ndarray, size: float | int, labels: np.ndarray | None,
-          seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cut ``size`` (a fraction or a number) off ``index``, stratified where possible."""
-    from sklearn.model_selection import train_test_split  # slow to import, needed only here
-
-    if labels is not None:
-        try:
-            return train_test_split(index, test_size=size, stratify=labels[index],
-                                    random_state=seed)
-        except ValueError:
-            warnings.warn(f"too few jets of a class among {len(index)} to keep the classes in "
-                          "proportion: split at random", stacklevel=3)
-    return train_test_split(index, test_size=size, random_state=seed)

@@ -3,7 +3,7 @@
 A notebook's source is ``notebooks/NN_name.py`` (jupytext, py:percent). It is turned into an
 ``.ipynb`` in this one direction only; time stamps, which git does not keep, play no part.
 
-What a notebook promises is read from its code: every ``figures.save(fig, "name", profile)`` and
+What a notebook promises is read from its code: every ``plots.save(fig, "name", profile)`` and
 every ``Experiment("name", profile)`` that stands outside an ``if`` and gives its name literally.
 """
 
@@ -101,7 +101,7 @@ def promised(path: Path) -> Promise:
             called = ast.unparse(node.func)
             if called.split(".")[-1] == "Experiment" and (name := literal(node, 0)):
                 promise.experiments.append(name)
-            if called.endswith("figures.save") and (name := literal(node, 1)):
+            if called in ("plots.save", "figures.save") and (name := literal(node, 1)):
                 promise.figures.append(name)
         for child in ast.iter_child_nodes(node):
             visit(child)

@@ -16,7 +16,7 @@ from lib import profiles
 from lib.data.views import R1
 from lib.profiles import ROOT
 from lib.report import figures_views
-from lib.report.style import _render
+from lib.report.style import render
 from lib.training import recipes
 from lib.training.pretraining import nt_xent
 
@@ -85,4 +85,4 @@ def test_figures_draw():
                                  rng.uniform(50, 200, 30), rng.uniform(400, 900, 30)),
         figures_views.moved({"random": {"a": 0.1, "b": 2.0}}, names, ["a"]),
     ]
-    assert all(_render(fig, "png", 40) for fig in figures)
+    assert all(render(fig, "png", 40) for fig in figures)

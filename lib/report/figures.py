@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from lib.report import style as _style
 from lib.report.figures_jets import (
     CHANNELS,
     closure_channels,
@@ -24,13 +25,18 @@ from lib.report.figures_jets import (
     sparsity,
 )
 from lib.report.figures_model import block_diagram, model_diagram
-from lib.report.style import CYCLE, GREY, LINES, QCD, TOP, array, new, save, style
+from lib.report.style import CYCLE, GREY, LINES, QCD, TOP, array, new, save
 
 __all__ = [
     "CHANNELS", "block_diagram", "closure_channels", "closure_histograms", "confusion", "counts",
     "differences", "jet_image", "mean_images", "model_diagram", "new", "predicted_mass",
     "response", "roc", "save", "score_histogram", "sparsity", "style", "training_curves",
 ]
+
+
+def style(dpi: int | None = None) -> None:
+    """As ``style.style``; until every notebook uses ``plots``."""
+    _style.style()
 
 
 def roc(curves: Mapping[str, Mapping[str, Any]], auc: Mapping[str, str] | None = None) -> Figure:

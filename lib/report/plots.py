@@ -1,0 +1,401 @@
+"""The primitives from which every figure of the course is drawn.
+
+Each takes data with their names and labels of the axes, draws on ``ax`` or on a new figure, and
+returns the axes. Arrays, tensors and lists are all welcome. A notebook writes ``plots.style()``
+once, then ``plots.save(plots.lines(...), "07_learning", profile)``; figures of several panels
+begin with ``fig, axes = plots.new(rows, columns, height)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap, LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+from lib.cms import PIXEL
+from lib.report.style import CYCLE, EMPTY, GREY, LINES, MARKS, RULE, WIDTH, array, new, save, style
+
+__all__ = [
+    "CYCLE", "EMPTY", "GREY", "LINES", "MARKS", "RULE", "array", "bars", "colourbar",
+    "differences", "grid_map", "histograms", "images", "intervals", "legend_below", "lines",
+    "look", "matrix", "new", "roc", "save", "style", "ticks", "training",
+]
+Row = Mapping[str, Any]
+
+
+# --- lines and points -----------------------------------------------------------------------------
+
+
+def look(number: int, marks: bool = False) -> dict[str, Any]:
+    """Colour and line style of the line with this number; its marker too."""
+    kind = number % len(CYCLE)
+    return dict(color=CYCLE[kind], ls=LINES[kind]) | (
+        dict(marker=MARKS[kind], ms=4) if marks else {})
+
+
+def lines(
+    curves: Mapping[str, Sequence], xlabel: str = "", ylabel: str = "", *, ax: Axes | None = None,
+    log: str = "", marks: bool = False, bars: bool = False, first: int = 0, legend: bool = True,
+    **line: Any,
+) -> Axes:
+    """Lines, with bands or error bars where an interval is given.
+
+    Args:
+        curves: name → (x, y) or (x, y, low, high); NaN leaves a gap.
+        log: which axes are logarithmic: "", "x", "y" or "xy".
+        marks: a marker at each point. bars: intervals as error bars, not as bands.
+        first: number of the first look, see ``look``. line: more for ``Axes.plot``.
+    """
+    ax = ax or _one()
+    for number, (name, curve) in enumerate(curves.items(), first):
+        x, y, *ends = map(array, curve)
+        drawn = {**look(number, marks), "label": name, **line}
+        if bars and ends:
+            ax.errorbar(x, y, _errors(y, *ends), **{"elinewidth": 1.2, **drawn})
+            continue
+        ax.plot(x, y, **drawn)
+        if ends:
+            ax.fill_between(x, *ends, color=drawn["color"], alpha=0.15, lw=0)
+    for axis in log:
+        ax.set(**{f"{axis}scale": "log"})
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    if legend and len(curves) > 1:
+        ax.legend()
+    return ax
+
+
+def intervals(
+    series: Mapping[str, Mapping[str, Row | float | None]], label: str = "", *,
+    ax: Axes | None = None, value: str = "difference", scale: float = 1.0,
+    reference: float | None = 0.0, vertical: bool = False, first: int = 0, legend: bool = True,
+    **axis: Any,
+) -> Axes:
+    """Values with their intervals, category by category; several series beside each other.
+
+    Args:
+        series: name → category → ``{value, low, high[, points]}`` or a plain number; None keeps
+            the place free. Categories go from the top, or from the left where ``vertical``.
+            ``points`` (single seeds) become ticks.
+        label: of the axis of values. value: key of the value in a row. scale: factor on values.
+        reference: value of the dashed line. axis: more of ``Axes.set``, e.g. ``xscale="log"``.
+    """
+    names = list(dict.fromkeys(name for rows in series.values() for name in rows))
+    if ax is None:
+        ax = _one(2.8 if vertical else (0.22 + 0.05 * len(series)) * len(names) + 0.8)
+    gap = min(0.2, 0.7 / max(len(series), 1))
+    for number, (name, rows) in enumerate(series.items()):
+        mine = [row for row in names if rows.get(row) is not None]
+        place = np.array([names.index(row) for row in mine], float)
+        place += gap * (number - (len(series) - 1) / 2)
+        ends = scale * np.array([_ends(rows[row], value) for row in mine], float).reshape(-1, 3).T
+        drawn = dict(look(number + first, True), ls="none", elinewidth=1.2, label=name)
+        if number + first >= len(CYCLE):
+            drawn["mfc"] = "w"
+        where, error = ((place, ends[0]), "yerr") if vertical else ((ends[0], place), "xerr")
+        ax.errorbar(*where, **{error: _errors(*ends)}, **drawn)
+        for at, row in zip(place, mine, strict=True):
+            points = rows[row].get("points") if isinstance(rows[row], Mapping) else None
+            points = [scale * p for p in points or [] if p is not None]
+            if len(points) > 1:
+                where = [at + (0.25 if vertical else -0.25)] * len(points), points
+                ax.plot(*(where if vertical else where[::-1]), "_" if vertical else "|",
+                        color=GREY, ms=6)
+    if reference is not None:
+        (ax.axhline if vertical else ax.axvline)(reference, **RULE)
+    ax.set(**{"xticks" if vertical else "yticks": range(len(names)),
+              "xticklabels" if vertical else "yticklabels": names,
+              "xlim" if vertical else "ylim": (-0.6, len(names) - 0.4)[::1 if vertical else -1],
+              "ylabel" if vertical else "xlabel": label, **axis})
+    if legend and len(series) > 1:
+        ax.legend()
+    return ax
+
+
+def differences(rows: Mapping[str, Mapping[str, Row]], panels: Mapping[str, str]) -> Figure:
+    """Differences to one system with 95 % intervals, a panel a metric.
+
+    Args:
+        rows: label → metric → ``{difference, low, high[, points]}``; a metric may be missing.
+        panels: metric → label of its axis.
+    """
+    fig, axes = new(1, len(panels), 0.26 * len(rows) + 0.9, sharey=True)
+    for number, (ax, (metric, label)) in enumerate(zip(axes.flat, panels.items(), strict=True)):
+        intervals({metric: {name: row.get(metric) for name, row in rows.items()}}, label, ax=ax,
+                  first=number)
+    return fig
+
+
+def roc(curves: Mapping[str, Row], auc: Mapping[str, str] | None = None, *,
+        ax: Axes | None = None) -> Axes:
+    """Background rejection against signal efficiency, with 95 % bands.
+
+    Args:
+        curves: name → ``{signal, background[, low, high]}``, efficiencies as ``metrics.roc``
+            gives them.
+        auc: name → text for the legend, e.g. ``"AUC 0.931"``.
+    """
+    ax = ax or _one(3.2, 4.8)
+    lowest, shown = 1.0, {}
+    for name, curve in curves.items():
+        keep = array(curve["background"]) > 0
+        signal, *rates = (array(curve[k])[keep] for k in ("signal", "background", "high", "low")
+                          if k in curve)
+        shown[", ".join(filter(None, (name, (auc or {}).get(name))))] = (
+            signal, *(1 / np.maximum(rate, 1e-6) for rate in rates))
+        lowest = min(lowest, rates[0][signal >= 0.15].min(initial=1.0))
+    lines(shown, "signal efficiency (top)", "background rejection (1 / QCD efficiency)", ax=ax,
+          log="y")
+    line = np.linspace(0.01, 1, 100)
+    ax.plot(line, 1 / line, color=GREY, lw=0.8, ls=":", label="chance")
+    ax.set(xlim=(0.1, 1), ylim=(0.9, 2.5 / lowest))
+    ax.legend()
+    return ax
+
+
+def training(history: Sequence[Mapping[str, float]], best: int | None = None) -> Figure:
+    """Losses on training and validation jets, and the validation metrics, against updates.
+
+    Args:
+        history: rows with ``update``, ``loss``, ``val_loss`` and, where known, ``class``,
+            ``mass``, ``val_class``, ``val_mass``, ``val_auc``, ``val_mae`` (GeV).
+        best: the update whose weights were kept.
+    """
+    panels = {"total loss": ("loss", "val_loss"), "class loss": ("class", "val_class"),
+              "mass loss": ("mass", "val_mass"), "AUC": (None, "val_auc"),
+              "mass MAE (GeV)": (None, "val_mae")}
+    found = {title: {name: [(row["update"], row[key]) for row in history
+                            if row.get(key) is not None]
+                     for name, key in zip(("training", "validation"), keys, strict=True)}
+             for title, keys in panels.items()}
+    found = {title: curves for title, curves in found.items() if any(curves.values())}
+    fig, axes = new(-(-len(found) // 3), min(3, len(found)), 2.0 * -(-len(found) // 3))
+    for ax, (title, curves) in zip(axes.flat, found.items()):
+        for number, (name, points) in enumerate(curves.items()):
+            if points:
+                lines({name: zip(*points)}, "update", title, ax=ax, first=number,
+                      marker="." if len(history) < 20 else None)
+        if best is not None:
+            ax.axvline(best, **RULE | dict(ls=":"))
+    axes[0, 0].legend()
+    for ax in axes.flat[len(found):]:
+        ax.set_visible(False)
+    return fig
+
+
+# --- distributions and amounts --------------------------------------------------------------------
+
+
+def histograms(
+    values: Mapping[str, Any], xlabel: str = "", ylabel: str = "density", *, bins: Any = 40,
+    ax: Axes | None = None, stat: str = "density", fill: bool = False, log: bool = False,
+    first: int = 0, legend: bool = True,
+) -> Axes:
+    """Histograms of one quantity, an outline a group, in the same bins.
+
+    Args:
+        values: name → values. bins: their number or their edges.
+        stat: "density" or "count". fill: outlines filled. log: entries on a logarithmic axis.
+    """
+    import seaborn as sns
+
+    ax = ax or _one(2.5)
+    groups = {name: array(found).ravel() for name, found in values.items()}
+    edges = np.histogram_bin_edges(np.concatenate(list(groups.values())), bins)
+    for number, (name, found) in enumerate(groups.items(), first):
+        sns.histplot(x=found, bins=edges, stat=stat, element="step", fill=fill, ax=ax, label=name,
+                     alpha=0.35 if fill else 1, **look(number))
+    ax.set(xlabel=xlabel, ylabel=ylabel, **({"yscale": "log"} if log else {}))
+    if legend and len(values) > 1:
+        ax.legend()
+    return ax
+
+
+def bars(series: Mapping[str, Mapping[str, float]], ylabel: str = "", *,
+         ax: Axes | None = None) -> Axes:
+    """Bars from zero, category by category: name of the series → category → value.
+
+    Raises:
+        ValueError: a logarithmic axis, on which a bar has no foot: draw ``intervals``.
+    """
+    import seaborn as sns
+
+    ax = ax or _one()
+    if ax.get_yscale() == "log":
+        raise ValueError("bars on a logarithmic axis have no foot: draw intervals instead")
+    rows = [(place, value, name) for name, found in series.items()
+            for place, value in found.items()]
+    place, value, name = zip(*rows)
+    sns.barplot(x=place, y=value, hue=name, palette=list(CYCLE[:len(series)]), saturation=1,
+                edgecolor="w", legend=len(series) > 1, ax=ax)
+    for container, hatch in zip(ax.containers, ("", "///", "...", "xxx"), strict=False):
+        for bar in container:
+            bar.set_hatch(hatch)
+    ax.set(xlabel="", ylabel=ylabel)
+    return ax
+
+
+# --- pictures -------------------------------------------------------------------------------------
+
+
+def images(
+    pictures: Mapping[str, Any], label: str = "", *, ax: Any = None, columns: int = 4,
+    norm: Normalize | None = None, empty: str = EMPTY, bar: bool = True, **show: Any,
+) -> np.ndarray:
+    """Images of jets, η up and φ to the right; one scale of colours, logarithmic by default.
+
+    Args:
+        pictures: title → (H, W), rows η; what is NaN, or not positive on a logarithmic scale,
+            has the colour ``empty``.
+        label: of the colour bar; bar: whether there is one. ax: axes to draw on, one a picture.
+        show: more for ``Axes.imshow``, e.g. ``extent`` (default: crystals about the centre).
+
+    Returns:
+        the axes, an array.
+    """
+    found = {title: array(picture).astype(float) for title, picture in pictures.items()}
+    axes = _panels(ax, len(found), columns)
+    height, width = (n * PIXEL / 2 for n in next(iter(found.values())).shape)
+    extent = show.pop("extent", (-width, width, -height, height))
+    norm = norm or _log_norm(found.values())
+    for panel, (title, picture) in zip(axes.flat, found.items()):
+        if isinstance(norm, LogNorm):
+            picture = np.where(picture > 0, picture, np.nan)
+        panel.set_facecolor(empty)
+        shown = panel.imshow(np.ma.masked_invalid(picture), norm=norm, origin="lower",
+                             extent=extent, rasterized=True, **show)
+        panel.set(title=title, xlabel=r"$\Delta\phi$", ylabel=r"$\Delta\eta$")
+        panel.label_outer()
+    if bar:
+        colourbar(shown, axes, label)
+    return axes
+
+
+def grid_map(
+    maps: Mapping[str, Any], label: str = "", *, ax: Any = None, columns: int = 3,
+    kinds: Mapping[str, str] | None = None, norm: Normalize | None = None, empty: str = "w",
+    names: tuple[str, str] = (r"patch along $\phi$", r"patch along $\eta$"), square: bool = True,
+    bar: bool = True, **show: Any,
+) -> np.ndarray:
+    """Maps of patches, towers or cells (rows, columns), the first row at the bottom.
+
+    Args:
+        maps: title → values; NaN has the colour ``empty``. One scale of colours for all.
+        kinds: name → colour where values are 0, 1, ... of so many kinds: a legend, no bar.
+        label: of the colour bar; bar: whether there is one. ax: axes to draw on, one a map.
+        norm: of the values; linear from the lowest to the highest by default.
+        names: labels of the horizontal and of the vertical axis.
+        square: cells as high as wide. show: more for ``seaborn.heatmap``, e.g. ``cmap``.
+
+    Returns:
+        the axes, an array.
+    """
+    import seaborn as sns
+
+    found = {title: array(values).astype(float) for title, values in maps.items()}
+    axes = _panels(ax, len(found), columns)
+    if kinds:
+        norm = Normalize(-0.5, len(kinds) - 0.5)
+        show = {"cmap": ListedColormap(list(kinds.values())), "linewidths": 0.3,
+                "linecolor": "#eeeeee", **show}
+    norm = norm or Normalize(min(map(np.nanmin, found.values())),
+                             max(map(np.nanmax, found.values())))
+    for panel, (title, values) in zip(axes.flat, found.items()):
+        panel.set_facecolor(empty)
+        sns.heatmap(values, norm=norm, ax=panel, cbar=False, square=square, rasterized=True,
+                    xticklabels=False, yticklabels=False, **{"cmap": "cividis", **show})
+        for axis in (panel.xaxis, panel.yaxis):
+            axis.set_major_locator(MaxNLocator(5, integer=True))
+            axis.set_major_formatter(FuncFormatter(lambda at, _: f"{at:g}"))
+        panel.set(title=title, xlabel=names[0], ylabel=names[1], xlim=(0, values.shape[1]),
+                  ylim=(0, values.shape[0]))
+        panel.label_outer()
+    if kinds:
+        handles = [Patch(fc=c, ec=GREY, lw=0.4, label=name) for name, c in kinds.items()]
+        axes.flat[0].figure.legend(handles=handles, loc="outside lower center", ncols=len(kinds))
+    elif bar:
+        colourbar(axes.flat[0].collections[0], axes, label)
+    return axes
+
+
+def matrix(
+    values: Any, names: Sequence[str] | bool = False, label: str = "", *, ax: Axes | None = None,
+    text: Any = False, bar: bool = True, **show: Any,
+) -> Axes:
+    """A square matrix, its first row on top: confusion, correlation, similarity, attention.
+
+    Args:
+        values: (n, n). names: of rows and columns; False for none. text: of the cells.
+        label: of the colour bar; bar: whether there is one.
+        show: more for ``seaborn.heatmap``, e.g. ``vmin``, ``vmax``, ``cmap``.
+    """
+    import seaborn as sns
+
+    ax = ax or _one(3.2, 4.8)
+    sns.heatmap(array(values), ax=ax, annot=text, fmt="", square=True, cbar=bar, rasterized=True,
+                xticklabels=names, yticklabels=names, cbar_kws={"label": label} if bar else None,
+                **{"cmap": "cividis", **show})
+    ax.tick_params(length=0)
+    return ax
+
+
+# --- parts ----------------------------------------------------------------------------------------
+
+
+def colourbar(shown: Any, axes: Any, label: str = "", **more: Any) -> Any:
+    """A colour bar for what ``imshow`` or ``pcolormesh`` returned, beside all of the axes."""
+    axes = [ax for ax in np.atleast_1d(axes).flat if ax.get_visible()]
+    return axes[0].figure.colorbar(shown, ax=axes, label=label,
+                                   **{"shrink": 0.85, "pad": 0.01, **more})
+
+
+def legend_below(ax: Axes, columns: int = 3) -> None:
+    """The legend of one panel below all of them."""
+    ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=columns)
+
+
+def ticks(axis: Any, places: Sequence[float], names: Sequence[str] | None = None) -> None:
+    """Ticks of a logarithmic axis (``ax.xaxis``) at these places only, as plain numbers."""
+    axis.set_ticks(places, names or [f"{place:g}" for place in places])
+    axis.set_minor_locator(NullLocator())
+
+
+def _one(height: float = 2.6, width: float = WIDTH) -> Axes:
+    return new(1, 1, height, width)[1][0, 0]
+
+
+def _panels(ax: Any, count: int, columns: int) -> np.ndarray:
+    """The axes given, or new ones for so many square pictures."""
+    if ax is not None:
+        return np.atleast_1d(ax)
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    size = (WIDTH - 0.7) / columns
+    axes = new(rows, columns, rows * (min(size, 2.6) + 0.25) + 0.35, sharex=True, sharey=True)[1]
+    for panel in axes.flat[count:]:
+        panel.set_visible(False)
+    return axes
+
+
+def _log_norm(pictures: Any) -> LogNorm:
+    positive = np.concatenate([picture[picture > 0] for picture in pictures])
+    top = positive.max(initial=1e-3)
+    low = max(positive.min(initial=top), top * 1e-4)
+    return LogNorm(low, max(top, low * 10))
+
+
+def _ends(row: Row | float, value: str) -> tuple[float, float, float]:
+    """Value and ends of its interval; where there is none, the value itself."""
+    if not isinstance(row, Mapping):
+        return (row,) * 3
+    return row[value], *(row[value] if row.get(k) is None else row[k] for k in ("low", "high"))
+
+
+def _errors(value: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Lengths (2, n) of error bars; a value outside of its interval has none on that side."""
+    return np.maximum([value - low, high - value], 0)

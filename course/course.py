@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from course import notebooks
-from course.notebooks import NotebookError
+from course.notebooks import NotebookError, shown
 from lib import profiles
 from lib.profiles import ROOT, Profile
 
@@ -110,7 +110,7 @@ class Course:
         if self.options.publish:
             for number, source in self.chosen.items():
                 notebooks.publish(source, done[number].path, source.with_suffix(".ipynb"))
-            self.line("publish", 0.0, f"{len(done)} notebooks in {_shown(self.options.notebooks)}/")
+            self.line("publish", 0.0, f"{len(done)} notebooks in {shown(self.options.notebooks)}/")
         seconds = time.time() - self.start
         cached = f"; {self.cached} from the cache" if self.cached else ""
         print(f"done in {_clock(seconds)}{cached}")
@@ -152,9 +152,9 @@ class Course:
             if not packed.exists() and dense.exists():
                 start = self.begin(f"pack {name}")
                 pack(dense, packed)
-                self.line(f"pack {name}", time.time() - start, _shown(packed))
+                self.line(f"pack {name}", time.time() - start, shown(packed))
         if set(self.chosen) - OTHER_DATA and not (folder / "labelled.h5").exists():
-            raise NotebookError(f"{_shown(folder / 'labelled.h5')} is missing: "
+            raise NotebookError(f"{shown(folder / 'labelled.h5')} is missing: "
                                 "run python -m lib download labelled (5 GB)")
 
     def notebook(self, source: Path) -> notebooks.Executed:
@@ -220,7 +220,7 @@ class Course:
             # A part of the course has been asked for, and the rest was never run here.
             self.line("report", time.time() - start, f"skipped: {error}")
             return None
-        self.line("report", time.time() - start, _shown(out))
+        self.line("report", time.time() - start, shown(out))
         return None
 
     def pdfs(self, done: dict[str, notebooks.Executed]) -> str | None:
@@ -238,14 +238,10 @@ class Course:
                 self.line(f"{name}.pdf", 0.0, "not made: LaTeX is missing")
                 return paper.latex_command()
             notebooks.to_pdf(done[number].path, folder / f"{name}.pdf")
-            self.line(f"{name}.pdf", time.time() - start, _shown(folder / f"{name}.pdf"))
+            self.line(f"{name}.pdf", time.time() - start, shown(folder / f"{name}.pdf"))
         return None
 
 
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
-def _shown(path: Path) -> str:
-    return os.path.relpath(path, profiles.home())

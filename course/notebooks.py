@@ -1,7 +1,8 @@
 """The notebooks: from reviewed source to executed, published and printed.
 
 A notebook's source is ``notebooks/NN_name.py`` (jupytext, py:percent). It is turned into an
-``.ipynb`` in this one direction only; time stamps, which git does not keep, play no part.
+``.ipynb`` in this one direction only: neither file names the other, so no tool compares time
+stamps, which git does not keep.
 
 What a notebook promises is read from its code: every ``plots.save(fig, "name", profile)`` and
 every ``Experiment("name", profile)`` that stands outside an ``if`` and gives its name literally.
@@ -10,13 +11,16 @@ every ``Experiment("name", profile)`` that stands outside an ``if`` and gives it
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import logging
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,10 +29,13 @@ import jupytext
 import nbformat
 
 from lib.files import write_text
-from lib.profiles import REPOSITORY, Profile, home
+from lib.profiles import REPOSITORY, ROOT, Profile, home
 
 LOG = 40  # lines of a log in a published notebook
 MAX_CELL_ERROR = 300  # characters of an error that are shown
+# glibc keeps freed memory instead of giving it back after each tensor (see run_all.sh).
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "2147483647",
+          "MALLOC_TOP_PAD_": "268435456"}
 
 
 class NotebookError(Exception):
@@ -70,39 +77,33 @@ def read_source(path: Path) -> nbformat.NotebookNode:
         cell["id"] = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    notebook.metadata.setdefault("kernelspec", kernel)
+    notebook.metadata = nbformat.from_dict(
+        {"kernelspec": kernel, "language_info": {"name": "python"}})
     return notebook
 
 
 def parameter_names(notebook: nbformat.NotebookNode) -> set[str]:
     """Names assigned in the cell tagged ``parameters`` (tuple assignments included)."""
-    names: set[str] = set()
-    for cell in notebook.cells:
-        if "parameters" in cell.metadata.get("tags", []):
-            for node in ast.walk(ast.parse(cell.source)):
-                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                    names.add(node.id)
-    return names
+    tagged = [c.source for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    return {node.id for source in tagged for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
 
 def promised(path: Path) -> Promise:
     """Figures and experiments that the notebook source at ``path`` always writes."""
     promise = Promise()
 
-    def literal(call: ast.Call, position: int) -> str | None:
-        if len(call.args) > position and isinstance(call.args[position], ast.Constant):
-            return str(call.args[position].value)
-        return None
-
     def visit(node: ast.AST) -> None:
         if isinstance(node, ast.If | ast.FunctionDef | ast.Try | ast.Lambda):
             return  # may not run
         if isinstance(node, ast.Call):
-            called = ast.unparse(node.func)
-            if called.split(".")[-1] == "Experiment" and (name := literal(node, 0)):
-                promise.experiments.append(name)
-            if called in ("plots.save", "figures.save") and (name := literal(node, 1)):
-                promise.figures.append(name)
+            called = ast.unparse(node.func).split(".")[-1]
+            names = [x.value for x in node.args
+                     if isinstance(x, ast.Constant) and isinstance(x.value, str)]
+            if called == "Experiment":
+                promise.experiments.extend(names)
+            elif called == "save" and len(node.args) == 3:
+                promise.figures.extend(names)
         for child in ast.iter_child_nodes(node):
             visit(child)
 
@@ -111,16 +112,13 @@ def promised(path: Path) -> Promise:
     return promise
 
 
-def execute(
-    source: Path, out: Path, parameters: dict[str, Any], env: dict[str, str] | None = None
-) -> Executed:
+def execute(source: Path, out: Path, parameters: Mapping[str, Any]) -> Executed:
     """Run the notebook at ``source`` with this interpreter and write it, executed, to ``out``.
 
     Args:
         source: py:percent file; its folder is the working directory of the kernel.
         out: the executed ``.ipynb``; after a failure it holds the cells up to the error.
         parameters: values for the cell tagged ``parameters``.
-        env: environment variables of the kernel besides those of this process.
 
     Raises:
         NotebookError: unknown parameter, a cell that failed, a kernel that died, or a notebook
@@ -130,51 +128,60 @@ def execute(
     from nbclient.exceptions import DeadKernelError
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    name = source.stem
-    notebook = read_source(source)
+    name, notebook = source.stem, read_source(source)
     if unknown := set(parameters) - parameter_names(notebook):
         listed = ", ".join(sorted(unknown))
         raise NotebookError(f"{name}: its parameters cell does not define {listed}")
     out.parent.mkdir(parents=True, exist_ok=True)
-    # Figures are shown in the notebook, whatever backend this process was told to use.
-    settings = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", **(env or {})}
-    before = {key: os.environ.get(key) for key in settings}
-    os.environ.update(settings)
     start = time.monotonic()
     try:
-        papermill.execute_notebook(
-            notebook,
-            str(out),
-            parameters=parameters,
-            kernel_name="python3",  # jupyter resolves it to sys.executable
-            cwd=str(source.parent),
-            progress_bar=False,
-            request_save_on_cell_execute=False,
-        )
+        with _environment(kernel_environment()):
+            papermill.execute_notebook(
+                notebook, str(out), parameters=parameters, cwd=str(source.parent),
+                kernel_name="python3",  # jupyter resolves it to sys.executable
+                progress_bar=False, request_save_on_cell_execute=False)
     except papermill.PapermillExecutionError as error:
-        raise NotebookError(f"{name}: {_one_line(error)} (see {_shown(out)})") from None
+        # Cell numbers as a reader sees them: the injected parameters are one cell.
+        message = " ".join(str(error.evalue).split())
+        if len(message) > MAX_CELL_ERROR:
+            message = message[:MAX_CELL_ERROR] + " …"
+        raise NotebookError(f"{name}: cell [{error.exec_count}] failed: {error.ename}: {message} "
+                            f"(see {shown(out)})") from None
     except DeadKernelError:
         raise NotebookError(f"{name}: the kernel died, most likely out of memory") from None
-    finally:
-        for key, value in before.items():
-            os.environ.pop(key, None) if value is None else os.environ.__setitem__(key, value)
     seconds = time.monotonic() - start
-    done = nbformat.read(out, as_version=4)
-    code = [c for c in done.cells if c.cell_type == "code" and c.source.strip()]
+    code = [cell for cell in nbformat.read(out, as_version=4).cells
+            if cell.cell_type == "code" and cell.source.strip()]
     if any(cell.execution_count is None for cell in code):
-        raise NotebookError(f"{name}: stopped before its last cell (see {_shown(out)})")
+        raise NotebookError(f"{name}: stopped before its last cell (see {shown(out)})")
     return Executed(out, seconds, _cache_lines(code))
 
 
-def _one_line(error: Any) -> str:
-    message = " ".join(str(error.evalue).split())
-    if len(message) > MAX_CELL_ERROR:
-        message = message[:MAX_CELL_ERROR] + " …"
-    # Cell numbers as a reader sees them: the injected parameters are one cell.
-    return f"cell [{error.exec_count}] failed: {error.ename}: {message}"
+def kernel_environment() -> dict[str, str]:
+    """What a kernel needs besides the environment of this process: figures in the notebook, the
+    packages of this checkout whatever is installed, and one absolute home for everything that is
+    written, for a kernel works in the notebook's folder."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTHONPATH": path,
+            "JETS_HOME": str(home()), **MALLOC}
 
 
-def _shown(path: Path) -> str:
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {key: os.environ.get(key) for key in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key)
+            else:
+                os.environ[key] = value
+
+
+def shown(path: Path) -> str:
+    """A path as messages show it: from the folder under which everything is written."""
     return os.path.relpath(path, home())
 
 
@@ -189,14 +196,14 @@ def _cache_lines(cells: list[nbformat.NotebookNode]) -> list[str]:
 def check_artefacts(promise: Promise, profile: Profile, since: float) -> list[str]:
     """Promised files that are missing, empty or older than ``since`` (seconds of the epoch)."""
     expected = [profile.results_dir / f"{name}.json" for name in promise.experiments]
-    for name in promise.figures:
-        expected += [profile.figures_dir / f"{name}.pdf", profile.figures_dir / f"{name}.png"]
+    expected += [profile.figures_dir / f"{name}{suffix}"
+                 for name in promise.figures for suffix in (".pdf", ".png")]
     problems = []
     for path in expected:
         if not path.is_file() or path.stat().st_size == 0:
-            problems.append(f"{_shown(path)} is missing")
+            problems.append(f"{shown(path)} is missing")
         elif path.stat().st_mtime < since - 2:  # file systems round
-            problems.append(f"{_shown(path)} was not written in this run")
+            problems.append(f"{shown(path)} was not written in this run")
     return problems
 
 
@@ -210,11 +217,8 @@ def publish(source: Path, executed: Path, out: Path) -> None:
         NotebookError: the executed notebook was made from another source.
     """
     notebook = read_source(source)
-    done = [
-        cell
-        for cell in nbformat.read(executed, as_version=4).cells
-        if "injected-parameters" not in cell.metadata.get("tags", [])
-    ]
+    done = [cell for cell in nbformat.read(executed, as_version=4).cells
+            if "injected-parameters" not in cell.metadata.get("tags", [])]
     if [c.source for c in done] != [c.source for c in notebook.cells]:
         raise NotebookError(f"{source.stem}: changed since it was executed; run it again")
     count = 0
@@ -223,25 +227,17 @@ def publish(source: Path, executed: Path, out: Path) -> None:
             count += 1
             cell.execution_count = count
             cell.outputs = [_scrubbed(output, count) for output in _shortened(ran.outputs)]
-    notebook.metadata["language_info"] = {"name": "python"}
-    _write(notebook, out)
-
-
-def _write(notebook: nbformat.NotebookNode, out: Path) -> None:
-    text = nbformat.writes(notebook, version=4)
-    if not text.endswith("\n"):
-        text += "\n"
-    write_text(out, text)
+    write_text(out, nbformat.writes(notebook, version=4).rstrip("\n") + "\n")
 
 
 def _shortened(outputs: list) -> list:
     """Outputs with neighbouring pieces of a log as one, and a long log without its middle."""
     joined: list = []
     for output in outputs:
-        before = joined[-1] if joined else {}
-        if "stream" == output.output_type == before.get("output_type") \
-                and output.name == before.name:
-            before.text += output.text
+        stream = (output.output_type, output.get("name"))
+        if joined and stream[0] == "stream" and stream == (
+                joined[-1].output_type, joined[-1].get("name")):
+            joined[-1].text += output.text
         else:
             joined.append(output)
     for output in joined:
@@ -286,8 +282,6 @@ def to_pdf(executed: Path, out: Path) -> None:
     Raises:
         NotebookError: LaTeX failed; the message quotes its first error.
     """
-    import subprocess
-
     from nbconvert import LatexExporter
     from nbconvert.writers import FilesWriter
 
@@ -308,10 +302,8 @@ def to_pdf(executed: Path, out: Path) -> None:
         FilesWriter(build_directory=folder).write(body, resources, notebook_name=name)
         command = ["xelatex", "-interaction=nonstopmode", "-halt-on-error", f"{name}.tex"]
         for _ in range(2):  # the second time for references
-            run = subprocess.run(
-                command, cwd=folder,
-                capture_output=True, text=True, errors="replace"
-            )
+            run = subprocess.run(command, cwd=folder, capture_output=True, text=True,
+                                 errors="replace")
             if run.returncode:
                 first = next((x for x in run.stdout.splitlines() if x.startswith("!")), "no reason")
                 raise NotebookError(f"{name}: xelatex failed: {first.lstrip('! ')}")

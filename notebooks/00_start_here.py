@@ -1,7 +1,7 @@
 # ---
 # jupyter:
 #   jupytext:
-#     formats: ipynb,py:percent
+#     text_representation: {extension: .py, format_name: percent}
 #     cell_metadata_filter: tags,-all
 #   kernelspec: {display_name: Python 3, language: python, name: python3}
 # ---

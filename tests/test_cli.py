@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import h5py
@@ -10,6 +11,7 @@ import nbformat
 import numpy as np
 import pytest
 
+import lib
 from course import notebooks
 from course.commands import build_parser, main
 
@@ -214,6 +216,21 @@ def test_a_mistyped_parameter_is_an_error(tmp_path):
     path = write(tmp_path / "notebooks", "00_first", "pass")
     with pytest.raises(notebooks.NotebookError, match=r"does not define GRID$"):
         notebooks.execute(path, tmp_path / "out.ipynb", {"GRID": True})
+
+
+def test_a_kernel_works_with_this_checkout_and_one_home(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JETS_HOME", "here")  # relative to where the course was started
+    path = write(tmp_path / "notebooks", "00_first", f"""
+import os
+import lib
+from lib import profiles
+assert lib.__file__ == {lib.__file__!r}
+assert profiles.home() == profiles.Path({str(tmp_path / "here")!r})
+assert os.environ["MALLOC_TOP_PAD_"]
+""")
+    notebooks.execute(path, tmp_path / "out.ipynb", {"GRIDS": True})
+    assert os.environ["JETS_HOME"] == "here"
 
 
 def test_published_notebook_holds_no_path_of_the_machine_and_is_stable(tmp_path, home):

@@ -27,8 +27,7 @@ from tqdm import tqdm
 from collider import detector, events, particles
 from lib.data.encoding import encode_cms8
 from lib.data.images import JetImages
-from lib.data.packing import unpack, write_packed
-from lib.data.store import ENCODINGS, Chunk
+from lib.data.store import ENCODINGS, Chunk, unpack, write_packed
 from lib.files import DataError, replacing
 from lib.profiles import Profile
 

@@ -9,7 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 from jetfiles import LABELLED, cms, write
 
-from lib.data.images import pack
+from lib.data.store import pack
 
 
 @pytest.fixture

@@ -12,9 +12,10 @@ from hypothesis.extra import numpy as hnp
 from jetfiles import cms, write
 
 import lib
-from lib.data import packing
-from lib.data.images import DataError, JetImages, pack, unpack
-from lib.data.store import Chunk
+from lib.data import store
+from lib.data.images import JetImages
+from lib.data.store import Chunk, pack, unpack
+from lib.files import DataError
 
 quick = settings(max_examples=40, deadline=None,
                  suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -110,14 +111,14 @@ def test_signed_impact_parameters_and_truth_pass_through_a_dense_file(tmp_path):
 
 
 def test_bytes_do_not_depend_on_how_the_images_arrive(tmp_path, monkeypatch):
-    monkeypatch.setattr(packing, "HDF5_CHUNK", 1000)
+    monkeypatch.setattr(store, "HDF5_CHUNK", 1000)
     jets = JetImages.from_dense(cms(6), channels_last=True, labels=[0, 1] * 3)
     one = jets.save(tmp_path / "one.h5")
     indptr = jets.indptr.numpy()
     pieces = [Chunk(indptr[a:b + 1] - indptr[a], jets.indices[indptr[a]:indptr[b]].numpy(),
                     jets.data[indptr[a]:indptr[b]].numpy(), {"Y": jets.labels[a:b].numpy()})
               for a, b in ((0, 1), (1, 5), (5, 6))]
-    many = packing.write_packed(tmp_path / "many.h5", pieces, jets.shape, "cms8")
+    many = store.write_packed(tmp_path / "many.h5", pieces, jets.shape, "cms8")
     assert many.read_bytes() == one.read_bytes()
 
 

@@ -11,9 +11,10 @@ import pytest
 from jetfiles import LABELLED, cms, write
 
 import lib
-from lib.data import packing
-from lib.data.images import DataError, JetImages, inspect, pack, unpack
-from lib.data.store import Chunk
+from lib.data import store
+from lib.data.images import JetImages
+from lib.data.store import Chunk, inspect, pack, unpack
+from lib.files import DataError
 
 # ---------------------------------------------------------------- bad input
 
@@ -161,7 +162,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
         for start in (0, 400, count - 20):
             jet[start:start + 20] = cms(20)
     [used] = python("""
-from lib.data.packing import inspect, pack, unpack
+from lib.data.store import inspect, pack, unpack
 pack("dense.h5", "packed.h5")
 unpack("packed.h5", "back.h5")
 assert inspect("back.h5")["nonzero_per_image"] == inspect("packed.h5")["nonzero_per_image"]
@@ -176,7 +177,7 @@ def test_a_full_disk_leaves_nothing(tmp_path):
     JetImages.from_dense(cms(12, density=0.1), channels_last=True).save(tmp_path / "jets.h5")
     script = """
 import resource, sys
-from lib.data.packing import pack, unpack
+from lib.data.store import pack, unpack
 from lib.files import DataError
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 for work, name in ((pack, "packed.h5"), (unpack, "dense.h5")):
@@ -206,7 +207,7 @@ def test_an_interrupted_write_leaves_nothing_and_remains_are_cleared(packed, tmp
 
     before = set(tmp_path.iterdir())
     with pytest.raises(KeyboardInterrupt):
-        packing.write_packed(tmp_path / "new.h5", chunks(), (8, 125, 125), "cms8")
+        store.write_packed(tmp_path / "new.h5", chunks(), (8, 125, 125), "cms8")
     assert set(tmp_path.iterdir()) == before
     killed = tmp_path / ".new.h5.999999999.part"  # no process has this number
     killed.write_text("half")

@@ -26,8 +26,7 @@ import h5py
 import numpy as np
 
 from lib.data import store
-from lib.data.packing import write_packed
-from lib.data.store import Chunk, Header
+from lib.data.store import Chunk, Header, write_packed
 from lib.files import DataError, is_full, replacing
 
 JET_BYTES = 125 * 125 * 8 * 4
@@ -200,8 +199,9 @@ def _sample(source: Source, folder: Path, jets: int, remote: Remote,
 
         def chunks(header: Header) -> Iterator[Chunk]:
             for start, stop in rows:
-                chunk = store.sparse(file["jet"][start:stop], header, start)
-                yield store.with_columns(chunk, header.columns, header.truth, start, stop)
+                images = np.moveaxis(file["jet"][start:stop], -1, 1)
+                chunk = store.checked(store.sparse(images), header, start)
+                yield header.with_columns(chunk, start, stop)
 
         return store.in_its_encoding(header, lambda header: write_packed(
             target, chunks(header), header.shape, header.encoding, provenance))

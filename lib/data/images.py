@@ -22,12 +22,11 @@ import torch
 from torch import Tensor
 
 from lib.data import store
-from lib.data.packing import inspect, pack, unpack, write_packed
-from lib.data.store import Chunk
+from lib.data.store import ENCODINGS, Chunk, Header, inspect, pack, require, unpack
 from lib.data.tokens import HCAL, QUARK_GLUON, TOP_QCD, Batch, Grid, Hits, tokenize
 from lib.files import DataError
 
-__all__ = ["DataError", "JetImages", "Split", "inspect", "pack", "unpack", "write_packed"]
+__all__ = ["DataError", "JetImages", "Split", "inspect", "pack", "unpack"]
 
 Index = Tensor | Sequence[int] | slice
 BLOCK = 1024  # images handled at once where there may be very many
@@ -177,8 +176,7 @@ class JetImages(Images):
 
         Raises: DataError naming file, cause and next step for anything unusable.
         """
-        return store.scan(path, lambda header, chunks: cls._assemble(
-            chunks, header.shape, header.encoding, header.attributes))
+        return store.scan(path, cls._assemble)
 
     @classmethod
     def from_arrays(cls, indptr: Any, indices: Any, data: Any, shape: tuple[int, int, int],
@@ -190,33 +188,18 @@ class JetImages(Images):
         Shapes as in the class; raises DataError where they do not fit together.
         """
         where = "the arrays"
-        if encoding not in store.ENCODINGS:
-            raise DataError(f"{where}: the encoding is {encoding!r}; use cms8 or gev")
+        require(encoding in ENCODINGS, where, "encoding", found=encoding)
         indptr = to_numpy(indptr).astype(np.int64)
-        indices, data = to_numpy(indices), to_numpy(data)
-        exact = data.astype(store.ENCODINGS[encoding])
-        if not np.array_equal(exact, data, equal_nan=data.dtype.kind == "f"):
-            raise DataError(f"{where}: the values do not fit the encoding {encoding}; cms8 holds "
-                            "integers of 0...255, gev float32")
-        store.check_indptr(indptr, indices.size, exact.size, where)
-        rows = len(indptr) - 1
-        named = {"Y": labels, "m": mass, "pT": pt}
-        columns = {k: store.check_column(to_numpy(v).reshape(-1), k, where)
-                   for k, v in named.items() if v is not None}
+        columns = {k: store.check_column(to_numpy(v).reshape(-1), k, where) for k, v in
+                   zip(store.COLUMNS, (labels, mass, pt), strict=True) if v is not None}
         truth = {k: to_numpy(v) for k, v in (truth or {}).items()}
+        rows = len(indptr) - 1
         for name, values in (columns | truth).items():
-            if len(values) != rows:
-                raise DataError(f"{where}: {name} has {len(values)} values for {rows} images; "
-                                "give one a jet")
-
-        def chunks() -> Iterator[Chunk]:
-            for start, stop in store.row_blocks(indptr):
-                low, high = indptr[start], indptr[stop]
-                part = store.canonical(indptr[start:stop + 1] - low, indices[low:high],
-                                       exact[low:high], shape, encoding, where)
-                yield store.with_columns(part, columns, truth, start, stop)
-
-        return cls._assemble(chunks(), shape, encoding, attributes)
+            require(len(values) == rows, where, "values", name=name, found=len(values), jets=rows)
+        header = Header(where, "packed", rows, tuple(shape), encoding, True, columns, truth,
+                        attributes or {})
+        return cls._assemble(header, store.rows_of(indptr, to_numpy(indices), to_numpy(data),
+                                                   header))
 
     @classmethod
     def from_dense(cls, images: Any, encoding: str = "cms8", channels_last: bool = False,
@@ -230,45 +213,34 @@ class JetImages(Images):
             raise DataError(f"the array: has {images.ndim} dimensions, not 4; give (N, C, H, W)")
         if channels_last:
             images = np.moveaxis(images, -1, 1)
-        shape, rows = images.shape[1:], images.reshape(len(images), -1)
-        image, pixel = np.nonzero(rows)
-        indptr = np.concatenate([[0], np.cumsum(np.bincount(image, minlength=len(rows)))])
-        return cls.from_arrays(indptr, pixel, rows[image, pixel], shape, encoding, **columns)
+        chunk = store.sparse(images)
+        return cls.from_arrays(chunk.indptr, chunk.indices, chunk.data, images.shape[1:], encoding,
+                               **columns)
 
     @classmethod
-    def _assemble(cls, chunks: Iterator[Chunk], shape: tuple[int, int, int], encoding: str,
-                  attributes: dict[str, Any] | None) -> JetImages:
+    def _assemble(cls, header: Header, chunks: Iterator[Chunk]) -> JetImages:
         """Chunks, already checked, to one store."""
         parts = list(chunks)
-        dtype = store.ENCODINGS[encoding]
-        counts = np.concatenate([[0], *(np.diff(part.indptr) for part in parts)])
-
-        def join(arrays: list[np.ndarray], dtype: Any = None) -> Tensor:
-            return torch.from_numpy(np.concatenate(arrays or [np.empty(0, dtype)], dtype=dtype))
-
-        first = parts[0] if parts else Chunk(counts, counts, counts)
-        columns = {k: join([p.columns[k] for p in parts]) for k in first.columns}
-        truth = {k: join([p.truth[k] for p in parts]) for k in first.truth}
-        labels = columns.get("Y")
-        return cls(torch.from_numpy(np.cumsum(counts.astype(np.int64))),
-                   join([p.indices for p in parts], np.int32), join([p.data for p in parts], dtype),
-                   shape, encoding, None if labels is None else labels.long(),
-                   columns.get("m"), columns.get("pT"), truth, attributes)
+        counts = [np.diff(part.indptr) for part in parts]
+        indices = [part.indices for part in parts] or [np.empty(0, np.int32)]
+        data = [part.data for part in parts] or [np.empty(0, ENCODINGS[header.encoding])]
+        arrays = np.concatenate([[0], *counts]).cumsum(dtype=np.int64), *map(
+            np.concatenate, (indices, data))
+        labels, mass, pt = (None if name not in header.columns else
+                            torch.from_numpy(header.columns[name]) for name in store.COLUMNS)
+        return cls(*map(torch.from_numpy, arrays), header.shape, header.encoding,
+                   None if labels is None else labels.long(), mass, pt,
+                   {k: torch.from_numpy(v) for k, v in header.truth.items()}, header.attributes)
 
     def save(self, path: str | Path) -> Path:
         """Write a packed file, whole or not at all; returns its path."""
-        return write_packed(path, self._chunks(), self.shape, self.encoding, self.attributes)
-
-    def _chunks(self) -> Iterator[Chunk]:
-        columns = {"Y": self.labels, "m": self.mass, "pT": self.pt}
-        for start in range(0, len(self), BLOCK):
-            rows = slice(start, min(start + BLOCK, len(self)))
-            indptr = self.indptr[rows.start:rows.stop + 1]
-            hits = slice(int(indptr[0]), int(indptr[-1]))
-            yield Chunk(to_numpy(indptr - indptr[0]), to_numpy(self.indices[hits]),
-                        to_numpy(self.data[hits]),
-                        {k: to_numpy(v[rows]) for k, v in columns.items() if v is not None},
-                        {k: to_numpy(v[rows]) for k, v in self.truth.items()})
+        columns = zip(store.COLUMNS, (self.labels, self.mass, self.pt), strict=True)
+        header = Header(path, "packed", len(self), self.shape, self.encoding, True,
+                        {k: to_numpy(v) for k, v in columns if v is not None},
+                        {k: to_numpy(v) for k, v in self.truth.items()})
+        arrays = map(to_numpy, (self.indptr, self.indices, self.data))
+        return store.write_packed(path, store.rows_of(*arrays, header), self.shape, self.encoding,
+                                  self.attributes)
 
     # ------------------------------------------------------------ looking
 

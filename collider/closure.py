@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lib.cms import CHANNELS
+
 if TYPE_CHECKING:
     from lib.data.images import JetImages
 
-CHANNEL_NAMES = ("track pT", "track dz", "track d0", "ECAL", "HCAL", "BPIX 1", "BPIX 2", "BPIX 3")
 ZEROS = 0.98797  # fraction of zero pixels, labelled file
 NONZERO = (46, 31, 15, 234, 734, 125, 156, 156)  # mean number per image and channel
 # Mean over all pixels: unlabelled file, but for the HCAL, which is 1.29 there and about 1.5 in the
@@ -45,29 +46,29 @@ def closure(jets: JetImages) -> dict:
     channel, value = hits.channel.cpu().numpy(), hits.value.cpu().numpy()
     count = np.bincount(channel, minlength=shape[0]) / n
     mean = np.bincount(channel, value, minlength=shape[0]) / n / pixels
-    rows = [_row("zeros", ZEROS, 1 - count.sum() / (pixels * shape[0]), 0.003, absolute=True)]
-    for name, published, measured in zip(CHANNEL_NAMES, NONZERO, count, strict=True):
-        rows.append(_row(f"{name}: non-zero pixels", published, measured, 0.20))
-    for name, published, measured in zip(CHANNEL_NAMES, MEANS, mean, strict=True):
-        rows.append(_row(f"{name}: mean pixel", published, measured, 0.20))
+    rows = [row("zeros", ZEROS, 1 - count.sum() / (pixels * shape[0]), 0.003, absolute=True)]
+    for name, published, measured in zip(CHANNELS, NONZERO, count, strict=True):
+        rows.append(row(f"{name}: non-zero pixels", published, measured, 0.20))
+    for name, published, measured in zip(CHANNELS, MEANS, mean, strict=True):
+        rows.append(row(f"{name}: mean pixel", published, measured, 0.20))
     histograms = {}
     if jets.labels is not None:
-        rows.append(_row("fraction of tops", 0.4878, float((jets.labels == 1).float().mean()), 0.01,
+        rows.append(row("fraction of tops", 0.4878, float((jets.labels == 1).float().mean()), 0.01,
                          absolute=True))
     if jets.mass is not None:
         m = jets.mass.cpu().numpy()
         low, high = modes(m)
         rows += [
-            _row("m: mean (GeV)", MASS["mean"], m.mean(), 0.07),
-            _row("m: standard deviation (GeV)", MASS["std"], m.std(), 0.07),
-            _row("m: low mode (GeV)", MASS["low mode"], low, 10.0, absolute=True),
-            _row("m: high mode (GeV)", MASS["high mode"], high, 10.0, absolute=True),
+            row("m: mean (GeV)", MASS["mean"], m.mean(), 0.07),
+            row("m: standard deviation (GeV)", MASS["std"], m.std(), 0.07),
+            row("m: low mode (GeV)", MASS["low mode"], low, 10.0, absolute=True),
+            row("m: high mode (GeV)", MASS["high mode"], high, 10.0, absolute=True),
         ]
         histograms["mass"] = _histogram(m, MASS_EDGES, MASS_COUNTS)
     if jets.pt is not None:
         pt = jets.pt.cpu().numpy()
-        rows += [_row("pT: mean (GeV)", PT["mean"], pt.mean(), 0.07),
-                 _row("pT: standard deviation (GeV)", PT["std"], pt.std(), 0.07)]
+        rows += [row("pT: mean (GeV)", PT["mean"], pt.mean(), 0.07),
+                 row("pT: standard deviation (GeV)", PT["std"], pt.std(), 0.07)]
         histograms["pt"] = _histogram(pt, PT_EDGES, PT_COUNTS)
     return {"rows": rows, "histograms": histograms}
 
@@ -88,7 +89,7 @@ def modes(mass: np.ndarray, width: float = 13.93) -> tuple[float, float]:
     return float(grid[low][np.argmax(density[low])]), float(grid[~low][np.argmax(density[~low])])
 
 
-def _row(quantity: str, published: float, measured: float, tolerance: float,
+def row(quantity: str, published: float, measured: float, tolerance: float,
          absolute: bool = False) -> dict:
     scale = 1.0 if absolute else abs(published)
     return {"quantity": quantity, "published": float(published), "measured": float(measured),

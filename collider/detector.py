@@ -17,11 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from collider.particles import Helix, Particles, wrap
+from lib.cms import CHANNELS, ECAL_RESOLUTION, HCAL_RESOLUTION, PIXEL, SIZE, TOWER
 
 # --- grid -------------------------------------------------------------------------------------
-PIXEL = np.pi / 180  # one barrel crystal in η and in φ [CMS]: 360 crystals around
-TOWER = 5  # crystals per HCAL tower, each way [CMS]
-SIZE = 125  # pixels per side of the image: 25 towers
+SHAPE = (len(CHANNELS), SIZE, SIZE)
 HALF = 12  # towers on each side of the central one
 WINDOW = 47  # towers per side of the working area around the jet axis (seed within ±11 towers)
 
@@ -49,7 +48,6 @@ DISPLACED_MAX = 30.0  # cm, largest production radius of a reconstructed track a
 
 # --- electromagnetic calorimeter --------------------------------------------------------------
 ECAL_RADIUS, ECAL_Z = 129.0, 317.0  # cm, front faces of barrel and endcap [CMS]
-ECAL_RESOLUTION = (0.028, 0.12, 0.003)  # stochastic √GeV, noise GeV, constant [ECAL]
 ECAL_THRESHOLD = 0.08  # GeV per crystal, twice the noise of 40 MeV [ECAL]
 # Lateral profile: two Laplace densities, widths in crystals and share of the wider one. A photon
 # in the middle of a crystal leaves about 80 % of its energy there [ECAL].
@@ -60,7 +58,6 @@ HADRON_ECAL = (1.0, 3.0)  # Beta parameters of the energy share such a shower le
 HADRON_SPOTS, HADRON_WIDTH = 120, 2.0  # spots of such a shower, their spread in crystals; fitted
 
 # --- hadron calorimeter -----------------------------------------------------------------------
-HCAL_RESOLUTION = (1.10, 0.07)  # stochastic √GeV, constant (ECAL and HCAL together) [PF]
 HCAL_SPOTS = 6  # spots of a shower in the HCAL; fitted
 HCAL_WIDTH = 1.6  # crystals, spread of those spots: about a third of 1 λ = 16 cm; fitted
 HCAL_THRESHOLD = 1.0  # GeV per tower, zero suppression [PF]
@@ -71,9 +68,6 @@ HCAL_RESPONSE = (0.55, 0.15)
 # --- particle-flow candidates -----------------------------------------------------------------
 PHOTON_MIN, NEUTRAL_MIN = 0.45, 1.0  # GeV, clusters below are not candidates [PF]; fitted
 PION_MASS, NUCLEON_MASS = 0.1396, 0.939  # GeV (PDG)
-
-CHANNELS = 8
-SHAPE = (CHANNELS, SIZE, SIZE)
 
 
 @dataclass

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from collider.simulate import course_files
+from collider.course import course_files
 from lib import profiles
 from lib.data.batches import Batches
 from lib.data.images import JetImages

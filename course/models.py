@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from collider.simulate import course_files
+from collider.course import course_files
 from lib.data.batches import Batches
 from lib.data.images import JetImages
 from lib.evaluation import metrics

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from collider.simulate import course_files
+from collider.course import course_files
 from lib import profiles
 from lib.data.batches import Batches
 from lib.data.images import JetImages

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from collider.closure import _row
+from collider.closure import row as _row
 from hcal.events import NOISE, SIGMA, estimate_scale, full_count
 from hcal.maps import LIVE, ROWS, RUNS, SHAPE, HcalMaps
 

@@ -53,7 +53,8 @@ from IPython.display import Markdown, display
 from lib import profiles
 from lib.data.batches import Batches
 from lib.data.images import JetImages
-from collider.simulate import course_files, simulate
+from collider.course import course_files
+from collider.simulate import simulate
 from lib.cms import CHANNELS
 from lib.data.tokens import densify, tokenize
 from lib.models.baselines import MassCut

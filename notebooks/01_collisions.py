@@ -58,7 +58,8 @@ from collider import detector, events
 from collider.closure import closure
 from lib.data.images import JetImages
 from collider.particles import CURVATURE, FIELD, Helix, Particles
-from collider.simulate import course_files, simulate
+from collider.course import course_files
+from collider.simulate import simulate
 from lib.cms import CHANNELS
 from lib.data.encoding import encode_cms8
 from lib.report import figures, figures_data

@@ -55,7 +55,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lib import profiles
 from lib.data.batches import Batches
 from lib.data.images import JetImages
-from collider.simulate import course_files
+from collider.course import course_files
 from lib.cms import CHANNELS
 from lib.data.tokens import PIXEL_LAYERS, densify, tokenize
 from lib.models.attention import implied_map

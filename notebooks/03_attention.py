@@ -54,7 +54,7 @@ from torch.testing import assert_close
 
 from lib import profiles
 from lib.data.batches import active_patches
-from collider.simulate import course_jets
+from collider.course import course_jets
 from lib.models import attention as lib_attention
 from lib.models.attention import MECHANISMS, implied_map
 from lib.models.blocks import Layout, LocalConcentration

@@ -61,7 +61,7 @@ from lib import profiles
 from lib.data.batches import Batches
 from lib.data.controls import dense
 from lib.data.images import JetImages
-from collider.simulate import course_files, more_jets
+from collider.course import course_files, more_jets
 from lib.data.tokens import Hits, tokenize
 from lib.data.views import CONTROLS, OURS, R1, TwoViews, transformed
 from lib.data.views import transforms, views

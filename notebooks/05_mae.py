@@ -56,7 +56,7 @@ from IPython.display import Markdown, display
 
 from lib import profiles
 from lib.data.images import JetImages
-from collider.simulate import course_files
+from collider.course import course_files
 from lib.data.tokens import TokenBatch, densify
 from lib.models.embedding import patch_sums
 from lib.models.vit import R1, JetViT, ViTConfig

@@ -58,7 +58,7 @@ from scipy.stats import norm, rankdata
 
 from lib import profiles
 from lib.data.images import JetImages
-from collider.simulate import course_files, course_jets
+from collider.course import course_files, course_jets
 from lib.models.baselines import BoostedTrees, MassCut, observables
 from lib.models.vit import R1, JetViT, ViTConfig
 from lib.report import figures, figures_claims, figures_comparison

@@ -57,7 +57,7 @@ from lib.data.augment import DropHits, Noise
 from lib.data.images import JetImages
 from lib.data.shifts import (altered, dead_tower, in_common, miscalibrated,
                              scaled)
-from collider.simulate import course_files, course_jets, more_jets
+from collider.course import course_files, course_jets, more_jets
 from lib.data.tokens import tokenize
 from lib.data.views import transformed
 from lib.models.baselines import BoostedTrees, Linear, MassCut, observables

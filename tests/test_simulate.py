@@ -1,20 +1,26 @@
 """Simulated files: physics that must hold, and files that are the same or not there at all."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
 
-from collider import events
+from collider import course, events
 from collider import simulate as simulation
-from collider.simulate import quotas, simulate
+from collider.simulate import Settings, holds, quotas, simulate
+from lib import profiles
 from lib.data.encoding import encode_cms8
 from lib.data.images import JetImages
+from lib.data.store import Chunk, write_packed
 from lib.files import DataError
+from lib.training import runs
 
 POOL = 60  # minimum-bias events of the tests' pile-up pool
 
@@ -106,14 +112,16 @@ def test_gev_keeps_the_sign_and_encodes_to_cms8(files):
 
 
 def test_same_seed_same_file_whatever_the_workers(home, monkeypatch):
-    monkeypatch.setattr(simulation, "CHUNK", 3)
+    monkeypatch.setattr(simulation, "CHUNK", 2)
     settings = dict(seed=9, pool_events=POOL, progress=False)
-    one = simulate("top_qcd", 6, home / "one.h5", workers=1, **settings)
-    two = simulate("top_qcd", 6, home / "two.h5", workers=2, **settings)
-    other = simulate("top_qcd", 3, home / "other.h5", workers=1, **settings | {"seed": 10})
-    assert JetImages.open(one).fingerprint() == JetImages.open(two).fingerprint()
+    one = simulate("top_qcd", 4, home / "one.h5", workers=1, **settings)
+    two = simulate("top_qcd", 4, home / "two.h5", workers=2, **settings)
+    other = simulate("top_qcd", 2, home / "other.h5", workers=1, **settings | {"seed": 10})
+    with ThreadPoolExecutor(2) as executor:  # any executor will do
+        three = simulate("top_qcd", 4, home / "three.h5", executor=executor, **settings)
+    assert len({JetImages.open(path).fingerprint() for path in (one, two, three)}) == 1
     masses = [JetImages.open(path).mass.tolist() for path in (one, other)]
-    assert len(set(masses[0])) == 6  # chunks differ
+    assert len(set(masses[0])) == 4  # chunks differ
     assert not set(masses[0]) & set(masses[1])  # and so do seeds
 
 
@@ -133,7 +141,8 @@ def test_quark_gluon_and_dense_and_unlabelled(home):
     assert not list(home.glob("*.packed*"))
 
 
-@pytest.mark.parametrize("wrong", [dict(process="bottom"), dict(jets=0), dict(encoding="png")])
+@pytest.mark.parametrize("wrong", [dict(process="bottom"), dict(jets=0), dict(encoding="png"),
+                                   dict(seed=-1), dict(pool="validation")])
 def test_nonsense_is_refused_in_one_line(tmp_path, wrong):
     settings = dict(process="top_qcd", jets=1, out=tmp_path / "x.h5") | wrong
     with pytest.raises(DataError) as error:
@@ -147,13 +156,13 @@ def test_a_killed_run_leaves_no_file(home, tmp_path):
     code = f"""
 import os, signal
 from collider import simulate as s
-s.CHUNK, whole = 2, s._chunk
+s.CHUNK, whole = 2, s.chunk
 def chunk(number, **settings):
     if number == 2:  # in the middle of writing
         assert os.listdir({str(tmp_path)!r})
         os.kill(os.getpid(), signal.SIGKILL)
     return whole(number, **settings)
-s._chunk = chunk
+s.chunk = chunk
 s.simulate("top_qcd", 8, {str(out)!r}, workers=1, pool_events={POOL}, progress=False)
 """
     done = subprocess.run([sys.executable, "-c", code], env=dict(os.environ), check=False)
@@ -161,3 +170,143 @@ s.simulate("top_qcd", 8, {str(out)!r}, workers=1, pool_events={POOL}, progress=F
     assert not out.exists()
     simulate("top_qcd", 2, out, workers=1, pool_events=POOL, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["jets.h5"]  # and tidies up after it
+
+
+def chunk_that_dies(number, settings, size):
+    """A chunk whose worker is killed; only one, so that the others would wait."""
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return make_chunk(number, settings, size)
+
+
+def make_chunk(number, settings, size):
+    jets = min(size, settings.jets - number * size)
+    return Chunk(np.arange(jets + 1), np.arange(jets, dtype=np.int32), np.ones(jets, np.float32))
+
+
+def test_a_killed_worker_is_an_error_and_leaves_no_file(home, tmp_path, monkeypatch):
+    monkeypatch.setattr(simulation, "CHUNK", 2)
+    monkeypatch.setattr(simulation, "chunk", chunk_that_dies)
+    with pytest.raises(DataError, match="simulated jets was killed"):
+        simulate("top_qcd", 8, tmp_path / "x.h5", workers=2, pool_events=POOL, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_workers_end_with_the_process_that_started_them(tmp_path):
+    """However it ends: here by SIGTERM. The workers hold a pipe that closes with the last one."""
+    code = """
+import os, sys, time
+from collider.simulate import _mapped
+def wait(number):
+    os.write(1, b"x")
+    time.sleep(600)
+if __name__ == "__main__":
+    with _mapped(wait, range(2), 2, None) as chunks:
+        list(chunks)
+"""
+    (tmp_path / "hang.py").write_text(code)
+    process = subprocess.Popen([sys.executable, tmp_path / "hang.py"], stdout=subprocess.PIPE)
+    started = b""
+    while started != b"xx":
+        started += os.read(process.stdout.fileno(), 1)
+    process.send_signal(signal.SIGTERM)
+    process.wait()
+    ready, _, _ = select.select([process.stdout], [], [], 30)
+    assert ready
+    assert process.stdout.read() == b""  # end of file: nobody is left to write
+
+
+# --- what a file is known by ----------------------------------------------------------------------
+
+
+def made(path, provenance, encoding="cms8", labelled=True):
+    """A file of no jets that says it was made in some way."""
+    columns = {k: np.empty(0, np.float32) for k in ("Y", "m", "pT")} if labelled else {}
+    none = Chunk(np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.uint8), columns)
+    return write_packed(path, [none], (8, 125, 125), encoding, provenance)
+
+
+WANTED = Settings("top_qcd", 6000)
+
+
+def test_a_file_is_known_by_its_settings_and_its_samples_version(tmp_path, monkeypatch):
+    path = made(tmp_path / "x.h5", WANTED.provenance())
+    assert holds(path, WANTED)
+    for change in (dict(jets=5000), dict(seed=2), dict(pool="test"), dict(pile_up=31.0),
+                   dict(pool_events=60), dict(process="quark_gluon"), dict(encoding="gev"),
+                   dict(labelled=False)):
+        assert not holds(path, replace(WANTED, **change)), change
+    assert not holds(tmp_path / "none.h5", WANTED)
+    samples = dict(events.SAMPLES)
+    monkeypatch.setattr(events, "SAMPLES", samples)
+    monkeypatch.setattr(events, "POOL_ETA", 5.0)  # no constant, no version of a library decides
+    samples["quark_gluon"] = replace(samples["quark_gluon"], version=3, pt_min=80.0)
+    assert holds(path, WANTED)  # a change to one sample does not touch another
+    samples["top_qcd"] = replace(samples["top_qcd"], version=3)
+    assert not holds(path, WANTED)
+
+
+def test_files_from_before_samples_had_versions_are_recognised(tmp_path):
+    old = {**WANTED.provenance(), "constants": "f08558760ed5", "numpy": "1.0", "fastjet": "1.0"}
+    assert holds(made(tmp_path / "x.h5", old), WANTED)
+    assert not holds(made(tmp_path / "y.h5", {**old, "version": 1}), WANTED)
+
+
+def test_files_of_the_course_are_made_once_and_when_they_are_missing(tmp_path, monkeypatch):
+    monkeypatch.setenv("JETS_HOME", str(tmp_path))
+    asked = []
+
+    def simulate(process, jets, path, **settings):
+        asked.append((process, path.name, jets, settings["seed"], settings["pool"]))
+        made(path, Settings(process, jets, **settings).provenance(),
+             labelled=settings["labelled"])
+
+    monkeypatch.setattr(course, "simulate", simulate)
+    profile = profiles.get("smoke")
+    files = course.course_files(profile)
+    assert files == course.course_files(profile)
+    assert asked == [("top_qcd", "labelled.h5", 300, 1, "train"),
+                     ("top_qcd", "test.h5", 200, 2, "test"),
+                     ("top_qcd", "unlabelled.h5", 300, 3, "train")]
+    other = course.course_files(profile, "quark_gluon")
+    assert not set(files.values()) & set(other.values())
+    assert [a[0] for a in asked[3:]] == ["quark_gluon"] * 3
+    with pytest.raises(DataError, match="download labelled"):
+        course.course_files(profiles.get("smoke", "cms"))
+
+
+# --- a new data set is one file -------------------------------------------------------------------
+
+TOY = """
+import numpy as np
+from collider.course import DataSet
+from lib.data.images import JetImages
+
+class Toy(DataSet):
+    folder = "toy"
+    sizes = {"smoke": {"labelled": 60, "test": 20}}
+
+    def make(self, path, part, jets, **changes):
+        rng = np.random.default_rng(len(part))
+        labels = np.arange(jets) % 2
+        images = rng.integers(0, 9, (jets, 2, 12, 15)) * (rng.random((jets, 2, 12, 15)) < 0.2)
+        images[labels == 1, 0] *= 3
+        columns = dict(labels=labels, mass=100 + 50 * labels, pt=np.full(jets, 500))
+        JetImages.from_dense(images, attributes={"patch": (4, 3)}, **columns).save(path)
+"""
+
+
+def test_a_toy_data_set_trains_through_the_same_path(tmp_path, monkeypatch):
+    (tmp_path / "toy_jets.py").write_text(TOY)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("JETS_HOME", str(tmp_path))
+    profile = profiles.get("smoke")
+    data = course.course_jets(profile, "toy_jets:Toy")
+    assert [len(data.jets), len(data.test_jets)] == [60, 20]
+    assert (data.jets.grid.rows, data.jets.grid.columns) == (3, 5)
+    run = runs.train("toy", {"model": {"dim": 16, "depth": 1, "heads": 2}, "hold_out": False,
+                             "fit": {"updates": 2, "batch_size": 8}}, data.jets,
+                     data.test_jets, runs=tmp_path / "runs", log=lambda line: None)
+    assert len(run.predict(data.test_jets).score) == 20
+    with pytest.raises(ValueError, match="top_qcd, quark_gluon"):
+        course.course_jets(profile, "toys")

@@ -254,9 +254,9 @@ class JetImages(Images):
 
     @property
     def grid(self) -> Grid:
-        """The patch grid that belongs to images of this shape (5x5 patches if unknown)."""
+        """The patch grid of these images: that of their shape, or the attribute ``patch`` (5x5)."""
         known = {(g.channels, g.height, g.width): g for g in (TOP_QCD, QUARK_GLUON, HCAL)}
-        return known.get(self.shape, Grid(*self.shape, 5, 5))
+        return known.get(self.shape, Grid(*self.shape, *self.attributes.get("patch", (5, 5))))
 
     @property
     def device(self) -> torch.device:

@@ -1,0 +1,129 @@
+"""The jets of the course: three files a profile, simulated where they are missing, or public."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from collider.simulate import Settings, holds, simulate
+from lib.data.images import JetImages
+from lib.files import DataError
+from lib.profiles import Profile
+from lib.registry import Registry
+
+PARTS = ("labelled", "test", "unlabelled")
+SEEDS = {"labelled": 1, "test": 2, "unlabelled": 3}  # of the course's own files
+DATASETS = Registry("data set")
+
+
+class DataSet:
+    """Where the files of a task come from.
+
+    A new one is a subclass in one file, entered by ``@DATASETS.register(name)`` or named as
+    ``module:Class``: all functions here then take its name as `dataset`. Patches are 5×5 unless
+    the attribute ``patch`` of a file says otherwise.
+    """
+
+    folder = ""  # of its files, below the data folder of the profile
+    # Profile → part → number of jets; what is not given is as in the profile.
+    sizes: ClassVar[Mapping[str, Mapping[str, int]]] = {}
+
+    def make(self, path: Path, part: str, jets: int, **changes: Any) -> None:
+        """See that `path` holds the first `jets` jets of a part; ``changes`` are its settings."""
+        raise NotImplementedError
+
+    def public(self, profile: Profile) -> dict[str, Path | None]:
+        """The public files, None where there is none. Raises: DataError if one is missing."""
+        raise DataError(f"{type(self).__name__} has no public files; use --data simulated")
+
+
+class Simulated(DataSet):
+    """Jets of one process of `collider.events.SAMPLES`."""
+
+    process: str
+
+    def make(self, path: Path, part: str, jets: int, **changes: Any) -> None:
+        settings = {"seed": SEEDS[part], "pool": "test" if part == "test" else "train",
+                    "labelled": part != "unlabelled", **changes}
+        if not holds(path, Settings(self.process, jets, **settings)):
+            simulate(self.process, jets, path, **settings)
+
+
+@DATASETS.register("top_qcd")
+class TopQCD(Simulated):
+    process = "top_qcd"
+
+    def public(self, profile: Profile) -> dict[str, Path | None]:
+        labelled, unlabelled = (profile.data_dir / f"{n}.h5" for n in ("labelled", "unlabelled"))
+        if not labelled.exists():
+            raise DataError(f"{labelled}: the public labelled file is not here; run "
+                            "`python -m lib download labelled`")
+        # 30 GB that supervised lessons do not need.
+        return {"labelled": labelled, "test": None,
+                "unlabelled": unlabelled if unlabelled.exists() else None}
+
+
+@DATASETS.register("quark_gluon")
+class QuarkGluon(Simulated):
+    process = folder = "quark_gluon"
+
+
+def course_files(profile: Profile, dataset: str = "top_qcd") -> dict[str, Path | None]:
+    """The labelled, test and unlabelled file of a profile; simulated ones are made if missing.
+
+    With the public data `test` is None (split A of the labelled file is used), and `unlabelled`
+    where it was not downloaded. Raises: DataError where the public labelled file is missing.
+    """
+    if profile.data == "cms":
+        return DATASETS.find(dataset)().public(profile)
+    return {part: more_jets(profile, part, dataset=dataset) for part in PARTS}
+
+
+def more_jets(profile: Profile, like: str, name: str | None = None, jets: int | None = None,
+              dataset: str = "top_qcd", **changes: Any) -> Path:
+    """A file with the events of one of the course's files; made if it is missing.
+
+    like: "labelled", "test" or "unlabelled": its seed and pile-up pool are used.
+    name: of the file; jets: how many, the first ones (whole chunks hold the same events).
+    changes: of the settings, as ``encoding="gev"`` or ``pile_up=31.0``.
+    """
+    source = DATASETS.find(dataset)()
+    path = profile.data_dir / source.folder / f"{name or like}.h5"
+    usual = source.sizes.get(profile.name, {}).get(like, getattr(profile, like))
+    source.make(path, like, jets or usual, **changes)
+    return path
+
+
+class CourseJets(NamedTuple):
+    """The labelled jets of a profile and the parts they are used in: image numbers, long tensors.
+
+    `test` are numbers within `test_jets`. Simulated data have a test file of their own, so 90 %
+    of the labelled file is for training and 10 % for validation; the public data are split
+    70/10/20 (the test part is split A), and `test_jets` is `jets` itself.
+    """
+
+    jets: JetImages
+    train: Tensor
+    validation: Tensor
+    test_jets: JetImages
+    test: Tensor
+    hold_out: bool  # whether the test is a part of the labelled file: a setting of the runs
+
+
+def course_jets(profile: Profile, dataset: str = "top_qcd") -> CourseJets:
+    """Training, validation and test jets of a profile, as every notebook uses them.
+
+    `lib.training.runs` makes the same parts where its settings say the same `hold_out`.
+    """
+    files = course_files(profile, dataset)
+    jets = JetImages.open(files["labelled"])
+    train, validation, test = jets.split()
+    if files["test"] is None:
+        return CourseJets(jets, train, validation, jets, test, True)
+    test_jets = JetImages.open(files["test"])
+    return CourseJets(jets, torch.cat([train, test]), validation, test_jets,
+                      torch.arange(len(test_jets)), False)

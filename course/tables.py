@@ -8,39 +8,24 @@ interval out, ``\\resultpercent`` gives a fraction in per cent.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from course import tables_pretraining
 from lib.files import write_text
 from lib.models.vit import ViTConfig
-from lib.profiles import Profile
+from lib.profiles import ROOT, Profile
 from lib.report import results
 from lib.report.numbers import METRICS, decimals, entry, format_number, markdown_table
 from lib.report.results import ResultsError
 from lib.training.optim import FitSettings
 
+TABLES = ROOT / "paper" / "tables.toml"
 KEYS = re.compile(r"\\result(?:value|percent)?\{([^}#]+)\}")
 BLOCK = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-# Columns and rows of the main table.
-SYSTEMS = {
-    "scratch": "JetViT, from scratch",
-    "boosted_trees": "boosted trees",
-    "mass_only": "jet mass alone",
-    "mean": "mean mass",
-}
-
-# Published results on the 10,000 labelled jets of the public set: one seed each, no interval.
-# Source of each row: a citation key of paper/references.bib.
-PUBLISHED = [
-    ("L2ViT with LCM, SimCLR pretraining", "bastille2026linearvit", "0.9060", "0.9656", "15.83"),
-    ("L2ViT with LCM, from scratch", "bastille2026linearvit", "0.8910", "0.9578", "17.20"),
-    ("L2ViT with LCM, MAE pretraining", "bastille2026linearvit", "0.8605", "–", "–"),
-    ("ResNet-15, 3.2 million jets", "andrews2021top", "–", "0.9824", "–"),
-]
+Table = tuple[list[str], list[list[Any]]]
 
 
 # --- numbers --------------------------------------------------------------------------------------
@@ -51,8 +36,7 @@ def flatten(found: Mapping[str, Any]) -> dict[str, Any]:
     without interval, plain numbers, text."""
     keys: dict[str, Any] = {}
     for name, metrics in found["summary"].items():
-        for metric, row in metrics.items():
-            keys[f"{name}/{metric}"] = row
+        keys |= {f"{name}/{metric}": row for metric, row in metrics.items()}
         runs = [run for run in found["runs"] if run["name"] == name]
         keys[f"{name}/seeds"] = len(runs)
         for what in ("parameters", "labels", "test_jets"):
@@ -70,11 +54,10 @@ def flatten(found: Mapping[str, Any]) -> dict[str, Any]:
                 name = re.sub(r"[#$&~^\\{}]", "_", str(key).replace("%", "percent"))
                 walk(f"{prefix}/{name}" if prefix else name, inner)
         elif isinstance(value, list):
-            for inner in value:  # rows such as those of the closure table
-                if isinstance(inner, Mapping) and "quantity" in inner:
-                    keys[f"{prefix}/{slug(inner['quantity'])}"] = inner.get("measured")
-            verdicts = [x["ok"] for x in value if isinstance(x, Mapping) and "ok" in x]
-            if verdicts:
+            rows = [inner for inner in value if isinstance(inner, Mapping)]  # of the closure table
+            keys.update({f"{prefix}/{slug(row['quantity'])}": row.get("measured")
+                         for row in rows if "quantity" in row})
+            if verdicts := [row["ok"] for row in rows if "ok" in row]:
                 keys[f"{prefix}/within"], keys[f"{prefix}/total"] = sum(verdicts), len(verdicts)
         else:
             keys[prefix if "/" in prefix else f"values/{prefix}"] = value
@@ -208,80 +191,71 @@ def latex_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 # --- the tables -----------------------------------------------------------------------------------
 
 
-def all_tables(profile: Profile) -> dict[str, tuple[list[str], list[list[Any]]]]:
+def specifications() -> dict[str, dict[str, Any]]:
+    """The tables of ``paper/tables.toml`` by name."""
+    return tomllib.loads(TABLES.read_text())
+
+
+def all_tables(profile: Profile) -> dict[str, Table]:
     """Every table whose experiment has results: ``{name: (head, rows)}``."""
-    found: dict[str, tuple[list[str], list[list[Any]]]] = {}
-    present = results.names(profile)
-    if "01_collisions" in present:
-        found["closure"] = closure_table(results.load("01_collisions", profile))
-    if "07_finetune" in present:
-        found["systems"] = systems_table(results.load("07_finetune", profile))
-    if "08_comparison_grid" in present:
-        grid = results.load("08_comparison_grid", profile)
-        found["comparison"], found["ingredients"] = comparison_table(grid), ingredients_table(grid)
-    found |= tables_pretraining.tables(profile)
-    found["published"] = (
-        ["system", "accuracy", "AUC", "mass MAE (GeV)"],
-        [[name, *values] for name, _, *values in PUBLISHED],
-    )
-    if results.TIMES in present:
-        values = results.load(results.TIMES, profile)["values"]
-        found["times"] = (["notebook", "minutes"], [
-            *([name, round(minutes, 1)] for name, minutes in values["minutes"].items()),
-            ["together", values["total_minutes"]],
-        ])
-    return found
+    made, present = {}, results.names(profile)
+    for name, spec in specifications().items():
+        experiment = spec.get("experiment")
+        if experiment is None:
+            made[name] = table(spec, {})
+        elif experiment in present:
+            made[name] = table(spec, results.load(experiment, profile))
+    return made
 
 
-def closure_table(found: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
-    """Published against simulated, one row a quantity."""
-    rows = [
-        [row["quantity"], row["published"], row["measured"], str(row["tolerance"]),
-         "yes" if row["ok"] else "no"]
-        for row in found["values"]["closure"]
-    ]
-    return ["quantity", "published", "simulated", "tolerance", "within"], rows
+def table(spec: Mapping[str, Any], found: Mapping[str, Any]) -> Table:
+    """Head and rows of a table of ``paper/tables.toml``, which explains ``spec``.
 
+    Args:
+        found: the results of its experiment.
+    """
+    keys = flatten(found) if found else {}
+    columns = [(*column, None)[:3] for column in spec.get("columns", ())]
+    if "each" in spec:
+        where, key = spec["each"]
+        columns += [(name, key.replace("{column}", name), None) for name in _at(found, where)]
 
-def systems_table(found: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
-    """Metrics against systems, value with interval; what a system cannot say is a dash. Arms that
-    start from a pretrained backbone (``finetune_…``) are left to tables of their own."""
-    summary = found["summary"]
-    chosen = [name for name in SYSTEMS if name in summary]
-    chosen += [name for name in summary if name not in SYSTEMS and "finetune" not in name]
-    metrics = [m for m in METRICS if any(m in summary[name] for name in chosen)]
-    rows = [[METRICS[m], *(summary[name].get(m) for name in chosen)] for m in metrics]
-    return ["", *(SYSTEMS.get(name, name) for name in chosen)], rows
+    def cell(row: str | Mapping[str, Any], key: str, rounded: str | None) -> Any:
+        if isinstance(row, Mapping):
+            value = row[key]
+            return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
+        values = (keys.get(one.replace("{row}", row)) for one in key.split("|"))
+        value = next((value for value in values if value is not None), None)
+        return value if value is None or rounded is None else float(format(value, rounded))
 
-
-def _against_ours(found: Mapping[str, Any], name: str, metric: str) -> Mapping[str, Any] | None:
-    """The one comparison of a system: with ours, or with ours after as many updates."""
-    for row in found["comparisons"]:
-        if (row["a"], row["metric"]) == (name, metric):
-            return row
-    return None
-
-
-def comparison_table(found: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
-    """Systems of the grid: size, price of a training step, quality, difference to ours."""
     rows = []
-    for name in found["curves"]["systems"]:
-        cost = found["values"]["cost"].get(name, {})
-        metrics = found["summary"][name]
-        rows.append([
-            found["curves"]["labels"][name], cost.get("parameters"),
-            *(None if x is None else float(f"{x:.2g}") for x in map(cost.get, ("gflop", "ratio"))),
-            metrics["auc"], metrics.get("mass_mae"), _against_ours(found, name, "auc")])
-    return ["system", "parameters", "GFLOP / jet", "speed", "AUC", "mass MAE (GeV)",
-            "AUC − ours"], rows
+    for row, label in _rows(spec, found):
+        cells = [cell(row, key, rounded) for _, key, rounded in columns]
+        if any(value is not None for value in cells):
+            rows.append([label, *cells])
+    rows += [[label, keys.get(key)] for label, key in spec.get("last", ())]
+    kept = [0, *(number for number in range(1, len(columns) + 1)
+                 if any(row[number] is not None for row in rows))]
+    head = [spec["head"], *(column[0] for column in columns)]
+    return [head[number] for number in kept], [[row[n] for n in kept] for row in rows]
 
 
-def ingredients_table(found: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
-    """What a change to our model does, paired."""
-    rows = [[found["curves"]["labels"][name],
-             *(_against_ours(found, name, metric) for metric in ("auc", "mass_mae"))]
-            for name in found["curves"]["changes"]]
-    return ["change", "AUC − ours", "mass MAE − ours (GeV)"], rows
+def _rows(spec: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[tuple[Any, str]]:
+    labels = METRICS | (found["curves"].get("labels", {}) if found else {})
+    rows = spec["rows"]
+    for row in _at(found, rows) if isinstance(rows, str) else rows:
+        if isinstance(row, Mapping):
+            yield row, row[spec["head"]]
+        elif isinstance(row, str):
+            yield row, labels.get(row, row)
+        else:
+            yield row[0], row[1]
+
+
+def _at(found: Mapping[str, Any], where: str) -> Any:
+    for part in where.split("/"):
+        found = found[part]
+    return found
 
 
 # --- the README -----------------------------------------------------------------------------------
@@ -289,23 +263,18 @@ def ingredients_table(found: Mapping[str, Any]) -> tuple[list[str], list[list[An
 
 def is_published(profile: Profile) -> bool:
     """Whether README and report quote this profile: the default one."""
-    return profile.tag == "laptop-simulated" and profile.paper_dir.parent == results.ROOT
+    return profile.tag == "laptop-simulated" and profile.paper_dir.parent == ROOT
 
 
 def readme_blocks(profile: Profile) -> dict[str, str]:
     """The generated parts of the README by the name in their marker."""
-    blocks = {}
-    for name, (head, rows) in all_tables(profile).items():
-        blocks[name] = markdown_table(head, rows)
-        source = {"systems": "07_finetune", "closure": "01_collisions", "times": results.TIMES,
-                  "comparison": "08_comparison_grid", "ingredients": "08_comparison_grid",
-                  **{k: v for k, (v, _) in tables_pretraining.MAKERS.items()}}
-        if name in source:
-            found = results.load(source[name], profile)
+    blocks = {name: markdown_table(*made) for name, made in all_tables(profile).items()}
+    for name, spec in specifications().items():
+        if name in blocks and "experiment" in spec:
+            found = results.load(spec["experiment"], profile)
             blocks[name] += (
                 f"\nProfile {profile.name}, {profile.data} jets, commit {found['commit']}, "
-                f"{str(found['created'])[:10]}, {found['machine']}.\n"
-            )
+                f"{str(found['created'])[:10]}, {found['machine']}.\n")
     return blocks
 
 

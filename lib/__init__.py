@@ -1,5 +1,5 @@
 """Jets in Linear Time: the thin module that the notebooks import.
 
-Five rooms in a row, each importing only from those before it:
-``data``, ``models``, ``training``, ``report``, ``tools``; ``profiles`` imports none of them.
+Five rooms in a row, each importing only from those before it: ``data``, ``models``,
+``evaluation``, ``training``, ``report``. The files beside them import no room.
 """

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm, rankdata
 
-from course import tables
 from lib.evaluation import metrics
 from lib.evaluation.metrics import Predictions
 from lib.profiles import ROOT
@@ -120,10 +119,3 @@ def test_bins_of_the_chance_figure_hold_equally_many_steps():
     assert np.ptp(heights[:-1]) < 1e-9 * max(heights)
     assert right.get_ylim()[0] > 0
     assert [line.get_xdata()[0] for line in right.lines[:2]] == [10, 4]  # rare ones are not drawn
-
-
-def test_the_table_of_systems_leaves_pretrained_arms_to_their_own():
-    summary = {name: {"auc": {"mean": 0.9, "low": None, "high": None}}
-               for name in ("finetune_mae", "scratch", "tiny")}
-    head, _ = tables.systems_table({"summary": summary})
-    assert head == ["", "JetViT, from scratch", "tiny"]

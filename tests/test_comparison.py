@@ -144,6 +144,9 @@ def test_figures_of_the_comparison_hold_what_they_are_given():
     assert "two scales: 30 tokens" in fig.axes[1].get_title()
 
 
+META = dict.fromkeys(("commit", "created", "machine", "profile", "data"), "") | {"runs": []}
+
+
 def test_tables_of_a_published_grid():
     row = dict(mean=0.93, low=0.92, high=0.94)
     gap = dict(a="softmax", b="ours", metric="auc", difference=-0.001, low=-0.01, high=0.008)
@@ -152,9 +155,11 @@ def test_tables_of_a_published_grid():
         "values": {"cost": {"ours": {"parameters": 1000, "gflop": 0.1234, "ratio": 40.4}}},
         "curves": {"labels": {"ours": "ours", "softmax": "softmax"}, "changes": ["softmax"],
                    "systems": ["ours", "softmax"]}}
-    head, rows = tables.comparison_table(found)
+    specs = tables.specifications()
+    head, rows = tables.table(specs["comparison"], found | META)
     assert all(len(r) == len(head) for r in rows)
-    assert rows[0][:4] == ["ours", 1000, 0.12, 40]
+    assert rows[0] == ["ours", 1000, 0.12, 40, row, None]
     assert rows[1][-1] == gap
-    assert tables.ingredients_table(found)[1] == [["softmax", gap, None]]
+    assert tables.table(specs["ingredients"], found | META) == (
+        ["change", "AUC − ours"], [["softmax", gap]])  # no mass: no column
     assert "-0.001" in tables.latex_table(head, rows).replace("\\num{", "")

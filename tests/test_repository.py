@@ -123,6 +123,13 @@ def test_the_library_is_thin(packages, budget):
     assert sum(lines.values()) <= budget, lines
 
 
+def test_paths_in_the_documents_exist():
+    for name in ("README.md", "DATA.md"):
+        for path in re.findall(r"`((?:lib|collider|hcal|course|paper)/[\w./]*)`",
+                               (ROOT / name).read_text()):
+            assert (ROOT / path).exists(), f"{name}: {path}"
+
+
 def test_environment_for_conda_reads_the_same_pins():
     text = (ROOT / "environment.yml").read_text()
     assert "- -r requirements.txt" in text

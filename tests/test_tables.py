@@ -1,0 +1,100 @@
+"""Tables of paper/tables.toml: rows that exist, differences to the right arm, dashes elsewhere."""
+
+import re
+
+import pytest
+
+from course import tables
+from lib.profiles import ROOT
+from lib.report import numbers
+
+SPECS = tables.specifications()
+EMPTY = dict.fromkeys(("commit", "created", "machine", "profile", "data"), "") | {
+    "runs": [], "summary": {}, "comparisons": [], "values": {}, "curves": {}}
+
+
+def row(x):
+    return {"mean": x, "low": x - 0.01, "high": x + 0.01}
+
+
+def gap(a, b, x, metric="auc"):
+    return {"a": a, "b": b, "metric": metric, "difference": x, "low": x - 0.01, "high": x + 0.01}
+
+
+def test_finetuned_arms_are_set_against_scratch_of_their_own_recipe():
+    names = ("scratch", "finetune_simclr", "r1_scratch", "r1_finetune")
+    found = {"summary": {n: {"auc": row(0.9), "mass_mae": row(0.8)} for n in names},
+             "comparisons": [gap("finetune_simclr", "scratch", 0.03),
+                             gap("r1_finetune", "r1_scratch", -0.02),
+                             gap("r1_finetune", "scratch", 0.5)]}
+    head, rows = tables.table(SPECS["finetuned"], EMPTY | found)
+    labels = dict(SPECS["finetuned"]["rows"])
+    assert [r[0] for r in rows] == [labels[n] for n in names]
+    assert head == ["start", "AUC", "mass MAE (GeV)", "AUC − scratch"]  # no column of dashes
+    assert [r[-1] and r[-1]["difference"] for r in rows] == [None, 0.03, None, -0.02]
+    text = numbers.markdown_table(head, rows)
+    assert "0.030 [0.020, 0.040]" in text
+    assert tables.latex_table(head, rows).count(r"\\") == 1 + len(names)
+
+
+def test_efficiency_has_a_column_for_each_number_of_labels():
+    curves = {"scratch": {"100": {"auc": row(0.8)}, "all": {"auc": row(0.9)}},
+              "linear": {"100": {"auc": row(0.85)}}}
+    found = EMPTY | {"values": {
+        "labels": {"100": 100, "all": 5400}, "curves": curves,
+        "gains": {"simclr": {"all": {"auc": gap("", "", 0.01)}}}}}
+    head, rows = tables.table(SPECS["efficiency"], found)
+    assert head == ["labels", "100", "all"]
+    assert rows[0][1:] == [row(0.8), row(0.9)]
+    assert rows[1][2] is None
+    assert tables.table(SPECS["gains"], found)[1] == [["SimCLR", gap("", "", 0.01)]]
+
+
+def test_probes_are_set_against_the_reference_named_in_the_head():
+    found = {"summary": {"random": {"auc": row(0.8)}, "e": {"auc": row(0.85)}},
+             "comparisons": [gap("e", "random", 0.05), gap("e", "a", 0.01)]}
+    head, rows = tables.table(SPECS["masked"], EMPTY | found)
+    assert head[-1] == "minus random weights"
+    assert [r[2] and r[2]["difference"] for r in rows] == [None, 0.05]
+
+
+def test_systems_are_columns_and_those_without_results_are_left_out():
+    summary = {name: {"auc": {"mean": 0.9, "low": None, "high": None}}
+               for name in ("finetune_mae", "scratch", "mean")}
+    assert tables.table(SPECS["systems"], EMPTY | {"summary": summary}) == (
+        ["", "JetViT, from scratch", "mean mass"],
+        [["AUC", summary["scratch"]["auc"], summary["mean"]["auc"]]])
+
+
+def test_the_closure_table_says_yes_and_no():
+    quantity = {"quantity": "zeros", "published": 0.99, "measured": 0.98, "tolerance": "±1%"}
+    _, rows = tables.table(SPECS["closure"], EMPTY | {"values": {"closure": [
+        {**quantity, "ok": True}, {**quantity, "ok": False}]}})
+    assert [r[-1] for r in rows] == ["yes", "no"]
+    assert rows[0][:3] == ["zeros", 0.99, 0.98]
+
+
+def test_a_new_table_is_one_entry(monkeypatch, tmp_path):
+    monkeypatch.setattr(tables, "TABLES", tmp_path / "tables.toml")
+    tables.TABLES.write_text("""
+        [toy]
+        experiment = "06_toy"
+        head = "arm"
+        rows = [["a", "first arm"], ["b", "second arm"]]
+        columns = [["AUC", "{row}/auc"]]
+    """)
+    found = EMPTY | {"summary": {"a": {"auc": row(0.8)}}}
+    assert tables.table(tables.specifications()["toy"], found) == (
+        ["arm", "AUC"], [["first arm", row(0.8)]])
+
+
+@pytest.mark.parametrize("text", ["README.md", "paper"])
+def test_every_table_in_use_has_an_entry(text):
+    if text == "README.md":
+        used = re.findall(r"<!-- generated: (\S+) -->", (ROOT / text).read_text())
+    else:
+        sources = [ROOT / "paper/main.tex", *(ROOT / "paper/sections").glob("*.tex")]
+        used = re.findall(r"\\input\{generated/(\w+)\}",
+                          "".join(path.read_text() for path in sources))
+    assert used
+    assert set(used) - {"results"} <= set(SPECS)

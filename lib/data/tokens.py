@@ -13,7 +13,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-PIXEL_LAYERS = (5, 6, 7)
+from lib.cms import CHANNELS
+
+PIXEL_LAYERS = tuple(i for i, name in enumerate(CHANNELS) if name.startswith("BPIX"))
+COARSE = 5  # patches a side of a coarse token
+KEEP = ("active", "masked", "all", "two_scale")
 
 
 @dataclass(frozen=True)
@@ -48,16 +52,16 @@ class Grid:
 
     @property
     def coarse(self) -> tuple[int, int]:
-        """Rows and columns of the coarse grid: blocks of 5 x 5 patches."""
-        return -(-self.rows // 5), -(-self.columns // 5)
+        """Rows and columns of the coarse grid: blocks of COARSE x COARSE patches."""
+        return -(-self.rows // COARSE), -(-self.columns // COARSE)
 
     def centres(self, position: Tensor) -> tuple[Tensor, Tensor]:
         """Row and column of the middle of patches (coarse ones too), in patches from the image's
         middle: two float tensors of the shape of `position`."""
-        fine = position < self.patches
+        fine, wide, middle = position < self.patches, self.coarse[1], COARSE // 2
         block = (position - self.patches).clamp(min=0)
-        row = torch.where(fine, position // self.columns, block // self.coarse[1] * 5 + 2)
-        column = torch.where(fine, position % self.columns, block % self.coarse[1] * 5 + 2)
+        row = torch.where(fine, position // self.columns, block // wide * COARSE + middle)
+        column = torch.where(fine, position % self.columns, block % wide * COARSE + middle)
         return row - (self.rows - 1) / 2, column - (self.columns - 1) / 2
 
 
@@ -162,64 +166,79 @@ def tokenize(
       cell, whatever its values: a dead cell of a calorimeter map is a signal.
 
     Two hits in one pixel add up. A jet without hits has no valid token.
-    Raises ValueError for an unknown `keep`.
+    Raises ValueError for an unknown `keep`, and for live cells at two scales.
     """
-    if keep not in ("active", "masked", "all", "two_scale"):
-        raise ValueError(f"keep={keep!r}: use 'active', 'masked', 'all' or 'two_scale'")
-    device, count, patches = hits.value.device, hits.images, grid.patches
-    ph, pw = grid.patch_height, grid.patch_width
-    patch = (hits.row // ph) * grid.columns + hits.column // pw
-    inside = (hits.row % ph, hits.column % pw)
-    slots = patches
-
-    if keep == "two_scale":
-        fine = torch.zeros(count * patches, dtype=torch.bool, device=device)
-        pixel = torch.isin(hits.channel, torch.tensor(PIXEL_LAYERS, device=device))
-        fine[(hits.image * patches + patch)[~pixel]] = True
-        is_fine = fine[hits.image * patches + patch]
-        block = (hits.row // (5 * ph)) * grid.coarse[1] + hits.column // (5 * pw)
-        # Inside a coarse token a hit falls on the cell of the patch it came from.
-        cell = ((hits.row // ph) % 5 % ph, (hits.column // pw) % 5 % pw)
-        patch = torch.where(is_fine, patch, patches + block)
-        inside = tuple(torch.where(is_fine, a, b) for a, b in zip(inside, cell, strict=True))
-        slots = patches + grid.coarse[0] * grid.coarse[1]
-
-    key = hits.image * slots + patch
-    if live is not None:
-        cells = torch.nn.functional.pad(
-            live.to(device), (0, grid.columns * pw - grid.width, 0, grid.rows * ph - grid.height)
-        )
-        active = cells.view(grid.rows, ph, grid.columns, pw).any(3).any(1).view(1, -1)
-        active = active.expand(count, -1)
-        known = active.reshape(-1)[key]
-        hits, key = hits.select(known), key[known]
-        inside = tuple(part[known] for part in inside)
-    else:
-        active = torch.zeros(count * slots, dtype=torch.bool, device=device)
+    if keep not in KEEP:
+        raise ValueError(f"keep={keep!r}: use {', '.join(KEEP)}")
+    if keep == "two_scale" and live is not None:
+        raise ValueError("keep='two_scale' knows no live cells: use active, masked or all")
+    number, cell, numbers = (_two_scale if keep == "two_scale" else _by_patch)(hits, grid)
+    key = hits.image * numbers + number
+    if live is None:
+        active = torch.zeros(hits.images * numbers, dtype=torch.bool, device=key.device)
         active[key] = True
-        active = active.view(count, slots)
+        active = active.view(hits.images, numbers)
+    else:
+        active = _live_patches(live.to(key.device), grid).expand(hits.images, -1)
+        known = active.reshape(-1)[key]
+        hits, key, cell = hits.select(known), key[known], cell[known]
 
     if keep in ("active", "two_scale"):
-        slot = active.cumsum(1) - 1
-        length = max(1, int(active.sum(1).max())) if count else 1
-        where_image, where_patch = active.nonzero(as_tuple=True)
-        where_slot = slot[where_image, where_patch]
-        position = torch.zeros(count, length, dtype=torch.int64, device=device)
-        position[where_image, where_slot] = where_patch
-        valid = torch.zeros(count, length, dtype=torch.bool, device=device)
-        valid[where_image, where_slot] = True
-        target = slot.view(-1)[key]
+        position, valid, slot = _packed(active)
+        slot = slot.view(-1)[key]
     else:
-        length = patches
-        position = torch.arange(patches, device=device).expand(count, -1)
+        position = torch.arange(numbers, device=key.device).expand(hits.images, -1)
         valid = torch.ones_like(active) if keep == "all" else active
-        target = key - hits.image * slots
-
-    features = torch.zeros(count, length, grid.patch_dim, device=device)
-    pixel = (hits.channel * ph + inside[0]) * pw + inside[1]
-    flat = (hits.image * length + target) * grid.patch_dim + pixel
+        slot = key - hits.image * numbers
+    features = torch.zeros(*position.shape, grid.patch_dim, device=key.device)
+    pixel = hits.channel * (grid.patch_height * grid.patch_width) + cell
+    flat = (hits.image * position.shape[1] + slot) * grid.patch_dim + pixel
     features.view(-1).scatter_add_(0, flat, hits.value)
     return TokenBatch(features, position, valid, grid)
+
+
+def _by_patch(hits: Hits, grid: Grid) -> tuple[Tensor, Tensor, int]:
+    """Each hit's patch and its cell in there, and how many patches there are."""
+    height, width = grid.patch_height, grid.patch_width
+    patch = (hits.row // height) * grid.columns + hits.column // width
+    return patch, (hits.row % height) * width + hits.column % width, grid.patches
+
+
+def _two_scale(hits: Hits, grid: Grid) -> tuple[Tensor, Tensor, int]:
+    """As `_by_patch`; hits of patches without a track or calorimeter hit go to coarse tokens,
+    each to the cell of the patch that it came from."""
+    patch, cell, patches = _by_patch(hits, grid)
+    fine = torch.zeros(hits.images * patches, dtype=torch.bool, device=patch.device)
+    pixel = torch.isin(hits.channel, torch.tensor(PIXEL_LAYERS, device=patch.device))
+    fine[(hits.image * patches + patch)[~pixel]] = True
+    is_fine = fine[hits.image * patches + patch]
+    row, column = patch // grid.columns, patch % grid.columns
+    block = (row // COARSE) * grid.coarse[1] + column // COARSE
+    coarse_cell = (row % COARSE % grid.patch_height * grid.patch_width
+                   + column % COARSE % grid.patch_width)
+    return (torch.where(is_fine, patch, patches + block), torch.where(is_fine, cell, coarse_cell),
+            patches + grid.coarse[0] * grid.coarse[1])
+
+
+def _live_patches(live: Tensor, grid: Grid) -> Tensor:
+    """Patches with a live cell: (1, P) bool."""
+    tall, wide = grid.rows * grid.patch_height, grid.columns * grid.patch_width
+    cells = torch.nn.functional.pad(live, (0, wide - grid.width, 0, tall - grid.height))
+    cells = cells.view(grid.rows, grid.patch_height, grid.columns, grid.patch_width)
+    return cells.any(3).any(1).view(1, -1)
+
+
+def _packed(active: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The active of (B, n): position (B, K), valid (B, K), and the slot of each, (B, n)."""
+    slot = active.cumsum(1) - 1
+    length = max(1, int(active.sum(1).max())) if len(active) else 1
+    image, number = active.nonzero(as_tuple=True)
+    where = image, slot[image, number]
+    position = torch.zeros(len(active), length, dtype=torch.int64, device=active.device)
+    position[where] = number
+    valid = torch.zeros_like(position, dtype=torch.bool)
+    valid[where] = True
+    return position, valid, slot
 
 
 def densify(tokens: TokenBatch) -> Tensor:

@@ -5,22 +5,15 @@ Published values: statistics of the labelled file (10,000 jets) and of the unlab
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from lib.cms import CHANNELS
+from lib.data.images import JetImages
 
-if TYPE_CHECKING:
-    from lib.data.images import JetImages
-
-ZEROS = 0.98797  # fraction of zero pixels, labelled file
 NONZERO = (46, 31, 15, 234, 734, 125, 156, 156)  # mean number per image and channel
 # Mean over all pixels: unlabelled file, but for the HCAL, which is 1.29 there and about 1.5 in the
 # labelled file, the mixture simulated here.
 MEANS = (0.0785, 0.0843, 0.0575, 0.1210, 1.5, 1.1100, 1.1577, 1.1159)
-MASS = {"mean": 142.8, "std": 51.5, "low mode": 105.0, "high mode": 185.0}  # GeV
-PT = {"mean": 521.0, "std": 108.0}  # GeV
 MASS_COUNTS = (10, 158, 465, 905, 1022, 1057, 870, 740, 732, 740, 1030, 930, 638, 342, 142, 90, 40,
                28, 20, 10)
 MASS_EDGES = 31.95 + 13.93 * np.arange(len(MASS_COUNTS) + 1)  # GeV
@@ -40,35 +33,33 @@ def closure(jets: JetImages) -> dict:
         histograms: {"mass", "pt"}: dict(edges, published, measured, error, pull, outside), counts
             scaled to the published total within the range of the histogram.
     """
-    n, shape = len(jets), jets.shape
-    pixels = shape[1] * shape[2]
-    hits = jets.hits(np.arange(n))
+    channels, height, width = jets.shape
+    hits, pixels = jets.hits(slice(None)), len(jets) * height * width
     channel, value = hits.channel.cpu().numpy(), hits.value.cpu().numpy()
-    count = np.bincount(channel, minlength=shape[0]) / n
-    mean = np.bincount(channel, value, minlength=shape[0]) / n / pixels
-    rows = [row("zeros", ZEROS, 1 - count.sum() / (pixels * shape[0]), 0.003, absolute=True)]
-    for name, published, measured in zip(CHANNELS, NONZERO, count, strict=True):
-        rows.append(row(f"{name}: non-zero pixels", published, measured, 0.20))
-    for name, published, measured in zip(CHANNELS, MEANS, mean, strict=True):
-        rows.append(row(f"{name}: mean pixel", published, measured, 0.20))
+    count = np.bincount(channel, minlength=channels) / len(jets)
+    mean = np.bincount(channel, value, minlength=channels) / pixels
+    zeros = 1 - len(value) / (pixels * channels)
+    rows = [row("zeros", 0.98797, zeros, 0.003, absolute=True)]  # labelled file
+    for what, published, measured in (("non-zero pixels", NONZERO, count),
+                                      ("mean pixel", MEANS, mean)):
+        rows += [row(f"{name}: {what}", *pair, 0.20)
+                 for name, *pair in zip(CHANNELS, published, measured, strict=True)]
     histograms = {}
     if jets.labels is not None:
         rows.append(row("fraction of tops", 0.4878, float((jets.labels == 1).float().mean()), 0.01,
-                         absolute=True))
+                        absolute=True))
     if jets.mass is not None:
         m = jets.mass.cpu().numpy()
         low, high = modes(m)
-        rows += [
-            row("m: mean (GeV)", MASS["mean"], m.mean(), 0.07),
-            row("m: standard deviation (GeV)", MASS["std"], m.std(), 0.07),
-            row("m: low mode (GeV)", MASS["low mode"], low, 10.0, absolute=True),
-            row("m: high mode (GeV)", MASS["high mode"], high, 10.0, absolute=True),
-        ]
+        rows += [row("m: mean (GeV)", 142.8, m.mean(), 0.07),
+                 row("m: standard deviation (GeV)", 51.5, m.std(), 0.07),
+                 row("m: low mode (GeV)", 105.0, low, 10.0, absolute=True),
+                 row("m: high mode (GeV)", 185.0, high, 10.0, absolute=True)]
         histograms["mass"] = _histogram(m, MASS_EDGES, MASS_COUNTS)
     if jets.pt is not None:
         pt = jets.pt.cpu().numpy()
-        rows += [row("pT: mean (GeV)", PT["mean"], pt.mean(), 0.07),
-                 row("pT: standard deviation (GeV)", PT["std"], pt.std(), 0.07)]
+        rows += [row("pT: mean (GeV)", 521.0, pt.mean(), 0.07),
+                 row("pT: standard deviation (GeV)", 108.0, pt.std(), 0.07)]
         histograms["pt"] = _histogram(pt, PT_EDGES, PT_COUNTS)
     return {"rows": rows, "histograms": histograms}
 
@@ -79,18 +70,16 @@ def modes(mass: np.ndarray, width: float = 13.93) -> tuple[float, float]:
     Each is the maximum of the density smoothed with a Gaussian kernel as wide as a published bin,
     on a fixed grid of 1 GeV: less noisy than the fullest bin.
     """
-    grid = np.arange(40.0, 300.0)
-    edges = np.arange(0.0, 800.0)
-    counts = np.histogram(mass, edges)[0]
-    centres = edges[:-1] + 0.5
-    kernel = np.exp(-0.5 * ((grid[:, None] - centres) / (width / 2)) ** 2)
-    density = kernel @ counts
+    grid, edges = np.arange(40.0, 300.0), np.arange(0.0, 800.0)
+    distance = grid[:, None] - (edges[:-1] + 0.5)
+    density = np.exp(-0.5 * (distance / (width / 2)) ** 2) @ np.histogram(mass, edges)[0]
     low = grid < MODE_SPLIT
     return float(grid[low][np.argmax(density[low])]), float(grid[~low][np.argmax(density[~low])])
 
 
 def row(quantity: str, published: float, measured: float, tolerance: float,
-         absolute: bool = False) -> dict:
+        absolute: bool = False) -> dict:
+    """A row of a closure table; the tolerance is relative unless it is `absolute`."""
     scale = 1.0 if absolute else abs(published)
     return {"quantity": quantity, "published": float(published), "measured": float(measured),
             "tolerance": f"±{tolerance:g}" if absolute else f"±{tolerance:.0%}",
@@ -98,9 +87,8 @@ def row(quantity: str, published: float, measured: float, tolerance: float,
 
 
 def _histogram(values: np.ndarray, edges: np.ndarray, published: tuple[int, ...]) -> dict:
-    counts = np.histogram(values, edges)[0]
-    scale = sum(published) / max(counts.sum(), 1)
-    published = np.array(published, dtype=float)
+    counts, published = np.histogram(values, edges)[0], np.array(published, dtype=float)
+    scale = published.sum() / max(counts.sum(), 1)
     # The published counts have a statistical error of their own; an empty bin is as uncertain as
     # the count that was expected there.
     error = np.sqrt(np.maximum(counts, published / scale) * scale**2 + published)

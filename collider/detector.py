@@ -71,17 +71,6 @@ PION_MASS, NUCLEON_MASS = 0.1396, 0.939  # GeV (PDG)
 
 
 @dataclass
-class Candidates:
-    """Reconstructed particles: smeared momenta (n,) GeV, and which of them a jet algorithm sees."""
-
-    px: np.ndarray
-    py: np.ndarray
-    pz: np.ndarray
-    energy: np.ndarray
-    clustered: np.ndarray
-
-
-@dataclass
 class Response:
     """What the detector makes of one event before any image is cut out."""
 
@@ -104,23 +93,19 @@ def respond(particles: Particles, rng: np.random.Generator) -> Response:
     with np.errstate(divide="ignore", invalid="ignore"):
         to_endcap = (np.sign(helix.slope) * ECAL_Z - helix.z) / helix.slope
     arc = np.minimum(out, np.where(helix.slope == 0, np.inf, to_endcap))
-    arc[np.hypot(particles.x, particles.y) > ECAL_RADIUS] = np.inf
+    radius = np.hypot(particles.x, particles.y)
+    arc[radius > ECAL_RADIUS] = np.inf
     reaches = np.isfinite(arc)
     pdg = np.abs(particles.pdg)
     charged = particles.charge != 0
     photon, electron, muon = pdg == 22, pdg == 11, pdg == 13
     hadron = ~(photon | electron | muon)
     pt = particles.pt
-    efficiency = np.select(
-        [electron, muon], [TRACK_EFFICIENCY["electron"], TRACK_EFFICIENCY["muon"]],
-        TRACK_EFFICIENCY["hadron"],
-    )
-    radius = np.hypot(particles.x, particles.y)
+    efficiency = np.where(electron, TRACK_EFFICIENCY["electron"], TRACK_EFFICIENCY["hadron"])
+    efficiency = np.where(muon, TRACK_EFFICIENCY["muon"], efficiency)
     efficiency = efficiency * np.clip(1 - radius / DISPLACED_MAX, 0, 1)
-    tracked = (
-        charged & (pt > TRACK_PT_MIN) & (np.abs(particles.eta) < TRACK_ETA_MAX)
-        & (rng.random(n) < efficiency)
-    )
+    tracked = (charged & (pt > TRACK_PT_MIN) & (np.abs(particles.eta) < TRACK_ETA_MAX)
+               & (rng.random(n) < efficiency))
     sigma = np.hypot(PT_RESOLUTION[0], PT_RESOLUTION[1] * pt)
     track_pt = pt * np.maximum(1 + sigma * rng.normal(size=n), 0.1)
 
@@ -142,25 +127,26 @@ def respond(particles: Particles, rng: np.random.Generator) -> Response:
     return Response(particles, helix, tracked, track_pt, arc, response, em, had, showers)
 
 
-def candidates(response: Response) -> Candidates:
+def candidates(response: Response) -> tuple[np.ndarray, np.ndarray]:
     """Particle-flow-like candidates for jet clustering, as momenta at the vertex.
 
     Charged particles take the track where there is one; all else takes calorimeter energy.
     Pile-up is neither removed nor subtracted.
+
+    Returns:
+        momenta (n, 4) px, py, pz, E in GeV; (n,) bool, which of them a jet algorithm sees.
     """
     p = response.particles
     is_em = (np.abs(p.pdg) == 22) | (np.abs(p.pdg) == 11)
-    calorimeter = np.where(
-        is_em, response.em, (response.em + response.had) / response.response)
+    calorimeter = np.where(is_em, response.em, (response.em + response.had) / response.response)
     floor = np.where(is_em, PHOTON_MIN, NEUTRAL_MIN)
     pt = np.maximum(p.pt, 1e-9)
     # Tracks get the pion's mass, energy in the calorimeters none: nothing else is known of them.
     momentum = pt * np.cosh(p.eta)
     scale = np.where(response.tracked, response.track_pt / pt, calorimeter / momentum)
-    px, py, pz = p.px * scale, p.py * scale, p.pz * scale
     energy = np.hypot(momentum * scale, np.where(response.tracked, PION_MASS, 0))
     clustered = response.tracked | (calorimeter > floor)
-    return Candidates(px, py, pz, energy, clustered)
+    return np.stack([p.px * scale, p.py * scale, p.pz * scale, energy], axis=1), clustered
 
 
 def visible_energy(particles: Particles) -> np.ndarray:
@@ -207,11 +193,8 @@ class Event:
         centre = (_crystal(np.array(axis_eta)) // TOWER, _crystal(np.array(axis_phi)) // TOWER)
         corner = [(int(c) - WINDOW // 2) * TOWER for c in centre]
         grid = _Grid(corner[0], corner[1])
-        near = (
-            self.reaches & (np.abs(self.eta - axis_eta) < 2.2)
-            & (np.abs(wrap(self.phi - axis_phi)) < 2.2)
-        )
-        i = np.flatnonzero(near)
+        i = np.flatnonzero(self.reaches & (np.abs(self.eta - axis_eta) < 2.2)
+                           & (np.abs(wrap(self.phi - axis_phi)) < 2.2))
         hcal = self._hcal(i, grid)
         towers = (np.arange(WINDOW) - WINDOW // 2) * TOWER * PIXEL
         inside = np.hypot(towers[:, None], towers[None, :]) < radius
@@ -221,17 +204,14 @@ class Event:
             return None
         crop = (row - HALF, column - HALF)
         image = np.zeros(SHAPE, dtype=np.float32)
-        pixels = slice(crop[0] * TOWER, crop[0] * TOWER + SIZE), slice(
-            crop[1] * TOWER, crop[1] * TOWER + SIZE)
-        hcal = hcal[crop[0]: crop[0] + 25, crop[1]: crop[1] + 25]
-        hcal = np.where(hcal > HCAL_THRESHOLD, hcal, 0)
-        image[4] = np.repeat(np.repeat(hcal, TOWER, axis=0), TOWER, axis=1)
-        ecal = self._ecal(i, grid)[pixels]
-        image[3] = np.where(ecal > ECAL_THRESHOLD, ecal, 0)
-        for channel, plane in zip((0, 1, 2), self._tracks(i, grid), strict=True):
+        pixels = tuple(slice(c * TOWER, c * TOWER + SIZE) for c in crop)
+        hcal = hcal.repeat(TOWER, axis=0).repeat(TOWER, axis=1)
+        ecal = self._ecal(i, grid)
+        planes = [*self._tracks(i, grid), np.where(ecal > ECAL_THRESHOLD, ecal, 0),
+                  np.where(hcal > HCAL_THRESHOLD, hcal, 0),
+                  *(self._pixel_layer(layer, grid) for layer in range(3))]
+        for channel, plane in enumerate(planes):
             image[channel] = plane[pixels]
-        for layer in range(3):
-            image[5 + layer] = self._pixel_layer(layer, axis_eta, axis_phi, grid)[pixels]
         flat = image.ravel()
         indices = np.flatnonzero(flat)
         return indices.astype(np.int32), flat[indices]
@@ -248,8 +228,8 @@ class Event:
         d0, dz = d0[i], z[i]
         cosh = np.cosh(self.response.particles.eta[i])
         d0 = d0 + np.hypot(D0_RESOLUTION[0], D0_RESOLUTION[1] / pt) * self.rng.normal(size=len(i))
-        dz = dz + np.hypot(DZ_RESOLUTION[0], DZ_RESOLUTION[1] / pt) * cosh * self.rng.normal(
-            size=len(i))
+        sigma = np.hypot(DZ_RESOLUTION[0], DZ_RESOLUTION[1] / pt) * cosh
+        dz = dz + sigma * self.rng.normal(size=len(i))
         bad = self.rng.random(len(i)) < BAD_TRACKS[0]
         dz = dz + np.where(bad, BAD_TRACKS[1], 0) * self.rng.normal(size=len(i))
         cell, ok = grid.cells(_crystal(self.eta[i]), _crystal(self.phi[i]))
@@ -268,10 +248,8 @@ class Event:
         narrow = i[(r.em[i] > 0) & ~r.showers[i]]
         eta, phi = self.eta[narrow] / PIXEL, self.phi[narrow] / PIXEL
         row, column = np.floor(eta).astype(np.int64), np.floor(phi).astype(np.int64)
-        core = _shares(eta - row, SHOWER_CORE)[:, :, None] * _shares(
-            phi - column, SHOWER_CORE)[:, None]
-        tail = _shares(eta - row, SHOWER_TAIL)[:, :, None] * _shares(
-            phi - column, SHOWER_TAIL)[:, None]
+        core, tail = (_shares(eta - row, width)[:, :, None] * _shares(phi - column, width)[:, None]
+                      for width in (SHOWER_CORE, SHOWER_TAIL))
         energy = r.em[narrow, None, None] * ((1 - TAIL_SHARE) * core + TAIL_SHARE * tail)
         steps = np.arange(-2, 3)
         rows = np.broadcast_to(row[:, None, None] + steps[None, :, None], energy.shape)
@@ -302,7 +280,7 @@ class Event:
         tower = cell[ok] // side // TOWER * WINDOW + cell[ok] % side // TOWER
         return np.bincount(tower, energy[ok], minlength=WINDOW**2).reshape(WINDOW, WINDOW)
 
-    def _pixel_layer(self, layer: int, axis_eta: float, axis_phi: float, grid: _Grid) -> np.ndarray:
+    def _pixel_layer(self, layer: int, grid: _Grid) -> np.ndarray:
         """Hits of one pixel layer, placed as seen from the primary vertex."""
         radius, rng = PIXEL_RADII[layer], self.rng
         charged = np.flatnonzero(self.response.particles.charge != 0)
@@ -315,11 +293,7 @@ class Event:
             owners += [charged[curls]] * 2
         arc, owner = np.concatenate(arcs), np.concatenate(owners)
         ok = np.isfinite(arc)
-        arc, owner = arc[ok], owner[ok]
-        h = self.helix
-        x, y, z = Helix(
-            h.x[owner], h.y[owner], h.z[owner], h.phi[owner], h.kappa[owner], h.slope[owner]
-        ).at(arc)
+        x, y, z = self.helix[owner[ok]].at(arc[ok])
         ok = (np.abs(z) < PIXEL_HALF_LENGTH) & (rng.random(len(z)) < PIXEL_EFFICIENCY)
         eta = np.arcsinh((z[ok] - self.primary_z) / radius)
         phi = np.arctan2(y[ok], x[ok])

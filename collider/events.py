@@ -287,10 +287,10 @@ def _accept(sample: Sample, process: Process, pool: PileUp, batch: list, rng: np
         hard.z = hard.z + z[0]
         particles = Particles.join([hard, pool.draw(n, z[1:], rng)])
         response = detector.respond(particles, rng)
-        c = detector.candidates(response)
+        momenta, clustered = detector.candidates(response)
         # Only what can end up in a jet of the selected η range is clustered.
-        use = c.clustered & (np.abs(c.pz) < np.sinh(sample.eta_max + 1.2) * np.hypot(c.px, c.py))
-        inputs.append(np.stack([c.px, c.py, c.pz, c.energy], axis=1)[use])
+        limit = np.sinh(sample.eta_max + 1.2) * np.hypot(momenta[:, 0], momenta[:, 1])
+        inputs.append(momenta[clustered & (np.abs(momenta[:, 2]) < limit)])
         events.append((response, z[0], n + 1))
     found = cluster(inputs, sample.radius, sample.pt_min)
     true = cluster(truth, sample.radius, 0.25 * sample.pt_min)

@@ -5,7 +5,7 @@ Notation: n particles; lengths in cm, momenta and energies in GeV, angles in rad
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,8 +14,18 @@ CURVATURE = 0.299792458e-2 * FIELD  # GeV/cm: pT = |q| · CURVATURE · radius of
 INVISIBLE = (12, 14, 16)  # neutrinos: |PDG number|
 
 
+class _Columns:
+    """A dataclass of arrays (n,): `len`, and the rows of an index."""
+
+    def __len__(self) -> int:
+        return len(next(iter(vars(self).values())))
+
+    def __getitem__(self, index):
+        return type(self)(*(column[index] for column in vars(self).values()))
+
+
 @dataclass
-class Particles:
+class Particles(_Columns):
     """n stable particles: `pdg` (n,), momentum (n,), production point (n,), `vertex` (n,).
 
     Production points are relative to the detector's centre; `vertex` is 0 for the hard collision
@@ -33,12 +43,6 @@ class Particles:
     z: np.ndarray
     vertex: np.ndarray
 
-    def __len__(self) -> int:
-        return len(self.px)
-
-    def __getitem__(self, index) -> Particles:
-        return Particles(*(getattr(self, f.name)[index] for f in fields(self)))
-
     @property
     def pt(self) -> np.ndarray:
         return np.hypot(self.px, self.py)
@@ -54,9 +58,7 @@ class Particles:
     @staticmethod
     def join(parts: list[Particles]) -> Particles:
         """One set out of several, in order."""
-        return Particles(
-            *(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Particles))
-        )
+        return Particles(*map(np.concatenate, zip(*(vars(p).values() for p in parts), strict=True)))
 
 
 def wrap(phi: np.ndarray) -> np.ndarray:
@@ -65,7 +67,7 @@ def wrap(phi: np.ndarray) -> np.ndarray:
 
 
 @dataclass
-class Helix:
+class Helix(_Columns):
     """Transverse circles (straight lines for neutrals) of n particles.
 
     The transverse position after an arc length t is centre + (−sin ψ, cos ψ)/κ with
@@ -84,20 +86,21 @@ class Helix:
         pt = np.maximum(particles.pt, 1e-6)
         # Neutral particles get a radius of 10^9 cm: one formula serves all.
         kappa = np.where(particles.charge == 0, 1e-9, particles.charge * CURVATURE / pt)
-        return Helix(
-            particles.x, particles.y, particles.z, particles.phi, kappa, particles.pz / pt
-        )
+        return Helix(particles.x, particles.y, particles.z, particles.phi, kappa,
+                     particles.pz / pt)
 
     def at(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Position (x, y, z) in cm after a transverse arc length t (cm)."""
         half = 0.5 * self.kappa * t
         chord = t * np.sinc(half / np.pi)  # exact, and stable for straight lines
         direction = self.phi - half
-        return (
-            self.x + chord * np.cos(direction),
-            self.y + chord * np.sin(direction),
-            self.z + t * self.slope,
-        )
+        return (self.x + chord * np.cos(direction), self.y + chord * np.sin(direction),
+                self.z + t * self.slope)
+
+    def _start(self) -> tuple[np.ndarray, np.ndarray]:
+        """The starting points in the frame of the momenta: along them, and to their left."""
+        cos, sin = np.cos(self.phi), np.sin(self.phi)
+        return self.x * cos + self.y * sin, self.y * cos - self.x * sin
 
     def crossings(self, radius: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Arc lengths (cm) at which the particles cross a cylinder around the beam.
@@ -107,9 +110,7 @@ class Helix:
             back (n,): way back in of a particle that curls up; inf likewise.
             period (n,): arc length of one full turn.
         """
-        # Start-to-axis geometry in the frame of the momentum: u along it, v to its left.
-        u = self.x * np.cos(self.phi) + self.y * np.sin(self.phi)
-        v = self.y * np.cos(self.phi) - self.x * np.sin(self.phi)
+        u, v = self._start()
         r2 = self.x**2 + self.y**2
         # |position|² = r2 + 2 u sin(κt)/κ + (1 − κ v)·2 (1 − cos κt)/κ²; solve for the angle κt.
         # With T = tan(κt/2)/κ this is a quadratic in T that stays regular for κ → 0.
@@ -135,8 +136,7 @@ class Helix:
 
         The sign is that of x sin φ − y cos φ at the point nearest to the beam (the sign CMS uses).
         """
-        u = self.x * np.cos(self.phi) + self.y * np.sin(self.phi)
-        v = self.y * np.cos(self.phi) - self.x * np.sin(self.phi)
+        u, v = self._start()
         t = -np.arctan2(self.kappa * u, 1 - self.kappa * v) / self.kappa
         x, y, z = self.at(t)
         phi = self.phi - self.kappa * t

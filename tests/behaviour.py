@@ -460,14 +460,14 @@ def detector_response():
     place = rng.normal(0, (0.5, 0.5, 5), (count, 3)).T
     particles = Particles(pdg, charge, *momentum, energy, *place, np.zeros(count, int))
     response = detector.respond(particles, rng)
-    seen = detector.candidates(response)
+    momenta, clustered = detector.candidates(response)
     pixel, value = detector.Event(response, 0.4, rng).image(0.2, 1.0)
     light = np.isin(pdg, (22, 11)) & (response.em > 0)
     visible = detector.visible_energy(particles)
     found = {"response": numbers(response.tracked, response.track_pt / pt - 1, response.em,
                                  response.had, response.em[light] / visible[light] - 1,
                                  response.had / visible),
-             "candidates": numbers(seen.px, seen.energy, seen.clustered)}
+             "candidates": numbers(momenta[:, 0], momenta[:, 3], clustered)}
     return found | _channels(pixel, value, 8)
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hcal.experts import cls_attention
+from hcal.experts import routing as routing_of
 from hcal.files import HcalMaps
 from hcal.files import row as row_of
 from lib.data.tokens import TokenBatch
@@ -66,7 +68,7 @@ def router_state(model: nn.Module, tokens: TokenBatch, null: int = 0) -> dict[st
     hooks = [block.mlp.register_forward_hook(lambda mlp, x, out: inside.append((mlp, x[0])))
              for block in model.blocks]
     try:
-        routings = model.routing(tokens)
+        routings = routing_of(model, tokens)
     finally:
         for hook in hooks:
             hook.remove()
@@ -98,7 +100,7 @@ def expert_weights(model: nn.Module, maps: HcalMaps) -> tuple[Tensor, Tensor, fl
     """Mean weight of the first expert by place, (blocks, rows, columns), and by class, (blocks,
     2); and the information of expert and class in bits, mean over the blocks."""
     batch = maps.batch(slice(None), "all")
-    routings = model.routing(batch.tokens)
+    routings = routing_of(model, batch.tokens)
     weight = torch.stack([r.weights[:, 1:, 0] for r in routings], 1)  # (B, blocks, K)
     by_class = torch.stack([weight[batch.label == c].mean((0, 2)) for c in (0, 1)], 1)
     kind = batch.label.unsqueeze(1).expand(batch.tokens.position.shape).flatten()
@@ -113,7 +115,7 @@ def expert_weights(model: nn.Module, maps: HcalMaps) -> tuple[Tensor, Tensor, fl
 def class_attention(model: nn.Module, maps: HcalMaps) -> Tensor:
     """Attention of the class token to the patches in the last block, without its share for
     itself: (n, heads, rows, columns), adds up to 1."""
-    found = model.cls_attention(maps.batch(slice(None), "all").tokens)[:, :, 1:]
+    found = cls_attention(model, maps.batch(slice(None), "all").tokens)[:, :, 1:]
     found = found / found.sum(-1, keepdim=True)
     return found.unflatten(-1, (maps.grid.rows, maps.grid.columns))
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hcal.experts import active_parameters
 from hcal.files import HcalMaps
 from hcal.published import R3_FIT, R3_GRIDS, R3_LOSS, R3_MOE, R3_VIT
 from lib.data.batches import Batches
@@ -86,7 +87,8 @@ def recipe(profile: Profile, kind: str = "vit", model: Mapping | None = None,
     how = {**R3_FIT[kind], "updates": updates, **LOOKS, **fit}
     if profile.name == "smoke":
         how |= SMOKE
-    return {"model": {**base, **(model or {})}, "loss": dict(R3_LOSS if loss is None else loss),
+    return {"objective": "hcal.experts:Routed", "model": {**base, **(model or {})},
+            "loss": dict(R3_LOSS if loss is None else loss),
             "fit": how, "hold_out": False}
 
 
@@ -163,7 +165,7 @@ def table_row(found: list[runs.Run]) -> dict[str, Any]:
     """A row of a table for the seeds of one system: column -> number or text."""
     scored = [metrics.evaluate(run.predictions) for run in found]
     return {
-        "parameters": found[0].parameters, "active": found[0].model().active_parameters(),
+        "parameters": found[0].parameters, "active": active_parameters(found[0].model()),
         "rate": f"{found[0].settings['fit']['lr']:.0e}",
         "seconds": round(float(np.mean([run.train_seconds for run in found]))),
         "epochs to 0.99": ", ".join("never" if math.isnan(e := epochs_to(run)) else f"{e:.1f}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -19,8 +19,8 @@ class Registry(dict):
     name alone, in other processes too.
     """
 
-    def __init__(self, what: str) -> None:
-        super().__init__()
+    def __init__(self, what: str, known: Mapping[str, Any] = {}) -> None:
+        super().__init__(known)
         self.what = what
 
     def register(self, name: str) -> Callable[[Any], Any]:

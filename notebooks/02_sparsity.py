@@ -58,7 +58,7 @@ from lib.data.images import JetImages
 from collider.course import course_files
 from lib.cms import CHANNELS
 from lib.data.tokens import PIXEL_LAYERS, densify, tokenize
-from lib.models.attention import implied_map
+from lib.models.attention import ReluLinear
 from lib.models.vit import JetViT, ViTConfig
 from lib.report import figures, figures_data
 from lib.report.results import Experiment
@@ -581,8 +581,9 @@ normed = torch.nn.functional.layer_norm(x, (config.dim,))
 q, k = (torch.nn.functional.linear(normed, torch.randn(width * 2, config.dim))
         .unflatten(-1, (heads, width)).transpose(1, 2) for _ in range(2))
 with torch.no_grad():
-    weights = implied_map(q[:4], k[:4])               # (4, H, 625, 625)
-    shut = implied_map(q[:4], k[:4], masked.valid[:4])
+    relu = ReluLinear(heads, width)
+    weights = relu.map(q[:4], k[:4])                  # (4, H, 625, 625)
+    shut = relu.map(q[:4], k[:4], masked.valid[:4])
 nothing = empty[:4, None, None]
 leak = float((weights * nothing).sum(-1).mean())
 print(f"attention spent on empty tokens: {leak:.0%} without the mask, "

@@ -55,8 +55,7 @@ from torch.testing import assert_close
 from lib import profiles
 from lib.data.batches import active_patches
 from collider.course import course_jets
-from lib.models import attention as lib_attention
-from lib.models.attention import MECHANISMS, implied_map
+from lib.models.attention import MECHANISMS, ReluLinear
 from lib.models.blocks import Layout, LocalConcentration
 from lib.report import figures, figures_attention
 from lib.report.results import Experiment
@@ -103,18 +102,20 @@ def softmax_attention(q, k, v):
 
 
 q, k, v = torch.randn(3, 2, 4, 50, 16)  # B = 2, H = 4, N = 50, D = 16
-assert_close(softmax_attention(q, k, v), lib_attention.softmax(q, k, v))
+library = {name: kind(4, 16) for name, kind in MECHANISMS.items()}
+assert_close(softmax_attention(q, k, v), library["softmax"](q, k, v))
 
 # %% [markdown]
-# The library's `softmax` is the same sum, which PyTorch computes in tiles
-# without keeping the map $A$. The rows of $A$ are positive and add up to one,
+# In the library each mechanism is a small module for $H$ heads of width $D$.
+# Its `softmax` is the same sum, which PyTorch computes in tiles without keeping
+# the map $A$; the method `map` makes it. Rows of $A$ are positive and add to one,
 # so $o_n$ is a weighted *average* of the values. From this alone follow two
 # properties that every mechanism of this kind must have, and that make good
 # tests: values that are all equal come back unchanged, and a crowd in which
 # everyone appears twice gives the same answers.
 
 # %%
-A = implied_map(q, k, kernel="softmax")  # (B, H, N, N)
+A = library["softmax"].map(q, k)  # (B, H, N, N)
 assert_close(A.sum(-1), torch.ones(2, 4, 50))
 same = torch.randn(2, 4, 1, 16).expand(-1, -1, 50, -1)
 assert_close(softmax_attention(q, k, same), same.contiguous())
@@ -241,14 +242,14 @@ print(f"identity: {(raw < 0).float().mean():.0%} of the weights negative,",
 for phi in (phi_elu, phi_relu):
     assert ((phi(q) @ phi(k).transpose(-2, -1)) >= 0).all()
 assert_close(linear_attention(q, k, v, phi_elu),
-             lib_attention.elu_linear(q, k, v), atol=1e-5, rtol=1e-5)
+             library["elu_linear"](q, k, v), atol=1e-5, rtol=1e-5)
 assert_close(linear_attention(q, k, v, phi_relu),
-             lib_attention.relu_linear(q, k, v), atol=1e-5, rtol=1e-5)
+             library["relu_linear"](q, k, v), atol=1e-5, rtol=1e-5)
 
 # %% [markdown]
-# From here on the same code is `lib.models.attention.relu_linear` and
-# `elu_linear`; a test keeps the two equal. (The library multiplies all heads
-# at once and keeps the diagonal blocks: more arithmetic, less time.)
+# From here on the same code is `ReluLinear` and `EluLinear` of
+# `lib.models.attention`; a test keeps the two equal. (The library multiplies all
+# heads at once and keeps the diagonal blocks: more arithmetic, less time.)
 #
 # Could a feature map reproduce the exponential? Yes, with infinitely many
 # features. A random choice of $R$ of them (Performer, arXiv:2009.14794) uses
@@ -286,6 +287,7 @@ def unit(x):
 
 
 D, kernels = 24, {"softmax": None, "relu": phi_relu, "elu": phi_elu}
+of_kernel = dict(zip(kernels, ("softmax", "relu_linear", "elu_linear")))
 angles = torch.linspace(0, math.pi, 37)
 u = unit(torch.randn(2000, D))
 w = torch.randn(2000, D)
@@ -305,8 +307,9 @@ def entropy(rows):  # (..., N) -> (...), 1 for a plain average
 
 Q, K = torch.randn(2, 1, 1, 256, D)
 scales = torch.logspace(-1, 1.5, 26)
-spread = {name: torch.stack([entropy(implied_map(s * Q, K, kernel=name))
-                             .mean() for s in scales]) for name in kernels}
+spread = {name: torch.stack([
+    entropy(library[of_kernel[name]].map(s * Q, K)).mean()
+    for s in scales]) for name in kernels}
 fig = figures_attention.concentration(angles.rad2deg(), similarity,
                                       scales, spread)
 figures.save(fig, "03_concentration", profile);
@@ -338,15 +341,16 @@ print({name: round(value, 2) for name, value in sharp.items()})
 
 # %%
 valid = torch.rand(2, 50) < 0.6
-masked = lib_attention.relu_linear(q, k, v, valid)
+relu = library["relu_linear"]
+masked = relu(q, k, v, valid)
 for jet in range(2):
     packed = [x[jet:jet + 1, :, valid[jet]] for x in (q, k, v)]
-    assert_close(lib_attention.relu_linear(*packed)[0],
-                 masked[jet][:, valid[jet]], atol=1e-5, rtol=1e-5)
+    assert_close(relu(*packed)[0], masked[jet][:, valid[jet]],
+                 atol=1e-5, rtol=1e-5)
 garbage = torch.where(valid[:, None, :, None], v, torch.tensor(1e4))
 kept = valid[:, None, :, None].expand_as(v)
-assert_close(lib_attention.relu_linear(q, k, garbage, valid)[kept],
-             masked[kept], atol=1e-5, rtol=1e-5)
+assert_close(relu(q, k, garbage, valid)[kept], masked[kept],
+             atol=1e-5, rtol=1e-5)
 
 # %% [markdown]
 # The course's tests ask the same of every model, of its gradients, and of
@@ -371,14 +375,15 @@ assert_close(lib_attention.relu_linear(q, k, garbage, valid)[kept],
 D, counts = 24, [2, 4, 8, 16, 32, 64, 128, 256, 625]
 Q, K = torch.randn(2, 8, 4, 625, D)
 ones = torch.ones_like(Q)
+published = ReluLinear(4, D, normalizer="sum", floor=100.0)
 shares = {"sum, floor 100": [], "mean, floor 1e-6": []}
 for n in counts:
     part = Q[:, :, :n], K[:, :, :n], ones[:, :, :n]
-    out = lib_attention.relu_linear(*part, normalizer="sum", floor=100.0)
+    out = published(*part)
     weight = (part[0].relu() * part[1].relu().sum(2, keepdim=True)).sum(-1)
     assert_close(out[..., 0], (weight / 100).clamp(max=1))
     shares["sum, floor 100"].append(out.mean())
-    shares["mean, floor 1e-6"].append(lib_attention.relu_linear(*part).mean())
+    shares["mean, floor 1e-6"].append(relu(*part).mean())
 print(f"the floor takes over below {200 * math.pi / D:.0f} tokens")
 fig = figures_attention.floors(
     counts, {name: torch.stack(x) for name, x in shares.items()}, (low, high))
@@ -399,9 +404,8 @@ figures.save(fig, "03_floor", profile);
 # %%
 assert_close(torch.stack(shares["mean, floor 1e-6"]), torch.ones(len(counts)))
 assert shares["sum, floor 100"][0] < 0.5
-assert_close(lib_attention.relu_linear(q, k, v, normalizer="mean"),
-             lib_attention.relu_linear(q.relu() + 1e-6, k.relu() + 1e-6, v,
-                                       normalizer="sum", floor=1e-9))
+summed = ReluLinear(4, 16, normalizer="sum", floor=1e-9)
+assert_close(relu(q, k, v), summed(q.relu() + 1e-6, k.relu() + 1e-6, v))
 
 # %% [markdown]
 # **Half precision.** A float16 ends at 65,504. Sums over hundreds of tokens
@@ -419,14 +423,14 @@ truth = by_hand(*(x.double() for x in big))
 for dtype in (torch.float32, torch.bfloat16, torch.float16):
     few = [x.to(dtype) for x in big]
     rows = {"sum": by_hand(*few), "mean": by_hand(*few, scale=1 / 625),
-            "library": lib_attention.relu_linear(*few)}
+            "library": relu(*few)}
     worst = {n: float((x.double() - truth).abs().max())
              for n, x in rows.items()}
     print(f"{str(dtype)[6:]:>9}:", {n: f"{e:.2g}" for n, e in worst.items()})
 half = [x.half() for x in big]
 assert not by_hand(*half).isfinite().all(), "the sum overflows"
-assert lib_attention.relu_linear(*half).isfinite().all()
-close = lib_attention.relu_linear(*(x.bfloat16() for x in big))
+assert relu(*half).isfinite().all()
+close = relu(*(x.bfloat16() for x in big))
 assert (close.double() - truth).abs().max() < 0.05 * truth.abs().max()
 
 # %% [markdown]
@@ -444,9 +448,9 @@ assert (close.double() - truth).abs().max() < 0.05 * truth.abs().max()
 silent = -torch.ones(1, 1, 1, 8)
 keys, values = torch.rand(1, 1, 5, 8), torch.randn(1, 1, 5, 8)
 share = keys.sum(-1, keepdim=True) / keys.sum()
-assert_close(lib_attention.relu_linear(silent, keys, values),
+assert_close(relu(silent, keys, values),
              (share * values).sum(2, keepdim=True), atol=1e-4, rtol=1e-3)
-published = lib_attention.relu_linear(silent, keys, values, normalizer="sum")
+published = ReluLinear(1, 8, normalizer="sum")(silent, keys, values)
 assert (published == 0).all()
 
 # %% [markdown]
@@ -519,19 +523,19 @@ def caught(model, tokens):
 tokens = jets.batch(validation[:32]).tokens
 models = {name: run.model() for name, run in found.items()}
 vectors = {name: caught(model, tokens) for name, model in models.items()}
-KERNEL = {"softmax": "softmax", "linear": "relu", "linear + local": "relu"}
 
 # %%
 def maps_of(name, block=-1):
     """The implied map (H, n, n) of each jet, padding cut off."""
+    mechanism = models[name].blocks[block].attention.mechanism
     q, k, _ = (x.float() for x in vectors[name][block])
     for jet, n in enumerate(tokens.valid.sum(1).tolist()):
         part = q[jet:jet + 1, :, :n], k[jet:jet + 1, :, :n]
-        yield implied_map(*part, kernel=KERNEL[name])[0]
+        yield mechanism.map(*part)[0]
 
 
 q_real, k_real, v_real = vectors["linear"][-1]
-whole = lib_attention.relu_linear(q_real, k_real, v_real, tokens.valid)
+whole = relu(q_real, k_real, v_real, tokens.valid)
 first = next(maps_of("linear"))  # (H, n, n)
 n = first.shape[-1]
 assert_close(first @ v_real[0, :, :n], whole[0, :, :n], atol=1e-4, rtol=1e-3)
@@ -726,8 +730,7 @@ def cross_covariance(q, k, v, temperature=1.0):
     return v @ scores.softmax(-1).transpose(-2, -1)
 
 
-assert_close(cross_covariance(q, k, v),
-             lib_attention.cross_covariance(q, k, v))
+assert_close(cross_covariance(q, k, v), library["cross_covariance"](q, k, v))
 twice = [torch.cat([x, x], 2) for x in (q, k, v)]
 assert_close(cross_covariance(*twice)[:, :, :50], cross_covariance(q, k, v),
              atol=1e-5, rtol=1e-5)
@@ -772,9 +775,9 @@ def additive(q, k, v, w, u):
 
 
 w, u = torch.randn(2, 4, 16)  # for each head
+library["additive"].load_state_dict({"query_weight": w, "key_weight": u})
 assert_close(additive(q, k, v, w[..., None], u[..., None]),
-             lib_attention.additive(q, k, v, None, w, u),
-             atol=1e-5, rtol=1e-5)
+             library["additive"](q, k, v).detach(), atol=1e-5, rtol=1e-5)
 
 # %% [markdown]
 # A handful of element-wise products: about $6ND$ a head. The whole jet passes
@@ -831,7 +834,8 @@ def seconds(function, *given, repeats=7):
     return sorted(taken[1:])[repeats // 2]
 
 
-timed = {**MECHANISMS, "softmax, map kept": softmax_attention}
+timed = {**{name: kind(*shape) for name, kind in MECHANISMS.items()},
+         "softmax, map kept": softmax_attention}
 threads = torch.get_num_threads()
 torch.set_num_threads(1)
 clock = {name: [] for name in timed}
@@ -948,8 +952,7 @@ assert saved[256] > block_macs(625) / block_macs(625, softmax=False)
 # keys; trained ones are often sparser or smaller and need more.
 #
 # *Medium.* (a) Add `"softmax + local": {"attention": "softmax",
-# "lcm_kernel": 3}` to `arms`, and to `KERNEL`. The question is one of
-# *interaction*: compare the two gains, paired by jet. (b) The weight falls
+# "lcm_kernel": 3}` to `arms`. The question is one of *interaction*: compare the two gains, paired by jet. (b) The weight falls
 # faster with the angle, so rows are sharper; but $\phi(cq)=c^2\phi(q)$, and
 # the length still cancels.
 #

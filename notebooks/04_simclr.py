@@ -77,7 +77,6 @@ from lib.evaluation import metrics, probes
 from lib.training import objectives, recipes, runs
 from lib.evaluation.metrics import Predictions
 from lib.training.split import indices
-from lib.models.vit import learned
 from lib.training.pretraining import SimCLR, nt_xent
 from lib.evaluation.probes import embed
 from lib.evaluation.predictions import resolve_precision
@@ -513,7 +512,7 @@ def toy(loss, lr, updates=5 if SMALL else 30):
     optimizer = torch.optim.AdamW(objective.parameters(), lr=lr)
     for update in range(updates):
         batch = stream[update % len(stream)]
-        z = [objective.projection(learned(model, tokens))
+        z = [objective.projection(model.features(tokens, False))
              for tokens in (batch.tokens, batch.other)]
         value = loss(*z)
         rows.append({"update": update, "loss": value.item(),
@@ -667,7 +666,7 @@ batch = next(iter(Batches(pool, torch.arange(24), 24, profile.model["tokens"],
 
 @torch.no_grad()
 def cosines(objective):
-    z = torch.cat([objective.projection(learned(objective.model, tokens))
+    z = torch.cat([objective.projection(objective.model.features(tokens, False))
                    for tokens in (batch.tokens, batch.other)])
     z = F.normalize(z, dim=1)
     return z @ z.T

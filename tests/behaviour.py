@@ -27,6 +27,7 @@ from hcal import findings, scores
 from hcal import masked as masked_cells
 from hcal import simulation as hcal_simulation
 from hcal.events import estimate_events
+from hcal.experts import Routed
 from hcal.health import healthy
 from hcal.maps import HcalMaps
 from hcal.published import R3_FIT, R3_GRIDS, R3_LOSS, R3_MOE, R3_VIT
@@ -202,11 +203,11 @@ def _attention(name: str):
     found = {}
     for case, mask in (("all", None), ("masked", valid)):
         parts = [x.clone().requires_grad_() for x in (q, k, v)]
-        out = MECHANISMS[name](*parts, mask)
+        out = MECHANISMS[name](2, 8)(*parts, mask)
         out.square().sum().backward()
         found[case] = numbers(out, *(x.grad for x in parts))
     # Queries without a positive component, and small keys: what the floor of a division decides.
-    found["floor"] = numbers(MECHANISMS[name](-q.abs(), 0.02 * k, v))
+    found["floor"] = numbers(MECHANISMS[name](2, 8)(-q.abs(), 0.02 * k, v))
     layer = Attention(16, 2, name, temperature=0.3)
     x = torch.randn(2, 12, 16)
     out = layer(x, valid)
@@ -580,13 +581,13 @@ def calorimeter_experts():
         both = HcalMaps.concat([maps(run) for run in (355456, 357479)]).scaled("log1p")
         cut = both.cropped(64).patches(32, 32)
         torch.manual_seed(1)
-        made = Supervised(JetViT(ViTConfig.of(R3_GRIDS["coded"], **base)), **R3_LOSS)
+        made = Routed(JetViT(ViTConfig.of(R3_GRIDS["coded"], **base)), **R3_LOSS)
         given = cut.batch(torch.arange(0, 60, 8), "all")
         found[kind] = [*_objective(made, given), *map(float, (
             R3_FIT[kind]["lr"], R3_FIT[kind]["updates"], R3_FIT[kind]["weight_decay"]))]
         routed = dict(dim=8, depth=1, heads=2, experts=3, router="top2", tokens="all",
                       mass_head=False)
-        made = Supervised(JetViT(ViTConfig.of(R3_GRIDS["table"], **routed)), mass_weight=0)
+        made = Routed(JetViT(ViTConfig.of(R3_GRIDS["table"], **routed)), mass_weight=0)
         found["top2"] = _objective(made, both.patches(8, 18).batch(torch.arange(0, 60, 8), "all"))
     return found
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import sys
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_runs import SETTINGS, make_jets
 from torch.testing import assert_close
 
-from lib.models import attention
-from lib.models.attention import MECHANISMS, implied_map
+from lib.data.tokens import Grid
+from lib.models.attention import MECHANISMS, Additive, CrossCovariance, ReluLinear
+from lib.models.vit import JetViT, ViTConfig
+from lib.training.runs import train
 
-KERNELS = {"softmax": "softmax", "relu_linear": "relu", "elu_linear": "elu"}
+MAPS = [name for name, kind in MECHANISMS.items() if hasattr(kind, "map")]
 quick = settings(max_examples=25, deadline=None)
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 9), st.integers(1, 6))
 
@@ -33,16 +38,23 @@ def some_valid(shape, seed=0):
     return valid
 
 
+def plain(name, q, **settings):
+    """A mechanism for queries like q."""
+    return MECHANISMS[name](q.shape[1], q.shape[3], **settings)
+
+
 def call(name, q, k, v, valid=None):
     """A mechanism with all the parameters it takes, none of them trivial."""
-    heads, width = q.shape[1], q.shape[3]
-    extra = {}
-    if name in ("relu_linear", "elu_linear", "cross_covariance"):
-        extra["temperature"] = torch.linspace(0.5, 1.5, heads).view(-1, 1, 1)
-    if name == "additive":
-        weights = torch.randn(2, heads, width, generator=torch.Generator().manual_seed(1))
-        extra = {"query_weight": weights[0], "key_weight": weights[1]}
-    return MECHANISMS[name](q, k, v, valid, **extra)
+    mechanism = plain(name, q, temperature=1.0)
+    with torch.no_grad():
+        if mechanism.temperature is not None:
+            mechanism.temperature.copy_(torch.linspace(0.5, 1.5, q.shape[1]).view(-1, 1, 1))
+        if isinstance(mechanism, Additive):
+            generator = torch.Generator().manual_seed(1)
+            weights = torch.randn(2, q.shape[1], q.shape[3], generator=generator)
+            mechanism.query_weight.copy_(weights[0])
+            mechanism.key_weight.copy_(weights[1])
+    return mechanism(q, k, v, valid)
 
 
 def by_hand(name, q, k, v):
@@ -85,7 +97,7 @@ def by_hand(name, q, k, v):
 @given(shape=shapes, seed=st.integers(0, 10**6))
 def test_formula(name, shape, seed):
     q, k, v = qkv(shape, seed)
-    assert_close(call(name, q, k, v), by_hand(name, q, k, v), atol=2e-5, rtol=2e-4)
+    assert_close(call(name, q, k, v).detach(), by_hand(name, q, k, v), atol=2e-5, rtol=2e-4)
 
 
 @pytest.mark.parametrize("name", MECHANISMS)
@@ -104,40 +116,40 @@ def test_masked_tokens_are_absent_tokens(name, shape, seed):
     assert_close(call(name, *noisy, valid)[keep], out[keep], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", MAPS)
 @quick
 @given(shape=shapes, seed=st.integers(0, 10**6))
 def test_implied_map_is_stochastic_and_is_the_mechanism(name, shape, seed):
     q, k, v = qkv(shape, seed)
     for valid in (None, some_valid(shape, seed)):
-        rows = implied_map(q, k, valid, KERNELS[name])
+        rows = plain(name, q).map(q, k, valid)
         assert rows.min() >= 0
         assert_close(rows.sum(-1), torch.ones_like(rows[..., 0]), atol=1e-5, rtol=0)
         if valid is not None:
             assert not (rows * ~valid[:, None, None]).any()
-        assert_close(rows @ v, MECHANISMS[name](q, k, v, valid), atol=2e-5, rtol=2e-4)
+        assert_close(rows @ v, plain(name, q)(q, k, v, valid), atol=2e-5, rtol=2e-4)
 
 
 def test_implied_softmax_survives_garbage_in_padding():
     q, k, _ = qkv((1, 1, 4, 8))
     valid = torch.tensor([[True, True, False, False]])
     q[:, :, :2], k[:, :, 2:] = q[:, :, :2].abs(), 1e4
-    rows = implied_map(q, k, valid, "softmax")
+    rows = plain("softmax", q).map(q, k, valid)
     assert_close(rows.sum(-1)[0, 0, :2], torch.ones(2))
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", MAPS)
 def test_constant_values_come_back(name):
     q, k, _ = qkv((2, 3, 20, 8))
     v = torch.randn(2, 3, 1, 8).expand(-1, -1, 20, -1)
     for valid in (None, some_valid(q.shape)):
-        assert_close(MECHANISMS[name](q, k, v, valid), v, atol=1e-5, rtol=1e-5)
+        assert_close(plain(name, q)(q, k, v, valid), v, atol=1e-5, rtol=1e-5)
 
 
 def test_cross_covariance_returns_channels_that_are_equal():
     q, k, v = qkv((2, 3, 20, 8))
     v = v[..., :1].expand(-1, -1, -1, 8)
-    assert_close(attention.cross_covariance(q, k, v), v)
+    assert_close(CrossCovariance(3, 8)(q, k, v), v)
 
 
 @pytest.mark.parametrize("name", MECHANISMS)
@@ -158,8 +170,8 @@ def test_order_of_tokens_does_not_matter(name):
 def test_a_query_without_a_positive_component_averages_its_keys():
     q, k, v = -torch.ones(1, 1, 1, 4), torch.rand(1, 1, 5, 4) + 0.5, torch.randn(1, 1, 5, 4)
     share = k.sum(-1, keepdim=True) / k.sum()
-    assert_close(attention.relu_linear(q, k, v), (share * v).sum(2, keepdim=True))
-    assert not attention.relu_linear(q, k, v, normalizer="sum").any()
+    assert_close(ReluLinear(1, 4)(q, k, v), (share * v).sum(2, keepdim=True))
+    assert not ReluLinear(1, 4, normalizer="sum")(q, k, v).any()
 
 
 def test_published_floor_silences_few_tokens_and_the_mean_does_not():
@@ -167,21 +179,18 @@ def test_published_floor_silences_few_tokens_and_the_mean_does_not():
     v = torch.ones_like(q)
     for count in (625, 5):
         few = [x[:, :, :count] for x in (q, k, v)]
-        published = attention.relu_linear(*few, normalizer="sum", floor=100.0)
-        assert_close(attention.relu_linear(*few), few[2], atol=1e-5, rtol=1e-5)
+        published = ReluLinear(4, 64, normalizer="sum", floor=100.0)(*few)
+        assert_close(ReluLinear(4, 64)(*few), few[2], atol=1e-5, rtol=1e-5)
         if count == 625:
             assert_close(published, few[2], atol=1e-4, rtol=0)
         else:
             assert (published < 0.9).float().mean() > 0.9
 
 
-@pytest.mark.parametrize("name", ["relu_linear", "elu_linear"])
-def test_unknown_normaliser_and_kernel_are_errors(name):
-    q, k, v = qkv((1, 1, 3, 2))
-    with pytest.raises(ValueError, match="'mean' or 'sum'"):
-        MECHANISMS[name](q, k, v, normalizer="median")
-    with pytest.raises(ValueError, match="'relu', 'elu' or 'softmax'"):
-        implied_map(q, k, kernel="cosine")
+def test_an_unknown_normaliser_is_an_error():
+    for kind in MECHANISMS.values():
+        with pytest.raises(ValueError, match="'mean' or 'sum'"):
+            kind(1, 2, normalizer="median")
 
 
 @pytest.mark.parametrize("name", MECHANISMS)
@@ -216,7 +225,70 @@ def test_gradients_are_right():
     def grads(function):
         return torch.autograd.grad((function(q, k, v) * v.detach().cos()).sum(), (q, k, v))
 
-    for name, kernel in KERNELS.items():
-        exact = grads(lambda q, k, v, kernel=kernel: implied_map(q, k, kernel=kernel) @ v)
-        for mine, theirs in zip(grads(MECHANISMS[name]), exact):
+    for name in MAPS:
+        mechanism = plain(name, q)
+        exact = grads(lambda q, k, v, mechanism=mechanism: mechanism.map(q, k) @ v)
+        for mine, theirs in zip(grads(mechanism), exact):
             assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
+
+
+TOY = """
+import torch
+from torch import nn
+
+from lib.models.attention import MECHANISMS, Mechanism
+
+
+@MECHANISMS.register("mean")
+class Mean(Mechanism):
+    def __init__(self, heads, width, **settings):
+        super().__init__(heads, width, **settings)
+        self.gain = nn.Parameter(torch.ones(heads, 1, 1))
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, q, k, v, valid=None):
+        share = valid[:, None, :, None] / valid.sum(1).clamp(min=1)[:, None, None, None]
+        self.seen += self.training
+        return self.gain * (share * v).sum(2, keepdim=True).expand_as(v)
+"""
+
+
+@pytest.mark.parametrize("name", ["mean", "toy_mechanism:Mean"])
+def test_a_new_mechanism_is_one_class_in_one_file(name, tmp_path, monkeypatch):
+    """By decorator and by name alone; it trains, its parameters and buffers are kept."""
+    (tmp_path / "toy_mechanism.py").write_text(TOY)
+    monkeypatch.syspath_prepend(tmp_path)
+    if ":" not in name:
+        importlib.import_module("toy_mechanism")
+    settings = {**SETTINGS, "model": {**SETTINGS["model"], "attention": name}}
+    run = train("toy", settings, make_jets(40), make_jets(20, seed=1), runs=tmp_path / "runs",
+                log=lambda line: None)
+    state = run.model().state_dict()
+    assert state["blocks.0.attention.gain"].shape == (2, 1, 1)
+    assert not torch.equal(state["blocks.0.attention.gain"], torch.ones(2, 1, 1))
+    assert float(state["blocks.0.attention.seen"]) > 0
+    again = JetViT.from_pretrained(run.folder)
+    assert again.config.attention == name
+    assert_close(again.state_dict(), state)
+    del MECHANISMS["mean"], sys.modules["toy_mechanism"]
+
+
+def test_weights_keep_the_names_and_the_order_that_they_were_published_with():
+    """A parameter of a mechanism is called ``attention.temperature``, before the projections."""
+    names = {"relu_linear": ["temperature"], "additive": ["query_weight", "key_weight"]}
+    for mechanism, first in names.items():
+        config = ViTConfig.of(Grid(1, 4, 4, 2, 2), dim=8, depth=1, heads=2, attention=mechanism,
+                              temperature=0.5)
+        model = JetViT(config)
+        state = model.state_dict()
+        own = [n.removeprefix("blocks.0.attention.") for n in state if ".attention." in n]
+        assert own == [*first, "qkv.weight", "qkv.bias", "proj.weight", "proj.bias"]
+        for value in state.values():
+            value.add_(1.0)
+        other = JetViT(config)
+        other.load_state_dict(state)
+        assert_close(other.state_dict(), state)
+        for bad in ({**state, "blocks.0.attention.spin": torch.ones(1)},
+                    {k: v for k, v in state.items() if not k.endswith(first[0])}):
+            with pytest.raises(RuntimeError, match=rf"{first[0]}|spin"):
+                other.load_state_dict(bad)

@@ -8,13 +8,20 @@ from test_models import GRID, make_hits, make_model, padded
 from torch import nn
 from torch.testing import assert_close
 
+from hcal.experts import (
+    ROUTERS,
+    MixtureOfExperts,
+    Routed,
+    Routing,
+    active_parameters,
+    cls_attention,
+    routing,
+)
 from hcal.files import RUNS, HcalMaps, simulate
 from hcal.published import R3_FIT, R3_GRIDS, R3_LOSS, R3_MOE, R3_VIT
 from lib.data.tokens import Batch, tokenize
 from lib.evaluation.metrics import auc
-from lib.models.blocks import ROUTERS, MixtureOfExperts, Routing
 from lib.models.vit import JetViT, ViTConfig
-from lib.training.objectives import Supervised
 from lib.training.runs import train
 
 IMAGES, LENGTH, DIM, EXPERTS = 4, 6, 8, 3
@@ -24,7 +31,7 @@ LIKE_R3 = {"pool": "cls", "attention": "softmax", "lcm_kernel": 0, "summary": Fa
 
 def make_moe(router: str, experts: int = EXPERTS, seed: int = 0) -> MixtureOfExperts:
     torch.manual_seed(seed)
-    moe = MixtureOfExperts(DIM, 16, experts, router)
+    moe = MixtureOfExperts(ViTConfig(dim=DIM, mlp_ratio=2.0, experts=experts, router=router))
     nn.init.normal_(moe.router.weight)  # decided, so that no two experts are nearly as likely
     return moe
 
@@ -46,7 +53,7 @@ def probabilities(moe: MixtureOfExperts, token: torch.Tensor) -> list[float]:
 @pytest.mark.parametrize("router", ROUTERS)
 def test_the_mixture_is_what_a_loop_over_tokens_and_experts_gives(router):
     moe, (x, valid) = make_moe(router), make_tokens()
-    out, routing = moe(x, valid)
+    out, routing = moe(x, valid), moe.route(x, valid)
     for image in range(IMAGES):
         for slot in range(LENGTH):
             token, expected = x[image, slot], torch.zeros(DIM)
@@ -64,7 +71,7 @@ def test_the_mixture_is_what_a_loop_over_tokens_and_experts_gives(router):
 @pytest.mark.parametrize("router", ROUTERS)
 def test_both_losses_are_what_a_loop_over_tokens_gives(router):
     moe, (x, valid) = make_moe(router), make_tokens()
-    _, routing = moe(x, valid)
+    routing = moe.route(x, valid)
     calls, likely, squares, count = [0] * EXPERTS, [0.0] * EXPERTS, 0.0, 0
     for token, real in zip(x.flatten(0, 1), valid.flatten()):
         if not real:
@@ -97,19 +104,19 @@ def test_load_balancing_evens_out_the_load():
     moe, x = make_moe("top1"), torch.randn(1, 300, DIM) + 1
     nn.init.constant_(moe.router.bias, 0).data[0] = 4.0
     valid = torch.ones(1, 300, dtype=torch.bool)
-    before = float(moe(x, valid)[1].load().max())
+    before = float(moe.route(x, valid).load().max())
     optimizer = torch.optim.Adam(moe.router.parameters(), 0.05)
     for _ in range(60):
         optimizer.zero_grad()
-        moe(x, valid)[1].load_balancing().backward()
+        moe.route(x, valid).load_balancing().backward()
         optimizer.step()
     assert before > 0.7
-    assert float(moe(x, valid)[1].load().max()) < 0.45
+    assert float(moe.route(x, valid).load().max()) < 0.45
 
 
 def test_z_loss_makes_logits_small():
     moe, (x, valid) = make_moe("soft"), make_tokens()
-    _, routing = moe(x, valid)
+    routing = moe.route(x, valid)
     gradient = torch.autograd.grad(routing.z_loss(), routing.logits)[0]
     step = Routing(routing.logits - gradient, routing.weights, routing.chosen, valid)
     assert step.z_loss() < routing.z_loss()
@@ -118,18 +125,19 @@ def test_z_loss_makes_logits_small():
 
 def test_a_soft_router_over_two_experts_is_a_top_two_router():
     (x, valid), soft, top = make_tokens(), make_moe("soft", 2), make_moe("top2", 2)
-    assert_close(soft(x, valid)[0][valid], top(x, valid)[0][valid])
+    assert_close(soft(x, valid)[valid], top(x, valid)[valid])
 
 
 def test_one_expert_is_an_mlp():
     (x, valid), moe = make_tokens(), make_moe("top1", 1)
-    assert_close(moe(x, valid)[0][valid], moe.experts[0](x)[valid])
+    assert_close(moe(x, valid)[valid], moe.experts[0](x)[valid])
 
 
 @pytest.mark.parametrize("router", ROUTERS)
 def test_nothing_is_nan_without_a_token(router):
     moe = make_moe(router)
-    out, routing = moe(torch.randn(2, 3, DIM), torch.zeros(2, 3, dtype=torch.bool))
+    given = torch.randn(2, 3, DIM), torch.zeros(2, 3, dtype=torch.bool)
+    out, routing = moe(*given), moe.route(*given)
     assert not out.any()
     (out.sum() + routing.load_balancing() + routing.z_loss()).backward()
     assert all(p.grad.isfinite().all() for p in moe.parameters() if p.grad is not None)
@@ -138,10 +146,10 @@ def test_nothing_is_nan_without_a_token(router):
 @pytest.mark.parametrize("router", ROUTERS)
 def test_the_router_computes_in_float32_under_autocast(router):
     moe, (x, valid) = make_moe(router), make_tokens()
-    plain, exact = moe(x, valid)
+    plain, exact = moe(x, valid), moe.route(x, valid)
     with torch.autocast("cpu", torch.bfloat16):
-        low, routing = moe(x, valid)
-        rounded = moe(x.bfloat16(), valid)[1]
+        low, routing = moe(x, valid), moe.route(x, valid)
+        rounded = moe.route(x.bfloat16(), valid)
     assert routing.logits.dtype == routing.weights.dtype == torch.float32
     assert torch.equal(routing.logits, exact.logits)
     assert rounded.logits.dtype == torch.float32
@@ -151,7 +159,7 @@ def test_the_router_computes_in_float32_under_autocast(router):
 @pytest.mark.parametrize("router", ROUTERS)
 def test_gradients_reach_router_and_experts(router):
     moe, (x, valid) = make_moe(router), make_tokens()
-    moe(x, valid)[0].square().sum().backward()
+    moe(x, valid).square().sum().backward()
     assert all(p.grad.abs().sum() > 0 for p in moe.parameters())
 
 
@@ -171,7 +179,7 @@ def loss_of(model, tokens):
     """Loss with large weights for the routers' parts, its parts and all gradients."""
     label = torch.arange(len(tokens)) % 2
     batch = Batch(tokens, label, None, None, torch.arange(len(tokens)))
-    objective = Supervised(model, mass_weight=0.0, balance=1.0, z=1.0)
+    objective = Routed(model, mass_weight=0.0, balance=1.0, z=1.0)
     model.zero_grad()
     total, parts = objective.loss(batch)
     total.backward()
@@ -197,7 +205,7 @@ def test_padding_changes_neither_losses_nor_gradients_nor_routing(router, like):
         for name, value in expected[2].items():
             assert float((gradients[name] - value).abs().max()) <= 1e-5 * scale, name
         assert_close(model(other)[0], model(packed)[0], atol=1e-5, rtol=1e-5)
-        for one, two in zip(model.routing(packed), model.routing(other), strict=True):
+        for one, two in zip(routing(model, packed), routing(model, other), strict=True):
             assert_close(one.load(), two.load())
             assert not two.weights[~two.valid].any()
             assert one.valid.sum() == two.valid.sum()
@@ -209,15 +217,15 @@ def test_routing_comes_block_by_block_with_the_class_token_first(like):
     tokens = tokenize(hits, GRID)
     images, length = tokens.valid.shape
     model = make_model(hits, experts=3, router="top1", **like).eval()
-    routings = model.routing(tokens)
+    routings = routing(model, tokens)
     assert len(routings) == 2
     first = 1 if "pool" in like else 0
-    for routing in routings:
-        assert routing.weights.shape == (images, first + length, 3)
-        assert torch.equal(routing.valid[:, first:], tokens.valid)
-        assert routing.valid[:, :first].all()
-        assert torch.equal(routing.chosen.sum(-1), routing.valid.long())
-    assert make_model(hits).routing(tokens) == []
+    for found in routings:
+        assert found.weights.shape == (images, first + length, 3)
+        assert torch.equal(found.valid[:, first:], tokens.valid)
+        assert found.valid[:, :first].all()
+        assert torch.equal(found.chosen.sum(-1), found.valid.long())
+    assert routing(make_model(hits), tokens) == []
 
 
 def test_a_saved_mixture_comes_back(tmp_path):
@@ -233,12 +241,12 @@ def test_the_objective_weighs_the_routers_losses_and_leaves_others_alone(recwarn
     tokens = tokenize(hits, GRID)
     batch = Batch(tokens, torch.tensor([0, 1, 0, 1, 1]), None, None, torch.arange(5))
     model = make_model(hits, experts=2, **LIKE_R3).eval()
-    total, parts = Supervised(model, mass_weight=0.0, balance=0.25, z=0.5).loss(batch)
-    routings = model.routing(tokens)
+    total, parts = Routed(model, mass_weight=0.0, balance=0.25, z=0.5).loss(batch)
+    routings = routing(model, tokens)
     assert_close(parts["balance"], sum(r.load_balancing() for r in routings).detach())
     assert_close(parts["z"], sum(r.z_loss() for r in routings).detach())
     assert_close(total.detach(), parts["class"] + 0.25 * parts["balance"] + 0.5 * parts["z"])
-    _, parts = Supervised(make_model(hits, **LIKE_R3), mass_weight=0.0).loss(batch)
+    _, parts = Routed(make_model(hits, **LIKE_R3), mass_weight=0.0).loss(batch)
     assert set(parts) == {"class"}
     assert not [w for w in recwarn if issubclass(w.category, UserWarning)]
 
@@ -259,7 +267,7 @@ def test_the_class_tokens_attention_makes_its_output(attention):
     model(tokens)
     for hook in hooks:
         hook.remove()
-    attended = model.cls_attention(tokens)
+    attended = cls_attention(model, tokens)
     assert attended.shape == (5, 2, 1 + tokens.valid.shape[1])
     assert_close(attended.sum(-1), torch.ones(5, 2))
     assert not attended[:, :, 1:][~tokens.valid[:, None].expand(-1, 2, -1)].any()
@@ -273,7 +281,7 @@ def test_the_class_tokens_attention_makes_its_output(attention):
 def test_an_attention_without_a_map_or_class_token_says_so(settings):
     model = make_model(make_hits(), **{**LIKE_R3, **settings})
     with pytest.raises(ValueError, match="needs 'cls' and softmax"):
-        model.cls_attention(tokenize(make_hits(), GRID))
+        cls_attention(model, tokenize(make_hits(), GRID))
 
 
 # --- R3 -------------------------------------------------------------------------------------------
@@ -298,8 +306,8 @@ def test_active_parameters_leave_out_the_experts_that_are_not_called():
     expert = 2 * 32 * 128 + 128 + 32
     for router, idle in (("soft", 0), ("top2", 0), ("top1", 4 * expert)):
         model = JetViT(ViTConfig.of(R3_GRIDS["coded"], **{**R3_MOE, "router": router}))
-        assert model.active_parameters() == 117_610 - idle
-    assert JetViT(ViTConfig.of(R3_GRIDS["coded"], **R3_VIT)).active_parameters() == 266_178
+        assert active_parameters(model) == 117_610 - idle
+    assert active_parameters(JetViT(ViTConfig.of(R3_GRIDS["coded"], **R3_VIT))) == 266_178
 
 
 @pytest.mark.parametrize("name", ["vit", "moe"])
@@ -308,7 +316,8 @@ def test_r3_trains_through_the_cache_on_maps_of_both_runs(name, tmp_path):
     maps, grid = maps.cropped(64), R3_GRIDS["coded"]
     maps = maps.patches(grid.patch_height, grid.patch_width)
     assert maps.grid == grid
-    settings = {"model": {"vit": R3_VIT, "moe": R3_MOE}[name], "loss": R3_LOSS, "seed": 1,
+    settings = {"objective": "hcal.experts:Routed", "seed": 1,
+                "model": {"vit": R3_VIT, "moe": R3_MOE}[name], "loss": R3_LOSS,
                 "fit": {**R3_FIT[name], "updates": 60, "lr": 3e-4, "batch_size": 16}}
     run = train(name, settings, maps, runs=tmp_path, log=lambda line: None)
     assert run.parameters == {"vit": 266_178, "moe": 117_610}[name]

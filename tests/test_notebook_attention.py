@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from lib.models import attention
+from lib.models.attention import MECHANISMS, ReluLinear
 from lib.profiles import ROOT
 
 SOURCE = ROOT / "notebooks" / "03_attention.py"
@@ -31,18 +31,19 @@ def test_notebook_and_library_agree(shown, tokens):
     generator = torch.Generator().manual_seed(tokens)
     q, k, v = torch.randn(3, 2, 3, tokens, 16, generator=generator)
     w, u = torch.randn(2, 3, 16, generator=generator)
+    library = {name: kind(3, 16) for name, kind in MECHANISMS.items()}
+    library["additive"].load_state_dict({"query_weight": w, "key_weight": u})
+    xca = MECHANISMS["cross_covariance"](3, 16, temperature=1.5)
     pairs = [
-        (shown["softmax_attention"](q, k, v), attention.softmax(q, k, v)),
-        (shown["linear_attention"](q, k, v, shown["phi_relu"]), attention.relu_linear(q, k, v)),
-        (shown["linear_attention"](q, k, v, shown["phi_elu"]), attention.elu_linear(q, k, v)),
-        (shown["cross_covariance"](q, k, v, 1.5),
-         attention.cross_covariance(q, k, v, temperature=torch.full((3, 1, 1), 1.5))),
-        (shown["additive"](q, k, v, w[..., None], u[..., None]),
-         attention.additive(q, k, v, None, w, u)),
-        (shown["by_hand"](q, k + 3, v), attention.relu_linear(q, k + 3, v, normalizer="sum")),
+        (shown["softmax_attention"](q, k, v), library["softmax"](q, k, v)),
+        (shown["linear_attention"](q, k, v, shown["phi_relu"]), library["relu_linear"](q, k, v)),
+        (shown["linear_attention"](q, k, v, shown["phi_elu"]), library["elu_linear"](q, k, v)),
+        (shown["cross_covariance"](q, k, v, 1.5), xca(q, k, v)),
+        (shown["additive"](q, k, v, w[..., None], u[..., None]), library["additive"](q, k, v)),
+        (shown["by_hand"](q, k + 3, v), ReluLinear(3, 16, normalizer="sum")(q, k + 3, v)),
     ]
     for mine, theirs in pairs:
-        assert_close(mine, theirs, atol=2e-5, rtol=1e-3)
+        assert_close(mine, theirs.detach(), atol=2e-5, rtol=1e-3)
 
 
 def test_crossover_interpolates_in_logarithms(shown):

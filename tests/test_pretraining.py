@@ -12,7 +12,7 @@ from torch import nn
 from lib.data.images import JetImages
 from lib.data.tokens import Batch
 from lib.evaluation import probes
-from lib.models.vit import JetViT, ViTConfig, learned
+from lib.models.vit import JetViT, ViTConfig
 from lib.training import backbone as start
 from lib.training.fit import FitSettings, fit
 from lib.training.pretraining import MAE, Denoising, SimCLR, nt_xent, reconstruction
@@ -208,7 +208,7 @@ def test_pretraining_runs_and_comes_from_the_cache(arm, tmp_path, jets, labelled
     again = train(arm, settings(arm), jets, runs=tmp_path, log=quiet)
     assert again.cached
     assert again.history == run.history
-    assert learned(run.model(), jets.batch([0], "two_scale").tokens).shape[0] == 1
+    assert run.model().features(jets.batch([0], "two_scale").tokens, False).shape[0] == 1
 
 
 @pytest.mark.parametrize("arm", ["simclr", "mae", "denoising"])

@@ -18,7 +18,7 @@ from torch import nn
 from lib.data.batches import Batches
 from lib.data.images import JetImages
 from lib.evaluation.metrics import auc
-from lib.models.vit import JetViT, learned
+from lib.models.vit import JetViT
 
 
 @torch.no_grad()
@@ -27,7 +27,7 @@ def embed(model: JetViT, jets: JetImages, index: Any = None, batch_size: int = 2
     training, device = model.training, next(model.parameters()).device
     model.eval()
     batches = Batches(jets, index, batch_size, model.config.tokens)
-    parts = [learned(model, batch.tokens.to(device)).float().cpu() for batch in batches]
+    parts = [model.features(batch.tokens.to(device), summary=False).cpu() for batch in batches]
     model.train(training)
     return torch.cat(parts).numpy()
 

@@ -1,4 +1,4 @@
-"""The transformer block on a packed set of patches: attention, local convolution, MLP or experts.
+"""The transformer block on a packed set of patches: attention, local convolution, MLP.
 
 x: (B, K, D) tokens, valid: (B, K) bool. What is not valid enters no attention, no
 convolution and no statistic of a norm; its own output is never read.
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.models.attention import MECHANISMS
+from lib.registry import Registry
 
 
 @dataclass
@@ -89,45 +90,25 @@ class MaskedBatchNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention with one of `lib.models.attention.MECHANISMS`.
+    """Projections to queries, keys and values, a mechanism between them, and a projection back.
 
-    normalizer, floor: of the linear mechanisms. temperature: start value of the learned
-    factor per head (None: none); L2ViT starts at D^-0.5, XCiT at 1.
+    settings: ``normalizer``, ``floor``, ``temperature`` of ``lib.models.attention.Mechanism``.
+    In a file of weights a parameter of the mechanism has the name ``attention.temperature``,
+    without the word mechanism.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        heads: int,
-        mechanism: str = "relu_linear",
-        normalizer: str = "mean",
-        floor: float = 1e-6,
-        temperature: float | None = None,
-        dropout: float = 0.0,
-    ) -> None:
+    def __init__(self, dim: int, heads: int, mechanism: str = "relu_linear",
+                 dropout: float = 0.0, **settings) -> None:
         super().__init__()
-        if mechanism not in MECHANISMS:
-            raise ValueError(f"attention={mechanism!r}: use one of {', '.join(MECHANISMS)}")
         if dim % heads:
             raise ValueError(f"dim={dim} is not a multiple of heads={heads}")
-        if normalizer not in ("mean", "sum"):
-            raise ValueError(f"normalizer={normalizer!r}: use 'mean' or 'sum'")
-        self.heads, self.mechanism, self.settings = heads, mechanism, {}
-        if mechanism in ("relu_linear", "elu_linear"):
-            self.settings = {"normalizer": normalizer, "floor": floor}
+        self.heads = heads
+        self.mechanism = MECHANISMS.find(mechanism)(heads, dim // heads, **settings)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
         self.dropout = Dropout(dropout)
-        self.temperature = None
-        if temperature is not None and mechanism in (
-            "relu_linear",
-            "elu_linear",
-            "cross_covariance",
-        ):
-            self.temperature = nn.Parameter(torch.full((heads, 1, 1), float(temperature)))
-        if mechanism == "additive":
-            self.query_weight = nn.Parameter(torch.zeros(heads, dim // heads))
-            self.key_weight = nn.Parameter(torch.zeros(heads, dim // heads))
+        self.register_state_dict_post_hook(_without_the_word_mechanism)
+        self.register_load_state_dict_pre_hook(_with_the_word_mechanism)
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, K, D) -> queries, keys, values, each (B, H, K, D/H)."""
@@ -136,13 +117,21 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         q, k, v = self.split(x)
-        extra = dict(self.settings)
-        if self.temperature is not None:
-            extra["temperature"] = self.temperature
-        if self.mechanism == "additive":
-            extra |= {"query_weight": self.query_weight, "key_weight": self.key_weight}
-        out = MECHANISMS[self.mechanism](q, k, v, valid, **extra)
+        with torch.autocast(x.device.type, enabled=False):  # a mechanism chooses its precision
+            out = self.mechanism(q, k, v, valid)
         return self.dropout(self.proj(out.transpose(1, 2).flatten(2)))
+
+
+def _without_the_word_mechanism(attention: Attention, state: dict, prefix: str, _: dict) -> None:
+    for name in [name for name in state if name.startswith(prefix)]:  # all, to keep their order
+        state[prefix + name.removeprefix(prefix).removeprefix("mechanism.")] = state.pop(name)
+
+
+def _with_the_word_mechanism(attention: Attention, state: dict, prefix: str, *_) -> None:
+    for name in [name for name in state if name.startswith(prefix)]:
+        rest = name.removeprefix(prefix)
+        if rest.split(".")[0] not in ("qkv", "proj", "mechanism"):
+            state[f"{prefix}mechanism.{rest}"] = state.pop(name)
 
 
 class _Depthwise(torch.autograd.Function):
@@ -239,111 +228,25 @@ class DropPath(nn.Module):
         return x * keep / (1 - self.rate)
 
 
+MLPS = Registry("mlp")  # classes of one argument, a ``ViTConfig``, with forward(x, valid)
+
+
+@MLPS.register("mlp")
 class MLP(nn.Sequential):
     """Linear, GELU, linear, with dropout behind each."""
 
-    def __init__(self, dim: int, hidden: int, dropout: float = 0.0) -> None:
-        super().__init__(
-            nn.Linear(dim, hidden),
-            nn.GELU(),
-            Dropout(dropout),
-            nn.Linear(hidden, dim),
-            Dropout(dropout),
-        )
+    def __init__(self, config) -> None:
+        dim, hidden = config.dim, int(config.dim * config.mlp_ratio)
+        super().__init__(nn.Linear(dim, hidden), nn.GELU(), Dropout(config.dropout),
+                         nn.Linear(hidden, dim), Dropout(config.dropout))
 
-
-ROUTERS = {"soft": 0, "top1": 1, "top2": 2}  # experts that a token is sent to; 0: to all
-
-
-@dataclass
-class Routing:
-    """What a router decided for B images of K tokens and E experts, in float32.
-
-    logits:  (B, K, E) its output; the probabilities are their softmax.
-    weights: (B, K, E) what each expert's output is multiplied by; 0 for experts that are not
-             called, and for padding.
-    chosen:  (B, K, E) bool, the experts of the largest logits ("soft": the one); not for padding.
-    valid:   (B, K) bool.
-    """
-
-    logits: Tensor
-    weights: Tensor
-    chosen: Tensor
-    valid: Tensor
-
-    def _mean(self, x: Tensor) -> Tensor:
-        """Mean of x (B, K, ...) over the valid tokens; 0 without any."""
-        keep = self.valid.view(*self.valid.shape, *(1,) * (x.ndim - 2))
-        return x.masked_fill(~keep, 0).sum((0, 1)) / keep.sum().clamp(min=1)
-
-    def load(self) -> Tensor:
-        """(E,): share of the assignments that went to each expert."""
-        share = self._mean(self.chosen.float())
-        return share / share.sum().clamp(min=1e-6)
-
-    def load_balancing(self) -> Tensor:
-        """E · Σ_e f_e P_e, Switch (arXiv:2101.03961), eqs. 4-6, without its factor α.
-
-        f_e: share of the assignments (constant), P_e: mean probability. It is 1 where both are
-        even and E where one expert gets everything.
-        """
-        return len(self.load()) * (self.load() * self._mean(self.logits.softmax(-1))).sum()
-
-    def z_loss(self) -> Tensor:
-        """Mean of (log Σ_e exp logit_e)², ST-MoE (arXiv:2202.08906), eq. 5: keeps logits small."""
-        return self._mean(self.logits.logsumexp(-1).square())
-
-
-class MixtureOfExperts(nn.Module):
-    """MLPs between which a router chooses, token by token.
-
-    router:
-      "top1"  the output is that of the likeliest expert times its probability, as in Switch,
-              so that the router learns from it
-      "top2"  the two likeliest, with their probabilities scaled to add up to 1, as in ST-MoE
-      "soft"  all experts, weighted by their probabilities: nothing is saved
-    No token is dropped: experts have no capacity. The router computes in float32, always.
-    """
-
-    def __init__(
-        self, dim: int, hidden: int, experts: int, router: str = "soft", dropout: float = 0.0
-    ) -> None:
-        super().__init__()
-        if router not in ROUTERS:
-            raise ValueError(f"router={router!r}: use one of {', '.join(ROUTERS)}")
-        if experts < max(1, ROUTERS[router]):
-            raise ValueError(f"experts={experts} are too few for router={router!r}")
-        self.top = ROUTERS[router]
-        self.router = nn.Linear(dim, experts)
-        self.experts = nn.ModuleList(MLP(dim, hidden, dropout) for _ in range(experts))
-
-    def route(self, x: Tensor, valid: Tensor) -> Routing:
-        with torch.autocast(x.device.type, enabled=False):
-            logits = self.router(x.float())
-        weights, keep = logits.softmax(-1), valid.unsqueeze(-1)
-        best = logits.topk(max(1, self.top), -1).indices
-        chosen = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, best, True) & keep
-        weights = weights * (chosen if self.top else keep)
-        if self.top > 1:
-            weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-6)
-        return Routing(logits, weights, chosen, valid)
-
-    def forward(self, x: Tensor, valid: Tensor) -> tuple[Tensor, Routing]:
-        """x (B, K, D), valid (B, K) -> the same shape, zero for padding, and the routing."""
-        routing = self.route(x, valid)
-        if not self.top:
-            parts = zip(routing.weights.unsqueeze(-1).unbind(2), self.experts)
-            return sum(weight * expert(x) for weight, expert in parts), routing
-        flat, weights = x.flatten(0, 1), routing.weights.flatten(0, 1)
-        out = torch.zeros_like(flat, dtype=torch.float32)
-        for number, expert in enumerate(self.experts):
-            rows = routing.chosen[..., number].flatten().nonzero().squeeze(1)
-            out = out.index_add(0, rows, weights[rows, number, None] * expert(flat[rows]).float())
-        return out.view(x.shape), routing
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """x (B, K, D) -> the same shape; each token by itself."""
+        return super().forward(x)
 
 
 class Block(nn.Module):
-    """Pre-norm block: x + attention, x + local convolution (if any), x + MLP or experts."""
+    """Pre-norm block: x + attention, x + local convolution (if any), x + MLP."""
 
     def __init__(self, config, drop_path: float = 0.0) -> None:
         """config: a `lib.models.vit.ViTConfig`."""
@@ -351,40 +254,19 @@ class Block(nn.Module):
         dim = config.dim
         self.norm1 = nn.LayerNorm(dim)
         self.attention = Attention(
-            dim,
-            config.heads,
-            config.attention,
-            config.normalizer,
-            config.floor,
-            config.temperature,
-            config.dropout,
-        )
+            dim, config.heads, config.attention, config.dropout, normalizer=config.normalizer,
+            floor=config.floor, temperature=config.temperature)
         self.lcm = None
         if config.lcm_kernel:
             self.norm_lcm = nn.LayerNorm(dim)
             self.lcm = LocalConcentration(dim, config.lcm_kernel, config.lcm_norm)
         self.norm2 = nn.LayerNorm(dim)
-        hidden = int(dim * config.mlp_ratio)
-        if config.experts:
-            self.mlp = MixtureOfExperts(dim, hidden, config.experts, config.router, config.dropout)
-        else:
-            self.mlp = MLP(dim, hidden, config.dropout)
+        self.mlp = MLPS.find(config.mlp or ("experts" if config.experts else "mlp"))(config)
         self.drop_path = DropPath(drop_path)
 
-    def forward(
-        self, x: Tensor, valid: Tensor, layout: Layout, local: bool = True,
-        routings: list[Routing] | None = None,
-    ) -> Tensor:
-        """local=False leaves the convolution out, as R1's masked pretraining does.
-
-        routings: a list to which the block's routing is added, if it has experts.
-        """
+    def forward(self, x: Tensor, valid: Tensor, layout: Layout, local: bool = True) -> Tensor:
+        """local=False leaves the convolution out, as R1's masked pretraining does."""
         x = x + self.drop_path(self.attention(self.norm1(x), valid))
         if self.lcm is not None and local:
             x = x + self.drop_path(self.lcm(self.norm_lcm(x), layout))
-        if isinstance(self.mlp, MLP):
-            return x + self.drop_path(self.mlp(self.norm2(x)))
-        out, routing = self.mlp(self.norm2(x), valid)
-        if routings is not None:
-            routings.append(routing)
-        return x + self.drop_path(out)
+        return x + self.drop_path(self.mlp(self.norm2(x), valid))

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lib.data.tokens import Grid, Hits, TokenBatch
-from lib.models.attention import implied_map
-from lib.models.blocks import Block, Dropout, Layout, Routing
+from lib.files import replacing, write_json, write_text
+from lib.models.blocks import Block, Dropout, Layout
 from lib.models.embedding import InputScale, Position, Summary, patch_sums, stem_of
 
 HEADS = ("class_head", "mass_head", "hidden")  # of a JetViT: not part of its backbone
@@ -22,71 +22,66 @@ HEADS = ("class_head", "mass_head", "hidden")  # of a JetViT: not part of its ba
 
 @dataclass(frozen=True)
 class ViTConfig:
-    """Every setting of JetViT. `R1` below is the published model, the default is ours.
+    """Every setting of JetViT; the default is ours, `R1` below the published model."""
 
-    tokens       which patches become tokens: "active", "all", "two_scale" (see `tokenize`)
-    stem         patch embedding: "linear", "mlp" or "conv" (3 x 3 within the patch)
-    embed_norm   LayerNorm behind the embedding; it removes the energy of a patch
-    position     "learned" (one vector a patch), "factorised" (row + column) or "none"
-    attention    one of `lib.models.attention.MECHANISMS`, with normalizer and floor
-    temperature  start of the learned factor per head; None: no factor
-    lcm_kernel   size of the depthwise convolutions; 0: none
-    experts      MLPs a block, between which a router chooses ("soft", "top1" or "top2", see
-                 `lib.models.blocks.MixtureOfExperts`); 0: one MLP and no router
-    pool         "mean", "mean_max", "cls" or "energy": mean, maximum and, per channel, a mean
-                 weighted by the energy of the patches, as in an energy flow network
-                 (arXiv:1810.05165)
-    cls_position a position vector for the class token, too (it adds nothing but parameters)
-    head_hidden  width of a hidden layer shared by the heads; 0: linear heads
-    patch_energy log multiplicity and log energy per channel of each patch, beside its pixels
-    summary      log multiplicity, energy and widths per channel beside the pooled tokens
-    scale        "log" (per channel, fitted on training data) or a number to divide by
-    mass_head    predict the jet mass
-    """
-
+    # images, and the patches that they are cut into (see `lib.data.tokens.Grid`)
     channels: int = 8
     height: int = 125
     width: int = 125
     patch_height: int = 5
     patch_width: int = 5
-    tokens: str = "active"
+    tokens: str = "active"  # which patches become tokens: active, all or two_scale (`tokenize`)
+
+    # the size of the transformer
     dim: int = 96
     depth: int = 3
     heads: int = 3
-    mlp_ratio: float = 4.0
-    stem: str = "linear"
-    patch_energy: bool = True
-    embed_norm: bool = False
-    position: str = "learned"
-    attention: str = "relu_linear"
-    normalizer: str = "mean"
-    floor: float = 1e-6
-    temperature: float | None = None
-    lcm_kernel: int = 3
-    lcm_norm: str = "layer"
-    experts: int = 0
-    router: str = "soft"
-    pool: str = "mean_max"
-    cls_position: bool = False
-    head_hidden: int = 0
-    summary: bool = True
-    scale: str | float = "log"
+    mlp_ratio: float = 4.0  # width of the hidden layer of an MLP, in units of dim
+
+    # from pixels to the first block
+    stem: str = "linear"  # patch embedding: linear, mlp or conv (3 x 3 within the patch)
+    patch_energy: bool = True  # log multiplicity and log energy per channel beside the pixels
+    embed_norm: bool = False  # R1's LayerNorm behind the embedding; removes the patch's energy
+    position: str = "learned"  # learned (one vector a patch), factorised (row + column) or none
+
+    # a block
+    attention: str = "relu_linear"  # one of `lib.models.attention.MECHANISMS`, or module:Class
+    normalizer: str = "mean"  # of linear attention: mean, or R1's sum
+    floor: float = 1e-6  # of linear attention: of its denominator
+    temperature: float | None = None  # start of R1's learned factor per head; None: no factor
+    lcm_kernel: int = 3  # size of the depthwise convolutions; 0: none
+    lcm_norm: str = "layer"  # their norm: layer, or R1's batch
+    experts: int = 0  # R3's mixture of MLPs, see `hcal.experts`; 0: one MLP
+    router: str = "soft"  # what chooses between experts: soft, top1 or top2
+
+    # from the last block to the answers
+    pool: str = "mean_max"  # mean, mean_max, cls, or energy: mean, maximum and, per channel, a
+    # mean weighted by the energy of the patches, as in an energy flow network (arXiv:1810.05165)
+    cls_position: bool = False  # R3's position of the class token: parameters, nothing else
+    head_hidden: int = 0  # width of a hidden layer shared by the heads; 0: linear heads
+    summary: bool = True  # log multiplicity, energy, widths per channel beside the pooled tokens
+    scale: str | float = "log"  # per channel, fitted on training data; or a number to divide by
     dropout: float = 0.0
     drop_path: float = 0.0
     classes: int = 2
-    mass_head: bool = True
+    mass_head: bool = True  # predict the jet mass
+    mlp: str | None = None  # module:Class in place of a block's MLP (see `lib.models.blocks.MLPS`)
 
     @property
     def grid(self) -> Grid:
         return Grid(self.channels, self.height, self.width, self.patch_height, self.patch_width)
 
     @property
-    def pooled(self) -> int:
-        """Width of the vector that a jet is pooled to."""
-        width = self.dim * (2 if self.pool in ("mean_max", "energy") else 1)
+    def learned(self) -> int:
+        """Width of the learned features of a jet, see `JetViT.features`."""
         if self.pool == "energy":
-            width += self.channels * (self.dim // 4)
-        return width + (4 * self.channels if self.summary else 0)
+            return 2 * self.dim + self.channels * (self.dim // 4)
+        return self.dim * (2 if self.pool == "mean_max" else 1)
+
+    @property
+    def pooled(self) -> int:
+        """Width of all features of a jet."""
+        return self.learned + (4 * self.channels if self.summary else 0)
 
     @classmethod
     def of(cls, grid: Grid, **settings) -> ViTConfig:
@@ -174,70 +169,37 @@ class JetViT(nn.Module):
         x = self.embed_norm(x)
         return self.dropout(x + self.position(tokens.position).to(x.dtype))
 
-    def _start(
-        self, x: Tensor, tokens: TokenBatch, fill: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Layout]:
-        """What the first block gets: embedded tokens, class token first if there is one."""
-        position, valid, grid = tokens.position, tokens.valid, self.config.grid
+    def _through(self, tokens: TokenBatch, local: bool, fill: Tensor | None) -> Tensor:
+        """The tokens behind the last block, the class token first if there is one."""
+        x, position, valid = self.embed(tokens), tokens.position, tokens.valid
         if self.cls is not None:
             first = self.cls if self.cls_position is None else self.cls + self.cls_position
             x = torch.cat([first.expand(len(x), -1, -1).to(x.dtype), x], 1)
             position = nn.functional.pad(position, (1, 0), value=-1)
             valid = nn.functional.pad(valid, (1, 0), value=True)
         all_on_grid = self.cls is None and self.config.tokens != "two_scale"
-        return x, valid, Layout.of(position, valid, grid.rows, grid.columns, all_on_grid, fill)
-
-    def blocks_on(
-        self, x: Tensor, tokens: TokenBatch, local: bool = True,
-        routings: list[Routing] | None = None, fill: Tensor | None = None,
-    ) -> Tensor:
-        """Run the blocks on embedded tokens (B, K, D), class token first if there is one.
-
-        local: False leaves the convolutions out. routings: a list that collects the routing of
-        each block with experts. fill (B, P, D): what the convolutions find in empty cells.
-        """
-        x, valid, layout = self._start(x, tokens, fill)
+        grid = self.config.grid
+        layout = Layout.of(position, valid, grid.rows, grid.columns, all_on_grid, fill)
         for block in self.blocks:
-            x = block(x, valid, layout, local, routings)
+            x = block(x, valid, layout, local)
         return self.norm(x)
-
-    def routing(self, tokens: TokenBatch) -> list[Routing]:
-        """How each block sends its tokens to experts: (B, K, E) tensors, with a class token
-        (B, 1 + K, E) and it is the first. Empty for a model without experts."""
-        routings: list[Routing] = []
-        self.blocks_on(self.embed(tokens), tokens, routings=routings)
-        return routings
-
-    def cls_attention(self, tokens: TokenBatch) -> Tensor:
-        """What the class token attends to in the last block: (B, heads, 1 + K).
-
-        Column 0 is the class token itself, then come the tokens in their order, 0 for padding;
-        rows add up to 1. For a kernel attention it is the map that the kernel stands for.
-
-        Raises:
-            ValueError: the model has no class token, or its attention no map.
-        """
-        kernel = {"softmax": "softmax", "relu_linear": "relu", "elu_linear": "elu"}
-        if self.cls is None or self.config.attention not in kernel:
-            raise ValueError(f"pool={self.config.pool!r}, attention={self.config.attention!r}: an "
-                             f"attention of the class token needs 'cls' and {', '.join(kernel)}")
-        x, valid, layout = self._start(self.embed(tokens), tokens)
-        for block in self.blocks[:-1]:
-            x = block(x, valid, layout)
-        last = self.blocks[-1]
-        q, k, _ = last.attention.split(last.norm1(x))
-        return implied_map(q[:, :, :1], k, valid, kernel[self.config.attention]).squeeze(2)
 
     def encode(
         self, tokens: TokenBatch, local: bool = True, fill: Tensor | None = None
     ) -> Tensor:
-        """One vector a token: (B, K, D); what is not valid is undefined. As in `blocks_on`."""
-        x = self.blocks_on(self.embed(tokens), tokens, local, fill=fill)
+        """One vector a token: (B, K, D); what is not valid is undefined.
+
+        local: False leaves the convolutions out. fill: (B, P, D), what they find in empty cells.
+        """
+        x = self._through(tokens, local, fill)
         return x if self.cls is None else x[:, 1:]
 
-    def features(self, tokens: TokenBatch, routings: list[Routing] | None = None) -> Tensor:
-        """One vector a jet: (B, width), float32. A jet without tokens pools to zero."""
-        x = self.blocks_on(self.embed(tokens), tokens, routings=routings).float()
+    def features(self, tokens: TokenBatch, summary: bool = True) -> Tensor:
+        """One vector a jet: (B, width), float32. A jet without tokens pools to zero.
+
+        summary: with the model's summary at the end (if it has one), in which nothing is learned.
+        """
+        x = self._through(tokens, True, None).float()
         sums = None
         if self.summary is not None or self.flow is not None:
             sums = patch_sums(tokens.features, self.config.channels)
@@ -254,18 +216,13 @@ class JetViT(nn.Module):
                 energy = sums[..., self.config.channels :] * keep  # (B, K, C)
                 share = energy / energy.sum(1, keepdim=True).clamp(min=1e-6)
                 parts.append((share.transpose(1, 2) @ self.flow(x).float()).flatten(1))
-        if self.summary is not None:
+        if summary and self.summary is not None:
             parts.append(self.summary(sums, tokens))
         return torch.cat(parts, -1)
 
-    def forward(
-        self, tokens: TokenBatch, routings: list[Routing] | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """-> logits (B, classes) and mass (B,) in GeV, or None without a mass head.
-
-        routings: a list that collects the routing of each block, as in `routing`.
-        """
-        x = self.features(tokens, routings)
+    def forward(self, tokens: TokenBatch) -> tuple[Tensor, Tensor | None]:
+        """-> logits (B, classes) and mass (B,) in GeV, or None without a mass head."""
+        x = self.features(tokens)
         with torch.autocast(x.device.type, enabled=False):
             x = self.hidden(x)
             logits = self.class_head(x)
@@ -273,23 +230,14 @@ class JetViT(nn.Module):
                 return logits, None
             return logits, self.mass_head(x).squeeze(-1) * self.mass_std + self.mass_mean
 
-    def active_parameters(self) -> int:
-        """How many parameters a token meets: all but those of the experts it is not sent to."""
-        idle = 0
-        for mixture in (block.mlp for block in self.blocks if self.config.experts):
-            uncalled = mixture.experts[mixture.top:] if mixture.top else ()
-            idle += sum(p.numel() for expert in uncalled for p in expert.parameters())
-        return sum(p.numel() for p in self.parameters()) - idle
-
     def save_pretrained(self, folder: str | Path, card: str = "") -> Path:
         """Write config.json, model.safetensors and, if given, a model card to `folder`."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        config = json.dumps(dataclasses.asdict(self.config), indent=1)
-        (folder / "config.json").write_text(config + "\n")
-        save_file(self.state_dict(), folder / "model.safetensors")
+        write_json(folder / "config.json", dataclasses.asdict(self.config))
+        with replacing(folder / "model.safetensors") as part:
+            save_file(self.state_dict(), part)
         if card:
-            (folder / "README.md").write_text(card)
+            write_text(folder / "README.md", card)
         return folder
 
     @classmethod
@@ -312,13 +260,3 @@ class JetViT(nn.Module):
             ) from error
         return model.eval()
 
-
-def fixed(model: JetViT) -> int:
-    """How many of the model's features are the summary, in which nothing is learned."""
-    return 4 * model.config.channels if model.config.summary else 0
-
-
-def learned(model: JetViT, tokens: TokenBatch) -> Tensor:
-    """The learned part of ``model.features``, (B, width): without the summary at its end."""
-    x = model.features(tokens)
-    return x[:, : x.shape[1] - fixed(model)]

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from lib.data.images import JetImages
 from lib.data.tokens import Batch, Grid
-from lib.models.blocks import Routing
 from lib.models.vit import JetViT, ViTConfig
+from lib.registry import Registry
 from lib.training import pretraining
 from lib.training.pretraining import MAE, Denoising, SimCLR
 
@@ -45,29 +45,22 @@ class Supervised(nn.Module):
     ``gaussian``  e²/(2σ²) + log σ with one learned σ (Kendall et al., arXiv:1705.07115), which
                   sets the balance between the two heads by itself
 
-    A model with experts adds ``balance`` · Σ load balancing + ``z`` · Σ z-loss, sums over its
-    blocks (``lib.models.blocks.Routing``); a block of even load has a load balancing of 1.
-
     Args:
-        model: ``forward(tokens) -> (logits (B,2), mass (B,) GeV or None)``; if it has experts
-            (``model.config.experts``), ``forward(tokens, routings)`` fills the list ``routings``.
+        model: ``forward(tokens) -> (logits (B,2), mass (B,) GeV or None)``.
         mass_weight: w; 0 leaves the mass out.
         mass_loss: kind of ℓ.
         smoothing: label smoothing of the cross-entropy.
-        balance, z: weights for a model with experts, the published ones; else without effect.
     """
 
     def __init__(
         self, model: nn.Module, mass_weight: float = 1.0, mass_loss: str = "huber",
-        smoothing: float = 0.0, balance: float = 0.01, z: float = 1e-3,
+        smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         if mass_loss not in MASS_LOSSES:
             raise ValueError(f"mass_loss={mass_loss!r}: choose one of {', '.join(MASS_LOSSES)}")
         self.model, self.mass_weight, self.mass_loss = model, mass_weight, mass_loss
         self.smoothing, self._said = smoothing, False
-        experts = getattr(getattr(model, "config", None), "experts", 0)
-        self.routers = {"balance": balance, "z": z} if experts else {}
         self.log_sigma = nn.Parameter(torch.zeros(())) if mass_loss == "gaussian" else None
 
     def mass_term(self, m_hat: Tensor, m: Tensor) -> Tensor:
@@ -82,21 +75,14 @@ class Supervised(nn.Module):
         return (e**2).mean()
 
     def predict(self, batch: Batch) -> dict[str, Tensor | None]:
-        """``logits`` (B,2) and ``mass`` (B,) in GeV, None without a mass head; and, with experts,
-        ``balance`` and ``z``, scalars."""
-        if not self.routers:
-            logits, mass = self.model(batch.tokens)
-            return {"logits": logits, "mass": mass}
-        routings: list[Routing] = []
-        logits, mass = self.model(batch.tokens, routings)
-        return {"logits": logits, "mass": mass,
-                "balance": sum(routing.load_balancing() for routing in routings),
-                "z": sum(routing.z_loss() for routing in routings)}
+        """``logits`` (B,2) and ``mass`` (B,) in GeV, None without a mass head."""
+        logits, mass = self.model(batch.tokens)
+        return {"logits": logits, "mass": mass}
 
     def loss(
         self, batch: Batch, output: dict[str, Tensor | None] | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of a batch and its parts ``class``, ``mass`` and, with experts, ``balance``, ``z``.
+        """Loss of a batch and its parts, ``class`` and ``mass``.
 
         Raises:
             ValueError: jets without labels.
@@ -117,9 +103,6 @@ class Supervised(nn.Module):
             self._said = True
             if self.log_sigma is not None:  # several GPUs want a gradient for every parameter
                 total = total + 0 * self.log_sigma
-        for name, weight in self.routers.items():
-            parts[name] = output[name].detach()
-            total = total + weight * output[name]
         return total, parts
 
 
@@ -166,7 +149,5 @@ def build(settings: Mapping, jets: JetImages | None = None, index: Any = None) -
     if kind in pretraining.OBJECTIVES:
         model = make_model(settings, jets, index)
         return pretraining.build(kind, model, settings.get("loss", {}))
-    if kind != "supervised":
-        known = ", ".join(("supervised", *pretraining.OBJECTIVES))
-        raise ValueError(f"objective={kind!r}: choose one of {known}")
-    return Supervised(make_model(settings, jets, index), **settings.get("loss", {}))
+    known = Registry("objective", {"supervised": Supervised, **pretraining.OBJECTIVES})
+    return known.find(kind)(make_model(settings, jets, index), **settings.get("loss", {}))

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from lib.data.tokens import Batch, TokenBatch
 from lib.models.blocks import Block, Layout
 from lib.models.embedding import Position
-from lib.models.vit import HEADS, JetViT, ViTConfig, fixed, learned
+from lib.models.vit import HEADS, JetViT, ViTConfig
 
 UNLIKELY = 1e-3  # probability of a hit for an answer of "nothing": 0 would cost infinitely much
 
@@ -67,8 +67,8 @@ class SimCLR(nn.Module):
                  summary: bool = False) -> None:
         super().__init__()
         self.model, self.temperature = _rest(model), temperature
-        self.features = JetViT.features if summary else learned
-        width = model.config.pooled - (0 if summary else fixed(model))
+        self.summary = summary
+        width = model.config.pooled if summary else model.config.learned
         self.projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, dim))
 
     def loss(self, batch: Batch, output: None = None) -> tuple[Tensor, dict[str, Tensor]]:
@@ -81,7 +81,7 @@ class SimCLR(nn.Module):
             raise ValueError("SimCLR needs two views of each jet: give the settings an augment")
         if len(batch.tokens) < 2:
             raise ValueError("SimCLR compares jets with each other: a batch needs two or more")
-        views = (self.features(self.model, tokens) for tokens in (batch.tokens, batch.other))
+        views = (self.model.features(t, self.summary) for t in (batch.tokens, batch.other))
         with torch.autocast(batch.tokens.features.device.type, enabled=False):
             loss, match = nt_xent(*(self.projection(x.float()) for x in views), self.temperature)
         chance = torch.tensor(2.0 * len(batch.tokens) - 1).log()

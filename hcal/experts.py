@@ -1,0 +1,201 @@
+"""A mixture of experts in the place of a block's MLP, as R3 has it, and what its routers decided.
+
+Importing this module enters it as the MLP of a ``ViTConfig`` with ``experts``; the objective is
+named ``hcal.experts:Routed`` in the settings of a run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lib.data.tokens import Batch, TokenBatch
+from lib.models.attention import MECHANISMS
+from lib.models.blocks import MLP, MLPS
+from lib.models.vit import JetViT
+from lib.training.objectives import Supervised
+
+ROUTERS = {"soft": 0, "top1": 1, "top2": 2}  # experts that a token is sent to; 0: to all
+
+
+@dataclass
+class Routing:
+    """What a router decided for B images of K tokens and E experts, in float32.
+
+    logits:  (B, K, E) its output; the probabilities are their softmax.
+    weights: (B, K, E) what each expert's output is multiplied by; 0 for experts that are not
+             called, and for padding.
+    chosen:  (B, K, E) bool, the experts of the largest logits ("soft": the one); not for padding.
+    valid:   (B, K) bool.
+    """
+
+    logits: Tensor
+    weights: Tensor
+    chosen: Tensor
+    valid: Tensor
+
+    def _mean(self, x: Tensor) -> Tensor:
+        """Mean of x (B, K, ...) over the valid tokens; 0 without any."""
+        keep = self.valid.view(*self.valid.shape, *(1,) * (x.ndim - 2))
+        return x.masked_fill(~keep, 0).sum((0, 1)) / keep.sum().clamp(min=1)
+
+    def load(self) -> Tensor:
+        """(E,): share of the assignments that went to each expert."""
+        share = self._mean(self.chosen.float())
+        return share / share.sum().clamp(min=1e-6)
+
+    def load_balancing(self) -> Tensor:
+        """E · Σ_e f_e P_e, Switch (arXiv:2101.03961), eqs. 4-6, without its factor α.
+
+        f_e: share of the assignments (constant), P_e: mean probability. It is 1 where both are
+        even and E where one expert gets everything.
+        """
+        return len(self.load()) * (self.load() * self._mean(self.logits.softmax(-1))).sum()
+
+    def z_loss(self) -> Tensor:
+        """Mean of (log Σ_e exp logit_e)², ST-MoE (arXiv:2202.08906), eq. 5: keeps logits small."""
+        return self._mean(self.logits.logsumexp(-1).square())
+
+
+@MLPS.register("experts")
+class MixtureOfExperts(nn.Module):
+    """MLPs between which a router chooses, token by token.
+
+    router:
+      "top1"  the output is that of the likeliest expert times its probability, as in Switch,
+              so that the router learns from it
+      "top2"  the two likeliest, with their probabilities scaled to add up to 1, as in ST-MoE
+      "soft"  all experts, weighted by their probabilities: nothing is saved
+    No token is dropped: experts have no capacity. The router computes in float32, always.
+    """
+
+    def __init__(self, config) -> None:
+        """config: a `lib.models.vit.ViTConfig` with ``experts`` and ``router``."""
+        super().__init__()
+        experts, router = config.experts, config.router
+        if router not in ROUTERS:
+            raise ValueError(f"router={router!r}: use one of {', '.join(ROUTERS)}")
+        if experts < max(1, ROUTERS[router]):
+            raise ValueError(f"experts={experts} are too few for router={router!r}")
+        self.top = ROUTERS[router]
+        self.router = nn.Linear(config.dim, experts)
+        self.experts = nn.ModuleList(MLP(config) for _ in range(experts))
+
+    def route(self, x: Tensor, valid: Tensor) -> Routing:
+        with torch.autocast(x.device.type, enabled=False):
+            logits = self.router(x.float())
+        weights, keep = logits.softmax(-1), valid.unsqueeze(-1)
+        best = logits.topk(max(1, self.top), -1).indices
+        chosen = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, best, True) & keep
+        weights = weights * (chosen if self.top else keep)
+        if self.top > 1:
+            weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-6)
+        return Routing(logits, weights, chosen, valid)
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        """x (B, K, D), valid (B, K) -> the same shape, zero for padding."""
+        routing = self.route(x, valid)
+        if not self.top:
+            parts = zip(routing.weights.unsqueeze(-1).unbind(2), self.experts)
+            return sum(weight * expert(x) for weight, expert in parts)
+        flat, weights = x.flatten(0, 1), routing.weights.flatten(0, 1)
+        out = torch.zeros_like(flat, dtype=torch.float32)
+        for number, expert in enumerate(self.experts):
+            rows = routing.chosen[..., number].flatten().nonzero().squeeze(1)
+            out = out.index_add(0, rows, weights[rows, number, None] * expert(flat[rows]).float())
+        return out.view(x.shape)
+
+
+def mixtures(model: nn.Module) -> list[MixtureOfExperts]:
+    """The mixtures of a model, block by block; none in a model without experts."""
+    return [part for part in model.modules() if isinstance(part, MixtureOfExperts)]
+
+
+@contextlib.contextmanager
+def watched(model: nn.Module) -> Iterator[list[Routing]]:
+    """A list that gets the routing of each mixture whenever the model runs in the context."""
+    found: list[Routing] = []
+    hooks = [part.register_forward_hook(lambda part, given, _: found.append(part.route(*given)))
+             for part in mixtures(model)]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def routing(model: JetViT, tokens: TokenBatch) -> list[Routing]:
+    """How each block sends its tokens to experts: (B, K, E) tensors, with a class token
+    (B, 1 + K, E) and it is the first. Empty for a model without experts."""
+    with watched(model) as found:
+        model.encode(tokens)
+    return found
+
+
+def active_parameters(model: nn.Module) -> int:
+    """How many parameters a token meets: all but those of the experts it is not sent to."""
+    idle = [expert for part in mixtures(model) if part.top for expert in part.experts[part.top:]]
+    return sum(p.numel() for p in model.parameters()) - sum(
+        p.numel() for expert in idle for p in expert.parameters())
+
+
+class Routed(Supervised):
+    """``Supervised`` plus ``balance`` · Σ load balancing + ``z`` · Σ z-loss, sums over the blocks
+    of a model with experts (``Routing``); without experts it is ``Supervised``.
+
+    A block of even load has a load balancing of 1. The weights are the published ones of Switch
+    and ST-MoE.
+    """
+
+    def __init__(self, model: nn.Module, balance: float = 0.01, z: float = 1e-3, **loss) -> None:
+        super().__init__(model, **loss)
+        self.routers = {"balance": balance, "z": z} if mixtures(model) else {}
+
+    def predict(self, batch: Batch) -> dict[str, Tensor | None]:
+        """As in ``Supervised``; and, with experts, ``balance`` and ``z``, scalars."""
+        with watched(self.model) as found:
+            output = super().predict(batch)
+        if self.routers:
+            output["balance"] = sum(routing.load_balancing() for routing in found)
+            output["z"] = sum(routing.z_loss() for routing in found)
+        return output
+
+    def loss(
+        self, batch: Batch, output: dict[str, Tensor | None] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and parts of ``Supervised`` and, with experts, ``balance`` and ``z``."""
+        output = output or self.predict(batch)
+        total, parts = super().loss(batch, output)
+        for name, weight in self.routers.items():
+            parts[name] = output[name].detach()
+            total = total + weight * output[name]
+        return total, parts
+
+
+def cls_attention(model: JetViT, tokens: TokenBatch) -> Tensor:
+    """What the class token attends to in the last block: (B, heads, 1 + K).
+
+    Column 0 is the class token itself, then come the tokens in their order, 0 for padding;
+    rows add up to 1. For a kernel attention it is the map that the kernel stands for.
+
+    Raises:
+        ValueError: the model has no class token, or its attention no map.
+    """
+    last = model.blocks[-1]
+    if model.cls is None or not hasattr(last.attention.mechanism, "map"):
+        config, known = model.config, [n for n, kind in MECHANISMS.items() if hasattr(kind, "map")]
+        raise ValueError(f"pool={config.pool!r}, attention={config.attention!r}: an attention of "
+                         f"the class token needs 'cls' and {', '.join(known)}")
+    seen = []
+    hook = last.attention.register_forward_pre_hook(lambda _, given: seen.extend(given))
+    try:
+        model.encode(tokens)
+    finally:
+        hook.remove()
+    x, valid = seen
+    q, k, _ = last.attention.split(x)
+    return last.attention.mechanism.map(q[:, :, :1], k, valid).squeeze(2)

@@ -6,55 +6,49 @@ run with its name and its error; what it promised must exist afterwards.
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from course import notebooks
 from course.notebooks import NotebookError, shown
-from lib import profiles
-from lib.profiles import ROOT, Profile
+from lib.profiles import Profile
 
 OTHER_DATA = {"06", "09"}  # notebooks on public files of their own
-EXIT_FAILED, EXIT_USAGE, EXIT_NO_LATEX = 1, 2, 3
+EXIT_FAILED, EXIT_NO_LATEX = 1, 3
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``python -m lib course``, those of ``run_all.sh``."""
-    add = parser.add_argument
-    add("--profile", default="laptop", help="smoke, laptop (default) or full")
-    add("--data", default="simulated", help="simulated (default) or cms: the public files")
-    add("--only", action="append", metavar="NN", help="one notebook; may be given several times")
-    add("--from", dest="start", metavar="NN", help="this notebook and those after it")
-    add("--grids", action="store_true", help="also run the grids: hours on two cores")
-    add("--fresh", action="store_true", help="ignore the cache: simulate and train again")
-    add("--publish", action="store_true", help="refresh notebooks/*.ipynb from this run")
-    add("--submission", nargs="?", const="all", metavar="NN",
-        help="each executed notebook, or only NN, also as a PDF")
-    add("--check", action="store_true", help="only check these options")
-    add("--notebooks", type=Path, default=ROOT / "notebooks", help=argparse.SUPPRESS)
+def run(
+    profile: Profile, folder: Path, only: list[str] | None = None, start: str | None = None,
+    submission: str | None = None, publish: bool = False, check: bool = False, **how: bool,
+) -> int:
+    """Run the course; returns the exit code.
 
+    Args:
+        folder: of the notebooks.
+        only, start: numbers of the notebooks to run: some; one and those after it.
+        submission: number of the notebook to print as a PDF, or ``all``.
+        check: only check these options.
+        how: ``grids`` and ``fresh`` of `Course`.
 
-def run(options: argparse.Namespace) -> int:
-    """Run the course; returns the exit code."""
-    try:
-        profile = profiles.get(options.profile, options.data)
-        chosen = choose(notebooks.sources(options.notebooks), options.only, options.start)
-        if options.submission not in (None, "all") and options.submission not in chosen:
-            known = ", ".join(chosen)
-            raise ValueError(f"--submission {options.submission}: not among the notebooks {known}")
-        if options.publish and profile.name == "smoke":
-            raise ValueError("--publish: a smoke run is not for publishing; use laptop or full")
-    except ValueError as error:
-        print(f"run_all.sh: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    if options.check:
+    Raises:
+        ValueError: options that cannot be.
+    """
+    found = notebooks.sources(folder)
+    chosen = choose(found, only, start)
+    if submission not in (None, "all") and submission not in chosen:
+        known = ", ".join(chosen)
+        raise ValueError(f"--submission {submission}: not among the notebooks {known}")
+    if publish and profile.name == "smoke":
+        raise ValueError("--publish: a smoke run is not for publishing; use laptop or full")
+    if check:
         return 0
+    printed = list(chosen) if submission == "all" else [submission] if submission else []
     try:
-        return Course(profile, options, chosen).run()
+        return Course(profile, found, chosen, printed, publish, **how).run()
     except (NotebookError, ValueError, OSError) as error:
         # On a terminal the step's name waits at the end of an unfinished line.
         sys.stdout.write("failed\n" if sys.stdout.isatty() else "")
@@ -66,9 +60,7 @@ def run(options: argparse.Namespace) -> int:
         return 130
 
 
-def choose(
-    found: dict[str, Path], only: list[str] | None, start: str | None
-) -> dict[str, Path]:
+def choose(found: dict[str, Path], only: list[str] | None, start: str | None) -> dict[str, Path]:
     """The notebooks to run, in order.
 
     Raises:
@@ -84,47 +76,59 @@ def choose(
     return {k: v for k, v in found.items() if (k in wanted if only else k >= first)}
 
 
+@dataclass
 class Course:
-    """One run of the course; keeps what its steps share."""
+    """One run of the course; keeps what its steps share.
 
-    def __init__(
-        self, profile: Profile, options: argparse.Namespace, chosen: dict[str, Path]
-    ) -> None:
-        self.profile, self.options, self.chosen = profile, options, chosen
-        self.complete = list(chosen) == list(notebooks.sources(options.notebooks))
-        self.minutes: dict[str, float] = {}
-        self.cached = 0
-        self.start = time.time()
+    Attributes:
+        found, chosen: notebook sources by number: all there are, those to run.
+        printed: numbers of those that also become a PDF.
+        publish: refresh the committed notebooks.
+        grids: also run the grids.
+        fresh: ignore the cache.
+    """
+
+    profile: Profile
+    found: dict[str, Path]
+    chosen: dict[str, Path]
+    printed: list[str]
+    publish: bool = False
+    grids: bool = False
+    fresh: bool = False
+    minutes: dict[str, float] = field(default_factory=dict)
+    cached: int = 0
+    missing: list[str] = field(default_factory=list)  # commands that install LaTeX
 
     def run(self) -> int:
         """All steps in order; returns the exit code."""
+        start = time.time()
         print(f"course: profile {self.profile.name}, data {self.profile.data}, "
               f"notebooks {', '.join(self.chosen)}")
-        if self.options.fresh:
-            self.forget()
+        if self.fresh:
+            self.forget(start)
         if self.profile.data == "cms":
             self.public_files()
         done = {number: self.notebook(source) for number, source in self.chosen.items()}
         self.note_times()
-        problems = [self.report(), self.pdfs(done)]
-        if self.options.publish:
+        self.report()
+        for number in self.printed:
+            self.pdf(done[number].path)
+        if self.publish:
             for number, source in self.chosen.items():
                 notebooks.publish(source, done[number].path, source.with_suffix(".ipynb"))
-            self.line("publish", 0.0, f"{len(done)} notebooks in {shown(self.options.notebooks)}/")
-        seconds = time.time() - self.start
+            self.line("publish", text=f"{len(done)} notebooks")
         cached = f"; {self.cached} from the cache" if self.cached else ""
-        print(f"done in {_clock(seconds)}{cached}")
-        if any(problems):
-            for command in dict.fromkeys(p for p in problems if p):
-                print(f"run_all.sh: LaTeX is missing; install it and run this again: {command}",
-                      file=sys.stderr)
-            return EXIT_NO_LATEX
-        return 0
+        print(f"done in {clock(time.time() - start)}{cached}")
+        for command in dict.fromkeys(self.missing):
+            print(f"run_all.sh: LaTeX is missing; install it and run this again: {command}",
+                  file=sys.stderr)
+        return EXIT_NO_LATEX if self.missing else 0
 
-    def line(self, step: str, seconds: float, text: str = "") -> None:
-        """Print the one line of a finished step."""
+    def line(self, step: str, start: float | None = None, text: str = "") -> None:
+        """Print the one line of a finished step, which began at ``start``."""
         lead = "\r" if sys.stdout.isatty() else ""
-        print(f"{lead}{step:<22} {_clock(seconds):>9}  {text}".rstrip(), flush=True)
+        seconds = time.time() - start if start else 0.0
+        print(f"{lead}{step:<22} {clock(seconds):>9}  {text}".rstrip(), flush=True)
 
     def begin(self, step: str) -> float:
         """Say on a terminal what is running; returns the time."""
@@ -132,12 +136,12 @@ class Course:
             print(f"{step:<22}       ...", end="", flush=True)
         return time.time()
 
-    def forget(self) -> None:
+    def forget(self, now: float) -> None:
         """--fresh: simulated files are removed, runs from before this moment are not loaded.
 
         Runs are not deleted: a grid of hours must not be lost to a flag.
         """
-        os.environ["JETS_FRESH"] = str(self.start)
+        os.environ["JETS_FRESH"] = str(now)
         if self.profile.data == "simulated":
             shutil.rmtree(self.profile.data_dir, ignore_errors=True)
 
@@ -151,8 +155,7 @@ class Course:
             packed, dense = folder / f"{name}.h5", folder / source.name
             if not packed.exists() and dense.exists():
                 start = self.begin(f"pack {name}")
-                pack(dense, packed)
-                self.line(f"pack {name}", time.time() - start, shown(packed))
+                self.line(f"pack {name}", start, shown(pack(dense, packed)))
         if set(self.chosen) - OTHER_DATA and not (folder / "labelled.h5").exists():
             raise NotebookError(f"{shown(folder / 'labelled.h5')} is missing: "
                                 "run python -m lib download labelled (5 GB)")
@@ -160,11 +163,8 @@ class Course:
     def notebook(self, source: Path) -> notebooks.Executed:
         """Run one notebook and check that everything it promised is there and new."""
         start = self.begin(source.stem)
-        out = self.profile.notebooks_dir / f"{source.stem}.ipynb"
-        parameters = {
-            "PROFILE": self.profile.name, "DATA": self.profile.data, "GRIDS": self.options.grids,
-        }
-        done = notebooks.execute(source, out, parameters)
+        done = notebooks.execute(source, self.profile.notebooks_dir / f"{source.stem}.ipynb", {
+            "PROFILE": self.profile.name, "DATA": self.profile.data, "GRIDS": self.grids})
         promise = notebooks.promised(source)
         if problems := notebooks.check_artefacts(promise, self.profile, start):
             raise NotebookError(f"{source.stem}: finished, but {'; '.join(problems)}")
@@ -176,7 +176,7 @@ class Course:
         # In a fresh run what is cached was made by a notebook before this one.
         if not done.cached or "JETS_FRESH" in os.environ:
             self.minutes[source.stem] = done.seconds / 60
-        self.line(source.stem, done.seconds, ", ".join(made))
+        self.line(source.stem, start, ", ".join(made))
         return done
 
     def note_times(self) -> None:
@@ -184,64 +184,57 @@ class Course:
         has changed since is dropped."""
         from lib.report import results
 
+        if not self.minutes:
+            return
         course = results.Experiment(results.TIMES, self.profile)
         try:
             course.values = results.load(results.TIMES, self.profile)["values"]
         except results.ResultsError:
             course.values = {"minutes": {}}
-        known = course.values["minutes"]
-        known.update({name: round(minutes, 2) for name, minutes in self.minutes.items()})
-        paths = notebooks.sources(self.options.notebooks).values()
         code = {path.stem: results.code_hashes(path.stem, self.profile).get(
-            f"notebooks/{path.name}") for path in paths}
+            f"notebooks/{path.name}") for path in self.found.values()}
         timed = course.values.setdefault("sources", {})
         timed.update({name: code[name] for name in self.minutes})
+        known = course.values["minutes"] | {k: round(v, 2) for k, v in self.minutes.items()}
         course.values["minutes"] = {k: v for k, v in sorted(known.items())
                                     if k in code and timed.get(k) == code[k]}
         course.values["timed"] = len(course.values["minutes"])
         course.values["total_minutes"] = round(sum(course.values["minutes"].values()), 1)
-        if self.minutes:
-            course.save()
+        course.save()
 
-    def report(self) -> str | None:
-        """Tables, README and main.pdf; returns the command to install LaTeX where it is missing."""
+    def report(self) -> None:
+        """Tables, README and main.pdf."""
         from course import paper
         from lib.report import results
 
         start = self.begin("report")
         try:
-            out = paper.build(self.profile)
+            text = shown(paper.build(self.profile))
         except paper.LatexMissing as missing:
-            self.line("report", time.time() - start, "tables only: LaTeX is missing")
-            return missing.command
+            self.missing.append(missing.command)
+            text = "tables only: LaTeX is missing"
         except results.ResultsError as error:
-            if self.complete:
+            if self.chosen == self.found:
                 raise
             # A part of the course has been asked for, and the rest was never run here.
-            self.line("report", time.time() - start, f"skipped: {error}")
-            return None
-        self.line("report", time.time() - start, shown(out))
-        return None
+            text = f"skipped: {error}"
+        self.line("report", start, text)
 
-    def pdfs(self, done: dict[str, notebooks.Executed]) -> str | None:
-        """--submission: executed notebooks as PDFs."""
+    def pdf(self, executed: Path) -> None:
+        """--submission: an executed notebook as a PDF."""
         from course import paper
 
-        if not self.options.submission:
-            return None
-        wanted = list(done) if self.options.submission == "all" else [self.options.submission]
-        folder = self.profile.build_dir / "submission"
-        for number in wanted:
-            name = done[number].path.stem
-            start = self.begin(f"{name}.pdf")
-            if not paper.has_notebook_latex():
-                self.line(f"{name}.pdf", 0.0, "not made: LaTeX is missing")
-                return paper.latex_command()
-            notebooks.to_pdf(done[number].path, folder / f"{name}.pdf")
-            self.line(f"{name}.pdf", time.time() - start, shown(folder / f"{name}.pdf"))
-        return None
+        name = f"{executed.stem}.pdf"
+        start, out = self.begin(name), self.profile.build_dir / "submission" / name
+        if paper.has_notebook_latex():
+            notebooks.to_pdf(executed, out)
+            self.line(name, start, shown(out))
+        else:
+            self.missing.append(paper.latex_command())
+            self.line(name, start, "not made: LaTeX is missing")
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """``3 min 05 s``."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -111,13 +111,15 @@ def _default_start(name: str) -> str:
     return "r1_simclr" if name.startswith("r1_") else "simclr"
 
 
-def evaluate(
-    names: Sequence[str], profile: Profile, file: Path | None = None, out: Path | None = None
-) -> dict[str, dict[str, str]]:
-    """Metrics of runs on the test jets or on ``file``: ``{run: {metric: "0.93 [0.92, 0.94]"}}``.
+def evaluate(names: Sequence[str], profile: Profile, file: Path | None = None,
+             out: Path | None = None) -> str:
+    """Metrics of runs on the test jets or on ``file``, with intervals, as text.
 
-    With several runs also ``{"A minus B": ...}`` of each and the last, paired by jet, with the
-    two-sided p; runs that judged other jets (their own test parts) cannot be paired.
+    With several runs also the difference of each to the last, paired by jet, with the two-sided p;
+    runs that judged other jets (their own test parts) cannot be paired.
+
+    Args:
+        out: npz for the predictions, of one run only.
     """
     if out is not None and len(names) > 1:
         raise ValueError("--out takes the predictions of one run: evaluate the runs one by one")
@@ -128,28 +130,31 @@ def evaluate(
         jets, index = JetImages.open(file), None
     else:
         files = course_files(profile)
-        jets, index = JetImages.open(files["test"] or files["labelled"]), None
-        if files["test"] is None:
-            index = jets.split().test
+        jets = JetImages.open(files["test"] or files["labelled"])
+        index = None if files["test"] else jets.split().test
     if jets.labels is None:
         raise ValueError(f"{file} has no labels (Y): use predict")
-    answers, found = {}, {}
+    answers, lines = {}, []
+
+    def say(title: str, rows: dict[str, dict]) -> None:
+        lines.append(title)
+        for metric, row in rows.items():
+            p = f"  p = {row['p']:.2g}" if "difference" in row else ""
+            lines.append(f"  {metric:<16} {with_interval(row)}{p}")
+
     for folder in folders:
         run = runs.Run.open(folder)
         if not run.record["predicts"]:
             raise ValueError(f"{folder.name} is a pretraining and predicts nothing yet: fine-tune "
                              f"it first (train finetune --start {folder.name})")
         answers[folder.name] = run.predict(jets, index)
-        rows = metrics.summary(answers[folder.name])
-        found[folder.name] = {name: with_interval(row) for name, row in rows.items()}
+        say(folder.name, metrics.summary(answers[folder.name]))
         if out is not None:
             answers[folder.name].save(out)
     *others, last = answers
     for name in others:
-        rows = metrics.compare(answers[name], answers[last])
-        found[f"{name} minus {last}"] = {k: f"{with_interval(row)}  p = {row['p']:.2g}"
-                                         for k, row in rows.items()}
-    return found
+        say(f"{name} minus {last}", metrics.compare(answers[name], answers[last]))
+    return "\n".join(lines)
 
 
 def predict(run: str, file: Path, out: Path) -> Path:

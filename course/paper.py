@@ -6,10 +6,13 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 
 from course import tables
+from course.notebooks import shown
+from lib import profiles
 from lib.files import write_bytes
 from lib.profiles import ROOT, Profile
 from lib.report import results
@@ -34,23 +37,40 @@ def latex_command() -> str:
     return os.environ.get("JETS_LATEX_COMMAND") or "./run_all.sh --setup"
 
 
-def _has_package(name: str) -> bool:
-    if not shutil.which("kpsewhich"):
+def _installed(programs: str, packages: str) -> bool:
+    if not all(shutil.which(name) for name in ("kpsewhich", *programs.split())):
         return False
-    run = subprocess.run(["kpsewhich", name], capture_output=True, text=True)
-    return bool(run.stdout.strip())
+    found = subprocess.run(["kpsewhich", *packages.split()], capture_output=True, text=True)
+    return len(found.stdout.split()) == len(packages.split())
 
 
 def has_latex() -> bool:
     """Whether the report can be built here."""
-    programs = all(shutil.which(name) for name in ("latexmk", "pdflatex", "bibtex"))
-    return programs and all(_has_package(name) for name in ("siunitx.sty", "lmodern.sty"))
+    return _installed("latexmk pdflatex bibtex", "siunitx.sty lmodern.sty")
 
 
 def has_notebook_latex() -> bool:
     """Whether notebooks can be printed here (nbconvert needs pandoc and xelatex)."""
-    programs = all(shutil.which(name) for name in ("pandoc", "xelatex"))
-    return programs and all(_has_package(name) for name in ("ulem.sty", "tcolorbox.sty"))
+    return _installed("pandoc xelatex", "ulem.sty tcolorbox.sty")
+
+
+def report(profile: Profile, check: bool = False) -> Path | int:
+    """The command ``report``: build it, or list published results that are stale.
+
+    Returns:
+        the path of main.pdf, or an exit code: 3 without LaTeX, 1 for stale results.
+    """
+    if check:
+        found = [line for name in profiles.NAMES if name != "smoke"
+                 for data in profiles.DATA_CHOICES
+                 for line in results.check(profiles.get(name, data))]
+        print("\n".join(found) if found else "all published results are up to date")
+        return int(bool(found))
+    try:
+        return build(profile)
+    except LatexMissing as missing:
+        print(f"python -m lib: {missing}", file=sys.stderr)
+        return 3
 
 
 def build(profile: Profile) -> Path:
@@ -81,20 +101,15 @@ def build(profile: Profile) -> Path:
         shutil.copy(path, folder / name)
     # Relative paths: TeX's lists know no blanks, and the repository may lie anywhere.
     search = [os.path.relpath(p, folder) for p in (profile.paper_dir, profile.figures_dir)]
-    env = {
-        **os.environ,
-        "TEXINPUTS": os.pathsep.join([".", *search, ""]),
-        # The same results give the same bytes.
-        "SOURCE_DATE_EPOCH": str(_newest(profile)),
-        "FORCE_SOURCE_DATE": "1",
-    }
+    env = {**os.environ, "TEXINPUTS": os.pathsep.join([".", *search, ""]),
+           # The same results give the same bytes.
+           "SOURCE_DATE_EPOCH": str(_newest(profile)), "FORCE_SOURCE_DATE": "1"}
     command = ["latexmk", "-pdf", "-g", "-interaction=nonstopmode", "-halt-on-error", "main.tex"]
-    run = subprocess.run(
-        command, cwd=folder, env=env, capture_output=True, text=True, errors="replace"
-    )
+    run = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True,
+                         errors="replace")
     log = (folder / "main.log").read_text(errors="replace") if run.returncode == 0 else run.stdout
     if problem := _first_problem(log, run.returncode):
-        raise PaperError(f"paper/main.tex: {problem} (log: {_shown(folder / 'main.log')})")
+        raise PaperError(f"paper/main.tex: {problem} (log: {shown(folder / 'main.log')})")
     out = profile.paper_dir / "main.pdf"
     return write_bytes(out, (folder / "main.pdf").read_bytes())
 
@@ -111,13 +126,10 @@ def _sections(profile: Profile) -> dict[str, Path]:
 
 
 def _first_problem(log: str, code: int) -> str | None:
-    lines = log.splitlines()
-    for line in lines:
-        if line.startswith("!"):
-            return line.lstrip("! ")
-    for line in lines:
-        if match := re.search(r"(Citation|Reference) [`'](.+?)' .*undefined", line):
-            return f"{match[1].lower()} {match[2]!r} is undefined"
+    if match := re.search(r"^!+ ?(.*)", log, re.M):
+        return match[1]
+    if match := re.search(r"(Citation|Reference) [`'](.+?)' .*undefined", log):
+        return f"{match[1].lower()} {match[2]!r} is undefined"
     return f"latexmk ended with code {code}" if code else None
 
 
@@ -125,7 +137,3 @@ def _newest(profile: Profile) -> int:
     created = [results.load(name, profile)["created"] for name in results.names(profile)]
     newest = max(created, default="2026-01-01T00:00:00Z")
     return int(datetime.fromisoformat(newest.replace("Z", "+00:00")).timestamp())
-
-
-def _shown(path: Path) -> str:
-    return os.path.relpath(path, ROOT)

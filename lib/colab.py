@@ -1,4 +1,4 @@
-"""Set-up on Colab: what the course needs and Colab lacks, never torch or numpy."""
+"""What is installed, beside the pins; on Colab, what is missing is installed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib.metadata
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 
 from lib.profiles import ROOT
 
@@ -13,22 +14,22 @@ KEEP = ("torch", "numpy")  # Colab's own are built for its GPUs
 UNUSED = ("jupyterlab", "pytest", "hypothesis", "ruff")  # not by a notebook
 
 
-def missing() -> list[str]:
-    """Pins of requirements.txt whose package is not installed at all."""
-    wanted = []
+def pins() -> Iterator[tuple[str, str, str | None]]:
+    """(package, pinned version, installed version or None) of requirements.txt, on this system."""
     for line in (ROOT / "requirements.txt").read_text().splitlines():
-        match = re.match(r"([\w.-]+)==[\w.]+", line)
-        if not match or match[1] in KEEP + UNUSED:
-            continue
-        try:
-            importlib.metadata.version(match[1])
-        except importlib.metadata.PackageNotFoundError:
-            wanted.append(match[0])
-    return wanted
+        match = re.match(r'([\w.-]+)==([\w.]+)(?:; sys_platform == "(\w+)")?', line)
+        if match and match[3] in (None, sys.platform):
+            try:
+                found = importlib.metadata.version(match[1]).split("+")[0]
+            except importlib.metadata.PackageNotFoundError:
+                found = None
+            yield match[1], match[2], found
 
 
 def install() -> None:
-    """Install what is missing with pip."""
-    if wanted := missing():
+    """Install with pip what Colab lacks, never torch or numpy."""
+    wanted = [f"{name}=={want}" for name, want, have in pins()
+              if have is None and name not in KEEP + UNUSED]
+    if wanted:
         print("installing", ", ".join(wanted))
         subprocess.run([sys.executable, "-m", "pip", "install", "-q", *wanted], check=True)

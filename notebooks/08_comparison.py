@@ -389,8 +389,8 @@ def priced(names, rounds):
         size = (batch if name == "r1_active" or SMALL
                 else profile.train["batch_size"])
         arms.append(bench.Arm(name, model, dtype, size))
-    found = bench.measure(profile, rounds, False, jets, arms)
-    return {row["name"]: row for row in found["rows"]}
+    found = bench.measure(profile, rounds, jets, arms)
+    return {row["name"]: row for row in found}
 
 
 cost = priced(["ours", *RIVALS, "all_patches", "r1_active"],

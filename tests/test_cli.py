@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -11,9 +15,9 @@ import nbformat
 import numpy as np
 import pytest
 
-import lib
+import lib.profiles
 from course import notebooks
-from course.commands import build_parser, main
+from course.commands import COMMANDS, main
 
 HEAD = '# %% tags=["parameters"]\nPROFILE, DATA, GRIDS = "laptop", "simulated", False\n\n# %%\n'
 
@@ -35,15 +39,42 @@ def one_line(capsys) -> str:
 # --- commands -------------------------------------------------------------------------------------
 
 
-def test_every_command_has_help(capsys):
-    listed = next(a for a in build_parser()._actions if a.dest == "command").choices
-    assert {"simulate", "download", "pack", "unpack", "inspect", "train", "evaluate",
-            "predict", "verify", "report", "course", "doctor"} <= set(listed)
-    for name in set(listed) - {"bench"}:
-        with pytest.raises(SystemExit) as stop:
-            main([name, "--help"])
-        assert stop.value.code == 0
+OPTIONS = {  # what a reader types
+    "simulate": "process --jets --out --seed --workers --encoding --dense --unlabelled",
+    "download": "which --sample --out", "pack": "source target", "unpack": "source target",
+    "inspect": "path", "train": "name --profile --data --seed --file --start",
+    "evaluate": "names --profile --data --file --out", "verify": "--folder",
+    "predict": "run --file --out", "score-hcal": "maps --reference --out --threshold",
+    "report": "--check --profile --data", "doctor": "",
+    "course": "--profile --data --only --from --grids --fresh --publish --submission --check "
+              "--notebooks",
+    "bench": "--profile --data --file --rounds --no-memory",
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_has_help_and_its_arguments_are_parameters_of_its_function(name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([name, "--help"])
+    assert stop.value.code == 0
     assert "usage" in capsys.readouterr().out
+    target, _, arguments = COMMANDS[name]
+    assert " ".join(names[0] for names, _ in arguments) == OPTIONS[name]
+    module, _, function = target.partition(":")
+    parameters = inspect.signature(getattr(importlib.import_module(module), function)).parameters
+    any_name = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for names, settings in arguments:
+        wanted = settings.get("dest") or names[0].lstrip("-").replace("-", "_")
+        if wanted not in ("data", "no_memory"):
+            assert wanted in parameters or any_name, f"{target} does not take {wanted}"
+
+
+def test_help_imports_nothing_heavy():
+    code = ("import sys; from course.commands import build_parser; build_parser().format_help(); "
+            "sys.exit(' '.join({'torch', 'numpy', 'matplotlib', 'h5py'} & set(sys.modules)))")
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                         cwd=lib.profiles.ROOT, env={**os.environ, "PYTHONPATH": "."})
+    assert not run.stderr.strip()
 
 
 @pytest.mark.parametrize("arguments", [
@@ -223,7 +254,7 @@ def test_a_kernel_works_with_this_checkout_and_one_home(tmp_path, monkeypatch):
     monkeypatch.setenv("JETS_HOME", "here")  # relative to where the course was started
     path = write(tmp_path / "notebooks", "00_first", f"""
 import os
-import lib
+import lib.profiles
 from lib import profiles
 assert lib.__file__ == {lib.__file__!r}
 assert profiles.home() == profiles.Path({str(tmp_path / "here")!r})
@@ -234,8 +265,6 @@ assert os.environ["MALLOC_TOP_PAD_"]
 
 
 def test_published_notebook_holds_no_path_of_the_machine_and_is_stable(tmp_path, home):
-    import sys
-
     code = "import sys, warnings\nprint(sys.executable)\nwarnings.warn('careful')\n\n# %%\n7"
     path = write(tmp_path / "notebooks", "00_first", code)
     done = notebooks.execute(path, tmp_path / "out.ipynb", {"GRIDS": True})

@@ -42,7 +42,7 @@ def test_the_benchmark_takes_chosen_models(jets):
     model = dict(dim=16, depth=1, heads=2)
     chosen = [bench.Arm("one", model, "float32", 4),
               bench.Arm("all", {**model, "tokens": "all"}, "float32", 4)]
-    found = bench.measure(profiles.get("smoke"), 1, False, jets, chosen)["rows"]
+    found = bench.measure(profiles.get("smoke"), 1, jets, chosen)
     assert [row["name"] for row in found] == ["one", "all"]
     assert found[0]["ratio"] == 1
     assert found[1]["tokens"] == 625

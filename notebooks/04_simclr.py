@@ -19,7 +19,8 @@
 # what does *not* matter. In one sentence: a contrastive pretraining is a list of
 # claims about physics, and each claim can be tested before anything is trained.
 #
-# **You will** look at a jet through seventeen transformations, measure which of
+# **You will** look at a jet through seventeen transformations, write five of
+# them, measure which of
 # them is a symmetry of the data, write the contrastive loss by hand, let a
 # network collapse and learn how to notice, pretrain an encoder, and judge it
 # beside an encoder that has learned nothing.
@@ -58,12 +59,12 @@ from sklearn.manifold import TSNE
 from sklearn.preprocessing import StandardScaler
 
 from lib import profiles
+from lib.data.augment import AUGMENTATIONS
 from lib.data.batches import Batches
-from lib.data.controls import dense
 from lib.data.images import JetImages
 from collider.course import course_files, more_jets
 from lib.data.tokens import Hits, tokenize
-from lib.data.views import CONTROLS, OURS, R1, TwoViews, transformed
+from lib.data.views import OURS, R1, TwoViews, transformed
 from lib.data.views import transforms, views
 from lib.models.baselines import observables
 from lib.models.embedding import patch_sums
@@ -119,6 +120,123 @@ assert not set(known.tolist()) & set(held.tolist())
 print(f"{len(pool):,} jets to pretrain on; probes learn from {len(known):,} "
       f"labelled jets and judge {len(held):,} others")
 
+# %% [markdown]
+# ### Five changes that a jet does not survive
+#
+# Twelve transformations come with the course: flips, shifts, noise and the like,
+# each with its physics in `lib/data/augment.py`. They act on the *hits* of a batch.
+# To know what a bad one looks like we write five more, which image recognition
+# uses all the time and R1 rules out: our *controls*. They need the whole image, so
+# here is the way from hits to images and back. In `cms8` values are rounded to
+# integers, and a pixel that rounds to 0 is empty; in `gev` dz and d0 keep a sign.
+
+# %%
+CONTROLS = ("quarter_turn", "random_crop", "blur", "channel_mixing",
+            "channel_averaging")
+
+
+def dense(hits, grid):
+    """Hits as images (B, C, H, W)."""
+    images = torch.zeros(hits.images, *grid.shape)
+    where = hits.image, hits.channel, hits.row, hits.column
+    return images.index_put_(where, hits.value, accumulate=True)
+
+
+def sparse(images, encoding):
+    """Images (B, C, H, W) as hits in an encoding."""
+    if encoding == "cms8":
+        images = images.round().clamp(0, 255)
+    else:  # dz and d0, channels 1 and 2, have a sign
+        images = torch.cat([images[:, :1].clamp(min=0), images[:, 1:3],
+                            images[:, 3:].clamp(min=0)], 1)
+    places = images.nonzero(as_tuple=True)
+    return Hits(*places, images[places], len(images))
+
+# %% [markdown]
+# A quarter turn swaps η and φ, although the magnet bends tracks in φ alone.
+# Averaging makes every channel the mean of all, a grey image: which subdetector
+# saw what is lost. A function of the grid and the encoding that returns
+# hits → hits joins the others by one decorator.
+
+# %%
+@AUGMENTATIONS.register("quarter_turn")
+def quarter_turn(grid, encoding):
+    """Rotate by 90 degrees (square images)."""
+    return lambda hits: dataclasses.replace(
+        hits, row=hits.column, column=grid.height - 1 - hits.row)
+
+
+@AUGMENTATIONS.register("channel_averaging")
+def channel_averaging(grid, encoding):
+    """Every channel becomes the mean of all."""
+    def change(hits):
+        images = dense(hits, grid)
+        mean = images.mean(1, keepdim=True).expand_as(images)
+        return sparse(mean, encoding)
+    return change
+
+# %% [markdown]
+# Mixing is its gentle form, what colour jitter does to photographs: each channel
+# takes a random share, up to one half, of the others.
+
+# %%
+@AUGMENTATIONS.register("channel_mixing")
+def channel_mixing(grid, encoding, share=0.5):
+    """Each channel takes a share, up to `share`, of the others."""
+    def change(hits):
+        mixed = torch.rand(hits.images, grid.channels, grid.channels)
+        mixed = mixed / mixed.sum(2, keepdim=True)
+        part = share * torch.rand(hits.images, 1, 1)
+        matrix = (1 - part) * torch.eye(grid.channels) + part * mixed
+        images = (matrix @ dense(hits, grid).flatten(2)).view(-1, *grid.shape)
+        return sparse(images, encoding)
+    return change
+
+# %% [markdown]
+# A crop takes a random part of the image, at least half of each side, and enlarges
+# it to the size of the whole. That changes ΔR, which masses are made of.
+
+# %%
+@AUGMENTATIONS.register("random_crop")
+def random_crop(grid, encoding, smallest=0.5):
+    """A random part, at least `smallest` of each side, enlarged."""
+    def change(hits):
+        side = smallest + (1 - smallest) * torch.rand(hits.images, 1)
+        corner = torch.rand(2, hits.images, 1) * (1 - side)
+        row, column = (
+            (((torch.arange(n) + 0.5) / n * side + start) * n).long()
+            for n, start in zip(grid.shape[1:], corner))  # (B, H), (B, W)
+        image = torch.arange(hits.images)[:, None, None]
+        pixels = dense(hits, grid).permute(0, 2, 3, 1)
+        cut = pixels[image, row[:, :, None], column[:, None]]
+        return sparse(cut.permute(0, 3, 1, 2), encoding)
+    return change
+
+# %% [markdown]
+# A Gaussian blur of one pixel, row by row and column by column, fills the empty
+# cells around every hit. (Tails of no energy at all are no hits.)
+
+# %%
+@AUGMENTATIONS.register("blur")
+def blur(grid, encoding, sigma=1.0):
+    """A Gaussian blur of `sigma` pixels."""
+    half = round(3 * sigma)
+    line = (-(torch.arange(-half, half + 1) / sigma).square() / 2).exp()
+    line = (line / line.sum()).expand(grid.channels, 1, -1)
+
+    def change(hits):
+        images = F.conv2d(dense(hits, grid), line[:, :, :, None],
+                          padding=(half, 0), groups=grid.channels)
+        images = F.conv2d(images, line[:, :, None], padding=(0, half),
+                          groups=grid.channels)
+        if encoding == "gev":
+            images = images * (images.abs() > 1e-3)
+        return sparse(images, encoding)
+    return change
+
+# %% [markdown]
+# With nothing at all, the yardstick, there are eighteen. Their names in the figures:
+
 # %%
 LABEL = {
     "nothing": "nothing at all", "flips": "flips in η and φ",
@@ -150,8 +268,7 @@ assert set(R1) | set(OURS) | set(CONTROLS) < set(LABEL)
 # One jet through all of them. The lists overlap: R1 uses a φ-flip, an η-flip, a
 # cyclic φ-roll, channel dropout and noise on active pixels; ours are flips,
 # rotation, translation, energies measured again, pile-up exchanged and channel
-# dropout; the last five are what image recognition does and R1 rules out, our
-# *controls*.
+# dropout; the last five are our controls.
 
 # %%
 tops = known[jets.labels[known] == 1][:40]

@@ -53,10 +53,9 @@ import torch
 from IPython.display import Markdown, display
 
 from lib import profiles
-from lib.data.augment import DropHits, Noise
+from lib.data.augment import DeadTower, DropHits, EnergyScale, Miscalibration
+from lib.data.augment import Noise
 from lib.data.images import JetImages
-from lib.data.shifts import (altered, dead_tower, in_common, miscalibrated,
-                             scaled)
 from collider.course import course_files, course_jets, more_jets
 from lib.data.tokens import tokenize
 from lib.data.views import transformed
@@ -801,22 +800,29 @@ if not rows:
 
 # %% [markdown]
 # What exactly is lost can be said without training. Multiply the calorimeter
-# energies of a jet by 1.05 and encode again, with `lib.data.shifts`: every peak
-# is 255 as before, and everything else follows it. A change of hits is a function
-# of pixel numbers and values; written out, this one is
+# energies of a jet by 1.05 and encode again, with `EnergyScale`: every peak
+# is 255 as before, and everything else follows it. A change takes hits and returns
+# hits; written out, this one is
 #
 # ```python
-# def change(pixel, value):
-#     energy = np.isin(pixel // (125 * 125), [3, 4])   # ECAL, HCAL
-#     return pixel, np.where(energy, 1.05 * value, value)
+# def change(hits):
+#     energy = (hits.channel == 3) | (hits.channel == 4)   # ECAL, HCAL
+#     value = torch.where(energy, 1.05 * hits.value, hits.value)
+#     return dataclasses.replace(hits, value=value)
 # ```
 
 # %%
+def encoded(change):
+    """The raw jets, changed and then encoded as the detector's would be."""
+    return transformed(raw, change, encoding="cms8")
+
+
 N, GEV = min(1000, len(test)), DATA == "simulated"
 if GEV:
     raw = JetImages.open(more_jets(profile, "test", "shift_gev", N,
                                    encoding="gev"))
-    nominal, brighter = (altered(raw, scaled(f)) for f in (1, 1.05))
+    nominal, brighter = (encoded(EnergyScale(raw.grid, factor=f))
+                         for f in (1, 1.05))
     first = test_jets.subset(torch.arange(N))
     assert torch.equal(nominal.indices, first.indices)
     assert torch.equal(nominal.data, first.data)
@@ -855,26 +861,38 @@ else:
 off = dict(encoding=raw.encoding)
 noisy = Noise(raw.grid, levels=51 if GEV else 5, **off)  # of 255
 fewer = DropHits(raw.grid, rate=0.2, **off)
-nothing = scaled(1)  # only encodes
-changed_jets = {"hottest tower dead": altered(raw, dead_tower(12, 12)),
-                "a neighbour dead": altered(raw, dead_tower(13, 12)),
-                "noise": altered(transformed(raw, noisy), nothing),
-                "dropped cells": altered(transformed(raw, fewer), nothing)}
+changed_jets = {"hottest tower dead": encoded(DeadTower(raw.grid)),
+                "a neighbour dead": encoded(DeadTower(raw.grid, row=13)),
+                "noise": encoded(noisy), "dropped cells": encoded(fewer)}
 if GEV:
     piled = more_jets(profile, "test", "shift_pile_up", N, pile_up=31.0)
     changed_jets = {"calorimeters +5 %": brighter,
-                    "calorimeters −5 %": altered(raw, scaled(0.95)),
+                    "calorimeters −5 %": encoded(
+                        EnergyScale(raw.grid, factor=0.95)),
                     **changed_jets,
-                    "miscalibration": altered(raw, miscalibrated(0.2)),
+                    "miscalibration": encoded(
+                        Miscalibration(raw.grid, spread=0.2)),
                     "31 pile-up collisions": JetImages.open(piled)}
 
 # %% [markdown]
 # With other pile-up some jets pass the cut on $p_T$ that did not before, and the
 # other way round. To compare jet by jet we keep those hard collisions that are in
 # both files: the particle-level jet, without pile-up, is their name tag.
-# (`in_common` finds them.)
+# That is what `in_common` does.
 
 # %%
+def in_common(a, b):
+    """Numbers (2, n) in both files of the jets from the same hard collision."""
+    def names(jets):  # without a jet at particle level pt is 0: no name
+        return list(zip(jets.truth["true_mass"].tolist(),
+                        jets.truth["true_pt"].tolist()))
+
+    place = {name: i for i, name in enumerate(names(b)) if name[1] > 0}
+    pairs = [(i, place[name]) for i, name in enumerate(names(a))
+             if name in place]
+    return torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).T
+
+
 def tree_predict(source):
     score, m_hat = trees.predict(observables(source, range(len(source)))[0])
     return Predictions(np.arange(len(source)), source.labels.numpy(),
@@ -940,7 +958,8 @@ if GRIDS and GEV:
     gev_run = grid_runs["gev"][0]
     out.values["shifts_gev"] = {
         f"calorimeters {name}": response(pair(
-            gev_run.predict, raw, altered(raw, scaled(factor), "gev")))
+            gev_run.predict, raw, transformed(
+                raw, EnergyScale(raw.grid, factor=factor))))
         for name, factor in {"+5 %": 1.05, "−5 %": 0.95}.items()}
     shown["values"]["shifts_gev"] = out.values["shifts_gev"]
 for what, row in shown["values"].get("shifts_gev", {}).items():
@@ -1351,7 +1370,8 @@ if ahead := lab.get("lead"):
 # **Quick.** Which system of the price list would you deploy if a step may cost
 # 0.1 GFLOP per jet at most? Does the choice change if time counts?
 #
-# **Quick.** Change `dead_tower(13, 12)` to a tower at the edge, `dead_tower(0, 0)`. Say
+# **Quick.** Change `DeadTower(raw.grid, row=13)` to a tower at the edge,
+# `DeadTower(raw.grid, row=0, column=0)`. Say
 # beforehand what happens.
 #
 # **Medium.** Add an arm of your own to `INGREDIENTS`, for example `depth=1`, and

@@ -31,12 +31,12 @@ from hcal.experts import Routed
 from hcal.health import healthy
 from hcal.maps import HcalMaps
 from hcal.published import R3_FIT, R3_GRIDS, R3_LOSS, R3_MOE, R3_VIT
-from lib.data import shifts
+from lib.data.augment import DeadTower, EnergyScale, Miscalibration
 from lib.data.batches import Batches
 from lib.data.encoding import encode_cms8
 from lib.data.images import JetImages
 from lib.data.tokens import TOP_QCD, Hits, densify, tokenize
-from lib.data.views import SETS, Damaged, TwoViews, transforms, views
+from lib.data.views import SETS, Damaged, TwoViews, transformed, transforms, views
 from lib.evaluation import metrics, probes
 from lib.evaluation.metrics import Predictions
 from lib.models import baselines
@@ -164,11 +164,12 @@ def view_sets():
 
 @component("shifts")
 def damage():
-    changes = {"scaled": shifts.scaled(1.05), "miscalibrated": shifts.miscalibrated(0.1),
-               "dead_tower": shifts.dead_tower(12, 11)}
+    changes = {"scaled": EnergyScale(TOP_QCD, factor=1.05),
+               "miscalibrated": Miscalibration(TOP_QCD, spread=0.1),
+               "dead_tower": DeadTower(TOP_QCD, row=12, column=11)}
     found = {}
     for name, change in changes.items():
-        changed = shifts.altered(jets("gev"), change)
+        changed = transformed(jets("gev"), change, encoding="cms8")
         found[name] = numbers(changed.indices, changed.data, [len(changed.data)])
     return found
 

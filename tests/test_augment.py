@@ -1,5 +1,7 @@
 """Augmentations: what each may change and what it must leave alone, in both encodings."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,8 @@ from lib.data.augment import (
 )
 from lib.data.images import JetImages
 from lib.data.tokens import TOP_QCD, Hits
-from lib.data.views import CONTROLS, SETS, Damaged, TwoViews, transformed, transforms, views
+from lib.data.views import SETS, Damaged, TwoViews, transformed, transforms, views
+from lib.profiles import ROOT
 from lib.training.fit import FitSettings
 from lib.training.symmetry import two_sample
 
@@ -65,13 +68,12 @@ def peaks(hits: Hits) -> torch.Tensor:
 NAMES = list(transforms(TOP_QCD, "cms8"))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_hits_stay_valid_and_the_encoding_stays_itself(jets, name):
+def check_hits(jets, change):
     """One hit a pixel, inside the image, sorted by jet; integers 1...255 in `cms8`."""
     torch.manual_seed(0)
     hits = jets.hits(range(JETS))
     before = [part.clone() for part in vars(hits).values() if isinstance(part, torch.Tensor)]
-    out = transforms(jets.grid, jets.encoding)[name](hits)
+    out = change(hits)
     after = [part for part in vars(hits).values() if isinstance(part, torch.Tensor)]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True)), "input was changed"
     assert out.images == JETS
@@ -89,7 +91,12 @@ def test_hits_stay_valid_and_the_encoding_stays_itself(jets, name):
         assert out.value.max() <= 255
     else:
         assert (out.value[(out.channel < 1) | (out.channel > 2)] > 0).all()
-    transformed(jets.subset(range(3)), transforms(jets.grid, jets.encoding)[name])  # can be stored
+    transformed(jets.subset(range(3)), change)  # can be stored
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hits_stay_valid_and_the_encoding_stays_itself(jets, name):
+    check_hits(jets, transforms(jets.grid, jets.encoding)[name])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -137,14 +144,14 @@ def test_flips_are_what_they_were_and_can_be_parted(jets):
     torch.manual_seed(3)
     eta, phi = (torch.rand(2, JETS) < 0.5)[:, hits.image]
     torch.manual_seed(3)
-    out = Flips(jets.grid, signed)(hits)
+    out = Flips(jets.grid, jets.encoding)(hits)
     assert torch.equal(out.row, torch.where(eta, 124 - hits.row, hits.row))
     assert torch.equal(out.column, torch.where(phi, 124 - hits.column, hits.column))
     dz = hits.channel == DZ
     sign = torch.where(eta[dz] & signed, -1, 1)
     assert torch.equal(out.value[dz], hits.value[dz] * sign)
     torch.manual_seed(3)
-    only = Flips(jets.grid, signed, phi=False)(hits)
+    only = Flips(jets.grid, jets.encoding, phi=False)(hits)
     assert torch.equal(only.row, out.row)
     assert torch.equal(only.column, hits.column)
 
@@ -229,14 +236,44 @@ def test_the_roll_comes_round(jets):
 def test_names_sets_strengths_and_mistakes(jets):
     for name in SETS:
         assert views(name, jets.grid, jets.encoding)(jets.hits(range(4))).images == 4
-    assert views("flips", jets.grid, jets.encoding) == Flips(jets.grid, jets.encoding == "gev")
+    assert views("flips", jets.grid, jets.encoding) == Flips(jets.grid, jets.encoding)
     turn = views([{"rotation": {"degrees": 30.0}}], jets.grid, jets.encoding)
-    assert turn == Rotation(jets.grid, 30.0)
+    assert turn == Rotation(jets.grid, jets.encoding, 30.0)
     with pytest.raises(ValueError, match="phi_roll"):
         views(["roll"], jets.grid, jets.encoding)
     with pytest.raises(ValueError, match="no angle; it has degrees"):
         views([{"rotation": {"angle": 30}}], jets.grid, jets.encoding)
-    assert set(CONTROLS) < set(transforms(jets.grid, jets.encoding))
+
+
+def test_a_new_augmentation_is_one_file(jets, tmp_path, monkeypatch):
+    """By a decorator, or as `module:Name` from outside; its arguments are checked like ours."""
+    (tmp_path / "toy_augmentation.py").write_text("""
+def brighter(grid, encoding, by=2.0):
+    def change(hits):
+        hits.value = (hits.value * by).clamp(max=255)
+        return hits
+    return change
+""")
+    monkeypatch.syspath_prepend(tmp_path)
+    name, hits = "toy_augmentation:brighter", jets.hits(range(2))
+    found = views([{name: {"by": 3.0}}, "flips"], jets.grid, jets.encoding)(jets.hits(range(2)))
+    assert torch.equal(found.value.abs(), (hits.value * 3).clamp(max=255).abs())
+    for wrong in ({name: {"much": 1}}, {"flips": {}, "drop_hits": {"rat": 0.1}}):
+        with pytest.raises(ValueError, match=r"has no (much; it has by|rat; it has rate)"):
+            views([wrong], jets.grid, jets.encoding)
+
+
+def test_one_paper_is_cited_in_one_way():
+    """Every article number of a journal belongs to one volume and year, wherever it is cited."""
+    cited = {}
+    for package in ("lib", "collider", "hcal", "course"):
+        for path in (ROOT / package).rglob("*.py"):
+            text = " ".join(path.read_text().split())
+            for volume, year, number in re.findall(r"JINST (\d+) \((\d{4})\) ([A-Z]\d+)", text):
+                assert int(year) == 2005 + int(volume), f"{path.name}: JINST {volume} ({year})"
+                cited.setdefault(number, set()).add(volume)
+    assert cited
+    assert all(len(volumes) == 1 for volumes in cited.values()), cited
 
 
 def test_two_views_differ_and_a_damaged_jet_comes_with_itself(jets):

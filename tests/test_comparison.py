@@ -5,11 +5,14 @@ import math
 import jetfiles
 import numpy as np
 import pytest
+import torch
+from notebook_code import shown
 
 from course import bench, tables
 from lib import profiles
-from lib.data import shifts
+from lib.data.augment import DeadTower, EnergyScale
 from lib.data.images import JetImages
+from lib.data.views import transformed
 from lib.evaluation.metrics import Predictions, auc, decorrelate
 from lib.report import figures_comparison, results
 
@@ -66,10 +69,11 @@ def simulated_like(count=3):
 
 def test_eight_bits_do_not_know_the_energy_scale():
     jets = simulated_like()
-    plain, brighter = (shifts.altered(jets, shifts.scaled(f)) for f in (1, 1.05))
+    plain, brighter = (transformed(jets, EnergyScale(jets.grid, factor=f), encoding="cms8")
+                       for f in (1, 1.05))
     assert plain.encoding == "cms8"
     assert (plain.dense([0, 1, 2]) - brighter.dense([0, 1, 2])).abs().max() <= 1  # truncation
-    kept = shifts.altered(jets, shifts.scaled(1.05), "gev")
+    kept = transformed(jets, EnergyScale(jets.grid, factor=1.05))
     ratio = kept.dense([0])[0] / jets.dense([0])[0].clamp(min=1e-9)
     lit = jets.dense([0])[0] > 0
     assert np.allclose(ratio[3:5][lit[3:5]], 1.05)
@@ -79,17 +83,18 @@ def test_eight_bits_do_not_know_the_energy_scale():
 def test_a_dead_tower_is_dark_in_both_calorimeters_and_changes_nothing_else():
     jets = simulated_like()
     before = jets.dense([0])[0]
-    after = shifts.altered(jets, shifts.dead_tower(12, 12), "gev").dense([0])[0]
+    after = transformed(jets, DeadTower(jets.grid, row=12, column=12)).dense([0])[0]
     assert (after[3:5, 60:65, 60:65] == 0).all()
     before[3:5, 60:65, 60:65] = 0
     assert np.array_equal(before, after)
 
 
 def test_jets_of_two_files_are_matched_by_what_pile_up_cannot_change():
+    in_common = shown("08", ["in_common"], torch=torch)["in_common"]
     jets = simulated_like()
     other = jets.subset([2, 1])  # in another order, one missing, one without a true jet
-    assert shifts.in_common(jets, other).tolist() == [[1], [1]]
-    assert shifts.in_common(jets, jets.subset([2])).shape == (2, 0)
+    assert in_common(jets, other).tolist() == [[1], [1]]
+    assert in_common(jets, jets.subset([2])).shape == (2, 0)
 
 
 def test_systems_are_compared_on_the_jets_that_both_saw(monkeypatch, tmp_path):

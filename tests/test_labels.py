@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from lib import profiles
-from lib.data import shifts
+from lib.data.augment import ECAL, HCAL, Miscalibration
 from lib.data.images import JetImages
+from lib.data.views import transformed
 from lib.evaluation.metrics import Predictions
 from lib.models.baselines import Linear
 from lib.report import figures_labels
@@ -91,14 +92,14 @@ def test_a_miscalibration_is_the_same_for_all_jets_and_touches_energies_only():
     image = np.zeros((2, 8, 125, 125), np.float32)
     image[:, :, 20:30, 40:50] = 8.0
     jets = JetImages.from_dense(image, "gev", labels=[0, 1])
-    after = shifts.altered(jets, shifts.miscalibrated(0.2, seed=3), "gev").dense([0, 1]).numpy()
+    after = transformed(jets, Miscalibration(jets.grid, spread=0.2, seed=3)).dense([0, 1]).numpy()
     assert np.array_equal(after[0], after[1])
-    others = [c for c in range(8) if c not in shifts.ENERGIES]
+    others = [c for c in range(8) if c not in (ECAL, HCAL)]
     assert np.array_equal(after[:, others], image[:, others])
-    ecal = after[0, shifts.ENERGIES[0]]
+    ecal = after[0, ECAL]
     assert len(np.unique(ecal[20:25, 40:45])) == 1  # one tower, one factor
     assert len(np.unique(ecal[20:30, 40:50])) == 4
-    assert not np.allclose(ecal, after[0, shifts.ENERGIES[1]])
+    assert not np.allclose(ecal, after[0, HCAL])
 
 
 def test_figures_of_labels_take_what_there_is():

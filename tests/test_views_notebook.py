@@ -4,17 +4,23 @@ its figures draw what it hands them."""
 from __future__ import annotations
 
 import ast
+import dataclasses
 from types import SimpleNamespace
 
+import notebook_code
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from test_augment import check_hits, make
 from torch.testing import assert_close
 
 from lib import profiles
+from lib.data.images import JetImages
+from lib.data.tokens import Hits
 from lib.data.views import R1
 from lib.profiles import ROOT
+from lib.registry import Registry
 from lib.report import figures_views
 from lib.report.style import render
 from lib.training import recipes
@@ -26,12 +32,30 @@ SOURCE = ROOT / "notebooks" / "04_simclr.py"
 def shown(**names) -> dict:
     """The functions and the table of arms that the notebook defines, without running it."""
     wanted = [node for node in ast.parse(SOURCE.read_text()).body
-              if isinstance(node, ast.FunctionDef) or (isinstance(node, ast.Assign)
-              and ast.unparse(node.targets[0]) in ("R1_FIVE", "AUGMENT"))]
+              if (isinstance(node, ast.FunctionDef) and not node.decorator_list)
+              or (isinstance(node, ast.Assign)
+                  and ast.unparse(node.targets[0]) in ("R1_FIVE", "AUGMENT"))]
     space = {"torch": torch, "F": F, "np": np, "R1": R1, "recipes": recipes,
              "SMALL": False, "jets": SimpleNamespace(encoding="cms8"), **names}
     exec(compile(ast.Module(wanted, []), str(SOURCE), "exec"), space)
     return space
+
+
+CONTROLS = ("quarter_turn", "random_crop", "blur", "channel_mixing", "channel_averaging")
+
+
+@pytest.mark.parametrize("encoding", ["cms8", "gev"])
+@pytest.mark.parametrize("name", CONTROLS)
+def test_controls_join_by_their_name_and_keep_the_encoding(name, encoding):
+    jets, joined = make(encoding), Registry("augment")
+    notebook_code.shown("04", ("dense", "sparse", *CONTROLS), AUGMENTATIONS=joined, torch=torch,
+                        F=F, Hits=Hits, dataclasses=dataclasses)
+    assert set(joined) == set(CONTROLS)
+    change = joined.find(name)(jets.grid, encoding)
+    check_hits(jets, change)
+    assert change(jets.hits([3])).images == 1
+    none = JetImages.from_dense(np.zeros((2, 8, 125, 125), np.float32), encoding)
+    assert len(change(none.hits(range(2)))) == 0
 
 
 @pytest.mark.parametrize("temperature", [0.1, 0.5, 2.0])

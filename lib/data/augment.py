@@ -2,12 +2,12 @@
 
 One draw of `torch`'s generator a jet (or a detector cell), no loop over jets. The 8-bit encoding
 gives a channel in units of its hottest cell: whatever changes values there ends in integers again,
-with every channel at the peak it had, as the encoding of the changed jet would (`_encoded`). What
-is one reading of the detector is changed as one: the 25 pixels of an HCAL tower, and pT, dz and
-d0 of a track.
+with every channel at the peak it had, as the encoding of the changed jet would (`Step.encoded`).
+What is one reading of the detector is changed as one: the 25 pixels of an HCAL tower, and pT, dz
+and d0 of a track.
 
-Controls, which are no symmetry of a jet image, are in `lib.data.controls`; names and sets of
-augmentations in `lib.data.views`.
+At the end are faults of a detector, for jets at test time. Sets of augmentations, and whole data
+sets through one, are in `lib.data.views`.
 """
 
 from __future__ import annotations
@@ -15,17 +15,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from lib.cms import CHANNELS, ECAL_RESOLUTION, HCAL_RESOLUTION, TOWER
+from lib.cms import CHANNELS, ECAL_RESOLUTION, HCAL_RESOLUTION, PIXEL, TOWER
 from lib.data.tokens import Grid, Hits
+from lib.registry import Registry
 
 TRACK, DZ, D0, ECAL, HCAL = (CHANNELS.index(n) for n in ("track pT", "track dz", "track d0",
                                                          "ECAL", "HCAL"))
 ENERGIES = (TRACK, ECAL, HCAL)
 Augment = Callable[[Hits], Hits]
+AUGMENTATIONS = Registry("augment")  # name -> (grid, encoding, **strengths) -> Augment
 
 
 def compose(steps: Iterable[Augment]) -> Augment:
@@ -43,14 +47,56 @@ def compose(steps: Iterable[Augment]) -> Augment:
 # --- helpers --------------------------------------------------------------------------------------
 
 
-def _uniform(hits: Hits, low: float, high: float) -> Tensor:
-    """One number a jet, (images,)."""
-    return low + (high - low) * torch.rand(hits.images, device=hits.value.device)
+@dataclass(frozen=True)
+class Step:
+    """A change of hits: knows the grid and the encoding of what it gets; fields are strengths."""
+
+    grid: Grid
+    encoding: str = "cms8"
+
+    @property
+    def gev(self) -> bool:
+        return self.encoding == "gev"
+
+    def moved(self, hits: Hits, row: Tensor, column: Tensor) -> Hits:
+        """Hits at new places; those that leave the image are lost."""
+        inside = (row >= 0) & (row < self.grid.height) & (column >= 0) & (column < self.grid.width)
+        return replace(hits, row=row, column=column).select(inside)
+
+    def values(self, hits: Hits) -> Tensor:
+        """Values before they were cut to integers, on average: half a level more in `cms8`."""
+        return hits.value if self.gev else hits.value + 0.5
+
+    def encoded(self, hits: Hits, value: Tensor, before: Hits) -> Hits:
+        """Hits with new `values`: in `cms8` scaled to the channel's peak of `before` and cut.
+
+        A channel that was empty keeps its peak. What falls below level 1 is gone.
+        """
+        if self.gev:
+            return replace(hits, value=value)
+        group = hits.image * self.grid.channels + hits.channel
+        old, own = (_peaks(h, h.value, self.grid.channels) for h in (before, hits))
+        peaks = torch.where(old > 0, old, own)
+        ratio = (peaks + 0.5) / _peaks(hits, value, self.grid.channels).clamp(min=0.5)
+        hits = replace(hits, value=(value * ratio[group] + 1e-3).floor().clamp(max=255))
+        active = hits.value >= 1
+        return hits if active.all() else hits.select(active)
+
+
+def _peaks(hits: Hits, value: Tensor, channels: int) -> Tensor:
+    """The largest |value| of each jet and channel, (images · channels,)."""
+    peaks = torch.zeros(hits.images * channels, device=value.device)
+    return peaks.scatter_reduce(0, hits.image * channels + hits.channel, value.abs(), "amax")
+
+
+def _calorimeters(grid: Grid) -> tuple[int, int]:
+    """Channels of ECAL and HCAL: of eight, or the last two of three (tracks, ECAL, HCAL)."""
+    return (ECAL, HCAL) if grid.channels == len(CHANNELS) else (grid.channels - 2,
+                                                                grid.channels - 1)
 
 
 def _is_hcal(hits: Hits, grid: Grid) -> Tensor:
-    """Hits in the HCAL: channel 4 of eight, the last of three (tracks, ECAL, HCAL)."""
-    return hits.channel == (HCAL if grid.channels == len(CHANNELS) else grid.channels - 1)
+    return hits.channel == _calorimeters(grid)[1]
 
 
 def _cells(hits: Hits, grid: Grid) -> Tensor:
@@ -75,36 +121,12 @@ def _draw(cells: Tensor, normal: bool = False, bits: int = 16) -> Tensor:
     return table[mixed >> (32 - bits)]
 
 
-def _peaks(hits: Hits, value: Tensor, channels: int) -> Tensor:
-    """The largest |value| of each jet and channel, (images · channels,)."""
-    peaks = torch.zeros(hits.images * channels, device=value.device)
-    group = hits.image * channels + hits.channel
-    return peaks.scatter_reduce(0, group, value.abs(), "amax")
-
-
-def _encoded(hits: Hits, value: Tensor, grid: Grid, peaks: Tensor) -> Hits:
-    """Hits with new values: for `cms8`, scaled to the channel's former peak and cut to integers.
-
-    value: before it is cut, so 0.5 above the level on average. What falls below level 1 is gone.
-    """
-    group = hits.image * grid.channels + hits.channel
-    ratio = (peaks + 0.5) / _peaks(hits, value, grid.channels).clamp(min=0.5)
-    hits = replace(hits, value=(value * ratio[group] + 1e-3).floor().clamp(max=255))
-    active = hits.value >= 1
-    return hits if active.all() else hits.select(active)
-
-
-def _moved(hits: Hits, row: Tensor, column: Tensor, grid: Grid) -> Hits:
-    """Hits at new places; those that leave the image are lost."""
-    inside = (row >= 0) & (row < grid.height) & (column >= 0) & (column < grid.width)
-    return replace(hits, row=row, column=column).select(inside)
-
-
 # --- geometry -------------------------------------------------------------------------------------
 
 
+@AUGMENTATIONS.register("flips")
 @dataclass(frozen=True)
-class Flips:
+class Flips(Step):
     """Mirror each jet in eta and in phi, each with probability one half.
 
     Proton-proton collisions are symmetric under z -> -z, so eta may change sign; dz does so
@@ -113,8 +135,6 @@ class Flips:
     The 8-bit encoding keeps no signs: there the values of d0 and dz stay.
     """
 
-    grid: Grid
-    signed: bool = False  # True for the `gev` encoding
     eta: bool = True  # False: never mirrored in eta
     phi: bool = True
 
@@ -124,14 +144,15 @@ class Flips:
         row = torch.where(eta, self.grid.height - 1 - hits.row, hits.row)
         column = torch.where(phi, self.grid.width - 1 - hits.column, hits.column)
         value = hits.value
-        if self.signed:
+        if self.gev:
             turned = (eta & (hits.channel == DZ)) ^ (phi & (hits.channel == D0))
             value = torch.where(turned, -value, value)
         return replace(hits, row=row, column=column, value=value)
 
 
+@AUGMENTATIONS.register("translation")
 @dataclass(frozen=True)
-class Translation:
+class Translation(Step):
     """Shift by up to `towers` whole towers in eta and in phi; what leaves the image is lost.
 
     A jet may point anywhere: the cross-section is flat in phi and nearly so in eta, and the
@@ -140,17 +161,17 @@ class Translation:
     the far edge is unknown and stays empty. So towers are few, and nothing comes round.
     """
 
-    grid: Grid
     towers: int = 2
 
     def __call__(self, hits: Hits) -> Hits:
         shift = torch.randint(-self.towers, self.towers + 1, (2, hits.images),
                               device=hits.value.device)[:, hits.image] * TOWER
-        return _moved(hits, hits.row + shift[0], hits.column + shift[1], self.grid)
+        return self.moved(hits, hits.row + shift[0], hits.column + shift[1])
 
 
+@AUGMENTATIONS.register("rotation")
 @dataclass(frozen=True)
-class Rotation:
+class Rotation(Step):
     """Turn each jet about its axis by up to `degrees`, either way.
 
     The shower of a quark or gluon, and the decay of a boosted top, have no preferred direction
@@ -163,11 +184,11 @@ class Rotation:
     values stay as they are.
     """
 
-    grid: Grid
     degrees: float = 15.0
 
     def __call__(self, hits: Hits) -> Hits:
-        angle = _uniform(hits, -self.degrees, self.degrees)[hits.image] * (math.pi / 180)
+        draw = torch.rand(hits.images, device=hits.value.device)
+        angle = (-self.degrees + 2 * self.degrees * draw)[hits.image] * (math.pi / 180)
         size = torch.where(_is_hcal(hits, self.grid), TOWER, 1)
         middle = [(n // size - 1) / 2 for n in (self.grid.height, self.grid.width)]
         y, x = hits.row // size - middle[0], hits.column // size - middle[1]
@@ -176,18 +197,17 @@ class Rotation:
         y = y + (angle.sin() * x).round()
         x = x + (along * y).round()
         row, column = ((a + b).round().long() * size for a, b in zip((y, x), middle, strict=True))
-        return _moved(hits, row + hits.row % size, column + hits.column % size, self.grid)
+        return self.moved(hits, row + hits.row % size, column + hits.column % size)
 
 
+@AUGMENTATIONS.register("phi_roll")
 @dataclass(frozen=True)
-class PhiRoll:
+class PhiRoll(Step):
     """R1's: roll the image in phi by any number of pixels; what leaves comes in at the other side.
 
     Phi is periodic, but the image is a crop 2.18 wide out of 2π: a jet near the edge is cut in
     two. Steps of one pixel cut HCAL towers as well. Kept to measure what R1 did.
     """
-
-    grid: Grid
 
     def __call__(self, hits: Hits) -> Hits:
         shift = torch.randint(0, self.grid.width, (hits.images,), device=hits.value.device)
@@ -197,15 +217,15 @@ class PhiRoll:
 # --- readings -------------------------------------------------------------------------------------
 
 
+@AUGMENTATIONS.register("channel_dropout")
 @dataclass(frozen=True)
-class ChannelDropout:
+class ChannelDropout(Step):
     """Take `least` to `most` channels away from each jet.
 
     Detector parts fail or are switched off, and a jet is the same jet without them. No symmetry
     of the data: it asks for features that do not hang on one subdetector.
     """
 
-    grid: Grid
     least: int = 1
     most: int = 2
 
@@ -216,8 +236,9 @@ class ChannelDropout:
         return hits.select((rank >= count)[hits.image, hits.channel])
 
 
+@AUGMENTATIONS.register("noise")
 @dataclass(frozen=True)
-class Noise:
+class Noise(Step):
     """Gaussian noise on cells that hold something; empty cells stay empty, active ones active.
 
     Electronics add noise to what is read out, and zero suppression keeps it out of the rest.
@@ -227,8 +248,6 @@ class Noise:
     counts. `channels=None`, `by_cell=False` is R1's, every pixel on its own.
     """
 
-    grid: Grid
-    encoding: str = "cms8"
     levels: float = 5.0
     channels: tuple[int, ...] | None = ENERGIES
     by_cell: bool = True
@@ -241,63 +260,54 @@ class Noise:
         if self.channels is not None:
             mine = torch.tensor(self.channels, device=hits.value.device)
             noise = noise * torch.isin(hits.channel, mine)
-        if self.encoding == "gev":
+        if self.gev:
             factor = (1 + self.levels / 255 * noise).clamp(min=0.01)
             return replace(hits, value=hits.value * factor)
-        peaks = _peaks(hits, hits.value, self.grid.channels)
-        value = (hits.value + 0.5 + self.levels * noise).clamp(min=1.5)
-        return _encoded(hits, value, self.grid, peaks)
+        value = (self.values(hits) + self.levels * noise).clamp(min=1.5)
+        return self.encoded(hits, value, hits)
 
 
+@AUGMENTATIONS.register("smearing")
 @dataclass(frozen=True)
-class EnergySmearing:
+class EnergySmearing(Step):
     """Measure the calorimeters again: σ/E = stochastic/√E ⊕ constant, per crystal and tower.
 
-    The same shower would give another reading within the resolution (JINST 9 (2014) P09009 for
-    the ECAL; ECAL and HCAL together, JINST 12 (2017) P10003). `cms8` has lost the energies: there
-    the hottest cell is taken to hold `peak` GeV, the median of simulated jets. Two measurements
-    are wider than one, by √2, so this is a symmetry only as far as the resolution is small.
+    The same shower would give another reading within the resolution (`lib.cms`). `cms8` has lost
+    the energies: there the hottest cell is taken to hold `peak` GeV, the median of simulated jets.
+    Two measurements are wider than one, by √2, so this is a symmetry only as far as the resolution
+    is small.
     """
 
-    grid: Grid
-    encoding: str = "cms8"
     peak: tuple[float, float] = (31.0, 70.0)  # GeV: ECAL, HCAL
 
     def __call__(self, hits: Hits) -> Hits:
         noise = _draw(_cells(hits, self.grid), normal=True)
-        value = hits.value if self.encoding == "gev" else hits.value + 0.5
+        value = self.values(hits)
         relative = torch.zeros_like(value)
-        hcal = _is_hcal(hits, self.grid)
-        ecal = hits.channel == (ECAL if self.grid.channels == len(CHANNELS) else 1)
         terms = (ECAL_RESOLUTION[0], ECAL_RESOLUTION[2]), HCAL_RESOLUTION
-        for mine, (stochastic, constant), peak in zip((ecal, hcal), terms, self.peak, strict=True):
-            energy = value if self.encoding == "gev" else value * (peak / 255.5)
+        for channel, (stochastic, constant), peak in zip(_calorimeters(self.grid), terms,
+                                                         self.peak, strict=True):
+            energy = value if self.gev else value * (peak / 255.5)
             sigma = (stochastic**2 / energy.abs().clamp(min=1e-3) + constant**2).sqrt()
-            relative = torch.where(mine, sigma, relative)
-        changed = value * (1 + relative * noise).clamp(min=0.01)
-        if self.encoding == "gev":
-            return replace(hits, value=changed)
-        return _encoded(hits, changed, self.grid, _peaks(hits, hits.value, self.grid.channels))
+            relative = torch.where(hits.channel == channel, sigma, relative)
+        return self.encoded(hits, value * (1 + relative * noise).clamp(min=0.01), hits)
 
 
+@AUGMENTATIONS.register("drop_hits")
 @dataclass(frozen=True)
-class DropHits:
+class DropHits(Step):
     """Lose each reading (pixel, track or tower) with probability `rate`: inefficiency."""
 
-    grid: Grid
-    encoding: str = "cms8"
     rate: float = 0.2
 
     def __call__(self, hits: Hits) -> Hits:
         left = hits.select(_draw(_cells(hits, self.grid)) >= self.rate)
-        if self.encoding == "gev":
-            return left
-        peaks = _peaks(hits, hits.value, self.grid.channels)
-        return _encoded(left, left.value + 0.5, self.grid, peaks)
+        return self.encoded(left, self.values(left), hits)
 
 
+@AUGMENTATIONS.register("pile_up")
 @dataclass(frozen=True)
-class PileUp:
+class PileUp(Step):
     """Exchange single hits far from the axis: lose some, gain some of another jet of the batch.
 
     Pile-up is independent of the jet it lies under, so one sample of it is as good as another;
@@ -307,24 +317,22 @@ class PileUp:
     `cms8` hits keep their level, which is in units of the other jet's peak.
     """
 
-    grid: Grid
-    encoding: str = "cms8"
     rate: float = 0.2
     radius: float = 0.5
 
     def __call__(self, hits: Hits) -> Hits:
-        y = (hits.row - (self.grid.height - 1) / 2) * (math.pi / 180)
-        x = (hits.column - (self.grid.width - 1) / 2) * (math.pi / 180)
-        if self.grid.channels == len(CHANNELS):  # a tower is far or near as a whole
-            y, x = (torch.where(hits.channel == HCAL, a.div(TOWER * math.pi / 180).round()
-                                * (TOWER * math.pi / 180), a) for a in (y, x))
+        y = (hits.row - (self.grid.height - 1) / 2) * PIXEL
+        x = (hits.column - (self.grid.width - 1) / 2) * PIXEL
+        hcal, side = _is_hcal(hits, self.grid), TOWER * PIXEL  # a tower is far or near as a whole
+        y, x = (torch.where(hcal, a.div(side).round() * side, a) for a in (y, x))
         far = y.square() + x.square() > self.radius**2
         goes = far & (_draw(_cells(hits, self.grid)) < self.rate)
         left, gone = (~goes).nonzero().squeeze(1), goes.nonzero().squeeze(1)
         image = hits.image.index_select(0, left)
         if hits.images > 1:
             pixels = self.grid.channels * self.grid.height * self.grid.width
-            number = _pixels(hits, self.grid)
+            plane = hits.image * self.grid.channels + hits.channel
+            number = (plane * self.grid.height + hits.row) * self.grid.width + hits.column
             taken = torch.zeros(hits.images * pixels, dtype=torch.bool, device=far.device)
             taken[number[left]] = True
             free = ~taken[(number[gone] + pixels) % len(taken)]
@@ -333,17 +341,63 @@ class PileUp:
             image = torch.cat([image, (hits.image[gone] + 1) % hits.images])
             image, order = image.sort(stable=True)
             left = left[order]
-        old = Hits(image, *(part.index_select(0, left) for part in
-                            (hits.channel, hits.row, hits.column, hits.value)), hits.images)
-        if self.encoding == "gev":
-            return old
-        # a channel keeps its peak; one that was empty takes the levels of the other jet
-        peaks = _peaks(hits, hits.value, self.grid.channels)
-        peaks = torch.where(peaks > 0, peaks, _peaks(old, old.value, self.grid.channels))
-        return _encoded(old, old.value + 0.5, self.grid, peaks)
+        after = Hits(image, *(part.index_select(0, left) for part in
+                              (hits.channel, hits.row, hits.column, hits.value)), hits.images)
+        return self.encoded(after, self.values(after), hits)
 
 
-def _pixels(hits: Hits, grid: Grid) -> Tensor:
-    """Number of each hit's pixel within the batch."""
-    plane = hits.image * grid.channels + hits.channel
-    return (plane * grid.height + hits.row) * grid.width + hits.column
+AUGMENTATIONS["eta_flip"] = partial(Flips, phi=False)
+AUGMENTATIONS["phi_flip"] = partial(Flips, eta=False)
+AUGMENTATIONS["pixel_noise"] = partial(Noise, channels=None, by_cell=False)
+
+
+# --- faults of the detector -----------------------------------------------------------------------
+
+
+class Fault(Step):
+    """A calorimeter that is not the one that was trained on; values stay in the encoding's unit."""
+
+    def part(self, hits: Hits) -> tuple[Tensor, Tensor, Tensor]:
+        """0 in the ECAL, 1 in the HCAL, -1 elsewhere; row and column of the tower."""
+        ecal, hcal = (hits.channel == channel for channel in _calorimeters(self.grid))
+        part = torch.where(ecal, 0, torch.where(hcal, 1, -1))
+        return part, hits.row // TOWER, hits.column // TOWER
+
+
+@dataclass(frozen=True)
+class EnergyScale(Fault):
+    """Every energy in both calorimeters times a factor: a wrong energy scale."""
+
+    factor: float = 1.05
+
+    def __call__(self, hits: Hits) -> Hits:
+        energy = self.part(hits)[0] >= 0
+        return replace(hits, value=torch.where(energy, hits.value * self.factor, hits.value))
+
+
+@dataclass(frozen=True)
+class Miscalibration(Fault):
+    """The energies of every tower in both calorimeters times a factor of its own, the same for all
+    jets: normal around 1 with width `spread`. Calibration constants that are off."""
+
+    spread: float = 0.2
+    seed: int = 0
+
+    def __call__(self, hits: Hits) -> Hits:
+        towers = 2, -(-self.grid.height // TOWER), -(-self.grid.width // TOWER)
+        factors = np.random.default_rng(self.seed).normal(1, self.spread, towers).clip(0.05)
+        part, row, column = self.part(hits)
+        factor = torch.from_numpy(factors).float().to(part.device)[part, row, column]
+        return replace(hits, value=torch.where(part >= 0, hits.value * factor, hits.value))
+
+
+@dataclass(frozen=True)
+class DeadTower(Fault):
+    """No energy in the ECAL and HCAL cells of one tower (5 x 5 pixels)."""
+
+    row: int = 12
+    column: int = 12
+
+    def __call__(self, hits: Hits) -> Hits:
+        part, row, column = self.part(hits)
+        return hits.select((part < 0) | (row != self.row) | (column != self.column))

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from lib.data import controls
-from lib.data.augment import (
-    Augment,
-    ChannelDropout,
-    DropHits,
-    EnergySmearing,
-    Flips,
-    Noise,
-    PhiRoll,
-    PileUp,
-    Rotation,
-    Translation,
-    compose,
-)
+from lib.data.augment import AUGMENTATIONS, Augment, compose
+from lib.data.encoding import encode_cms8
 from lib.data.images import JetImages
 from lib.data.tokens import Grid, Hits
 
@@ -29,31 +18,11 @@ R1 = ("phi_flip", "eta_flip", "phi_roll", "channel_dropout", "pixel_noise")
 OURS = ("flips", "rotation", "translation", "smearing", "pile_up", "channel_dropout")
 DAMAGE = ("noise", "drop_hits", "pile_up")  # what denoising has to undo
 SETS = {"flips": ("flips",), "r1": R1, "ours": OURS, "damage": DAMAGE}
-CONTROLS = ("quarter_turn", "random_crop", "blur", "channel_mixing", "channel_averaging")
 
 
 def transforms(grid: Grid, encoding: str) -> dict[str, Augment]:
-    """Every augmentation and control by its name, with its default strength."""
-    signed = encoding == "gev"
-    return {
-        "flips": Flips(grid, signed),
-        "eta_flip": Flips(grid, signed, phi=False),
-        "phi_flip": Flips(grid, signed, eta=False),
-        "translation": Translation(grid),
-        "rotation": Rotation(grid),
-        "phi_roll": PhiRoll(grid),
-        "channel_dropout": ChannelDropout(grid),
-        "noise": Noise(grid, encoding),
-        "pixel_noise": Noise(grid, encoding, channels=None, by_cell=False),
-        "smearing": EnergySmearing(grid, encoding),
-        "drop_hits": DropHits(grid, encoding),
-        "pile_up": PileUp(grid, encoding),
-        "quarter_turn": controls.QuarterTurn(grid),
-        "random_crop": controls.RandomCrop(grid, encoding),
-        "blur": controls.Blur(grid, encoding),
-        "channel_mixing": controls.ChannelMixing(grid, encoding),
-        "channel_averaging": controls.ChannelAveraging(grid, encoding),
-    }
+    """Every augmentation by its name, with its default strength."""
+    return {name: make(grid, encoding) for name, make in AUGMENTATIONS.items()}
 
 
 def views(names: str | Sequence[str | Mapping], grid: Grid, encoding: str) -> Augment:
@@ -61,26 +30,22 @@ def views(names: str | Sequence[str | Mapping], grid: Grid, encoding: str) -> Au
 
     Args:
         names: a set (``flips``, ``r1``: R1's five, ``ours``, ``damage``), or a list of names of
-            ``transforms``; ``{"rotation": {"degrees": 30}}`` in the list changes a strength.
+            ``AUGMENTATIONS``; ``{"rotation": {"degrees": 30}}`` in it changes a strength.
 
     Raises:
         ValueError: an unknown name or argument.
     """
-    known, steps = transforms(grid, encoding), []
     if isinstance(names, str):
-        if names not in SETS and names not in known:
-            raise ValueError(f"augment={names!r}: choose {', '.join(SETS)}, or a list of "
-                             f"{', '.join(known)}")
         names = SETS.get(names, (names,))
+    steps = []
     for item in names:
-        name, changes = next(iter(item.items())) if isinstance(item, Mapping) else (item, {})
-        if name not in known:
-            raise ValueError(f"augment {name!r}: choose from {', '.join(known)}")
-        step = known[name]
-        if wrong := set(changes) - set(vars(step)):
-            raise ValueError(f"augment {name!r} has no {', '.join(sorted(wrong))}; it has "
-                             f"{', '.join(sorted(set(vars(step)) - {'grid', 'encoding'}))}")
-        steps.append(type(step)(**{**vars(step), **changes}))
+        for name, changes in (item.items() if isinstance(item, Mapping) else [(item, {})]):
+            make = AUGMENTATIONS.find(name)
+            known = set(inspect.signature(make).parameters) - {"grid", "encoding"}
+            if wrong := set(changes) - known:
+                raise ValueError(f"augment={name!r} has no {', '.join(sorted(wrong))}; it has "
+                                 f"{', '.join(sorted(known))}")
+            steps.append(make(grid, encoding, **changes))
     return steps[0] if len(steps) == 1 else compose(steps)
 
 
@@ -106,24 +71,33 @@ class Damaged:
         return self.damage(clean), clean
 
 
-def transformed(jets: JetImages, augment: Augment, seed: int = 0, block: int = 256) -> JetImages:
-    """The jets after an augmentation, as a store of their own (on the CPU); same seed, same jets.
+def transformed(jets: JetImages, augment: Augment, seed: int = 0, encoding: str | None = None,
+                block: int = 256) -> JetImages:
+    """The jets after a change of their hits, as a store of their own (on the CPU).
+
+    The same seed gives the same jets. encoding: jets in `gev` become what `cms8` makes of them, as
+    the detector's would; None leaves them as they are.
 
     Raises:
         DataError: values that the encoding cannot hold.
     """
+    encode = jets.encoding == "gev" and encoding == "cms8"
     counts, pixels, values = [np.zeros(1, np.int64)], [], []
     channels, height, width = jets.shape
+    size = channels * height * width
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for part in torch.arange(len(jets)).split(block):
             hits = augment(jets.hits(part).to("cpu"))
             flat = ((hits.image * channels + hits.channel) * height + hits.row) * width
             flat, order = (flat + hits.column).sort()
-            pixels.append((flat % (channels * height * width)).numpy())
-            values.append(hits.value[order].numpy())
-            counts.append(torch.bincount(hits.image, minlength=len(part)).numpy())
+            flat, value = flat.numpy(), hits.value[order].numpy()
+            if encode:
+                flat, value = encode_cms8(flat, value)
+            pixels.append(flat % size)
+            values.append(value)
+            counts.append(np.bincount(flat // size, minlength=len(part)))
     return JetImages.from_arrays(
         np.concatenate(counts).cumsum(), np.concatenate(pixels), np.concatenate(values),
-        jets.shape, jets.encoding, jets.labels, jets.mass, jets.pt,
-        {name: column.numpy() for name, column in jets.truth.items()})
+        jets.shape, "cms8" if encode else jets.encoding, jets.labels, jets.mass, jets.pt,
+        jets.truth)

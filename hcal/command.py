@@ -1,4 +1,4 @@
-"""Find the sick channels in maps of the hadron calorimeter, from the command line."""
+"""Find the sick cells in maps of the hadron calorimeter, from the command line."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hcal.files import ieta, iphi, load
 from hcal.findings import KINDS, THRESHOLD, Findings, judge
-from lib.data.images import DataError
-from lib.files import replacing
+from hcal.maps import ieta, iphi, load
+from lib.files import DataError, replacing
 
 LISTED = 40  # cells and regions that are printed
 
@@ -50,9 +49,9 @@ def picture(found: Findings, path: Path, title: str) -> Path:
     import matplotlib
 
     matplotlib.use("Agg")
-    from hcal.figures_scores import channel_map
+    from hcal.plots import cell_map
 
-    fig = channel_map(found.score, found.ratio, found.live, found.kind, title)
+    fig = cell_map(found.score, found.ratio, found.live, found.kind, title)
     with replacing(path) as part:
         fig.savefig(part, format="png", dpi=150, metadata={"Software": None})
     return path

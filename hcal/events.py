@@ -17,6 +17,30 @@ SIGMA = 0.0175  # spread of arcsin(sqrt(p)) between the cells of a ring: publish
 NOISE = 0.6  # variance of a count in units of the binomial one, as published
 TOGETHER = 20  # maps from which on fluctuations in time say more than differences in space
 RING = 8  # live cells below which a row has no spread to speak of
+KINDS = ("raw", "log1p", "standard", "event")
+
+
+def scaled(maps: HcalMaps, kind: str, training: HcalMaps | None = None) -> HcalMaps:
+    """The maps with other values.
+
+    kind: "raw"; "log1p"; "standard", minus the mean and over the standard deviation of the live
+    cells of the ``training`` maps (cells that are not live stay zero); "event", over the number of
+    events estimated from each map (``estimate_events``), so an occupancy.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind={kind!r}: use one of {', '.join(KINDS)}")
+    if kind == "raw":
+        return maps
+    if kind == "log1p":
+        return maps.with_(counts=maps.counts.log1p())
+    if kind == "standard":
+        if training is None:
+            raise ValueError("kind='standard' needs the training maps")
+        values = training.counts[:, training.live]
+        counts = (maps.counts - values.mean()) / values.std().clamp(min=1e-6) * maps.live
+        return maps.with_(counts=counts)
+    events = estimate_events(maps).clamp(min=1)  # an empty map stays empty
+    return maps.with_(counts=maps.counts / events[:, None, None])
 
 
 def estimate_scale(maps: HcalMaps, reference: Tensor | None = None) -> Tensor:

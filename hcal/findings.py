@@ -11,20 +11,11 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from hcal.files import (
-    CONDITIONS,
-    LIVE,
-    ROWS,
-    DataError,
-    HcalMaps,
-    estimate_events,
-    estimate_scale,
-    ieta,
-    iphi,
-    live_cells,
-)
+from hcal.events import estimate_events, estimate_scale
+from hcal.maps import LIVE, ROWS, HcalMaps, ieta, iphi, live_cells
 from hcal.scores import angle, log_odds, ring_centre, spread_of
-from hcal.simulation import NAMED
+from hcal.simulation import CONDITIONS, NAMED
+from lib.files import DataError
 
 KINDS = ("fine", "dead", "degraded", "hot")
 THRESHOLD = 3.0  # log odds of 20:1; healthy maps of a run: see tests/test_channels.py

@@ -10,20 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hcal.events import NOISE
-from hcal.files import (
-    CONDITIONS,
-    STRENGTHS,
-    HcalMaps,
-    estimate_events,
-    inject,
-    occupancy,
-    simulate,
-    windows,
-)
-from hcal.masked import MaskedCells
-from hcal.scores import ChannelModel, angle, log_odds, rings_and_offsets
-from hcal.simulation import LOW, TAIL
+from hcal.events import NOISE, estimate_events
+from hcal.maps import HcalMaps, windows
+from hcal.masked import CellModel, MaskedCells
+from hcal.scores import angle, log_odds, rings_and_offsets
+from hcal.simulation import CONDITIONS, LOW, STRENGTHS, TAIL, inject, occupancy, simulate
 from lib.data.batches import Batches
 from lib.training.fit import FitSettings, fit
 
@@ -48,19 +39,12 @@ def healthy(run: int, count: int, width: int = 1, low: bool = False, seed: int =
                  events=share * CONDITIONS[run].events) for number, share in enumerate(shares)])
 
 
-def oracle(run: int, boxes: bool = False) -> Score:
-    """A score that knows p of every cell and the number of events: the ceiling.
-
-    boxes: with the odds that listen to neighbours, else the |z| of each cell alone.
-    """
+def oracle(run: int) -> Score:
+    """The odds of a score that knows p of every cell and the number of events: the ceiling."""
     p = torch.from_numpy(occupancy(run)).float()
 
     def score(maps: HcalMaps) -> Tensor:
-        events = maps.events[:, None, None]
-        if not boxes:
-            sigma = (NOISE * events * p * (1 - p)).clamp(min=0.05).sqrt()
-            return (maps.counts - events * p).abs() / sigma * maps.live
-        sigma = (0.25 * NOISE / events).sqrt().expand_as(maps.counts)
+        sigma = (0.25 * NOISE / maps.events[:, None, None]).sqrt().expand_as(maps.counts)
         mean = p.sqrt().asin().expand_as(maps.counts)
         return log_odds(angle(maps.counts, maps.events), mean, sigma, maps.events, maps.live)
 
@@ -77,16 +61,16 @@ def curves(sick: np.ndarray, score: np.ndarray, weight: np.ndarray | None = None
     weight = np.ones((1, len(sick))) if weight is None else weight
     order = np.lexsort((sick.ravel(), -score.ravel()))
     good, owner = sick.ravel()[order], np.repeat(np.arange(len(sick)), sick.shape[1])[order]
-    out: dict[str, list] = {name: [] for name in ("auprc", "fpr90", "fpr95", "fpr99")}
-    for row in weight:
+    out = {name: np.empty(len(weight)) for name in ("auprc", "fpr90", "fpr95", "fpr99")}
+    for number, row in enumerate(weight):
         each = row[owner]
         hits, alarms = np.cumsum(each * good), np.cumsum(each * ~good)
         precision = hits / np.maximum(hits + alarms, 1e-9)
-        out["auprc"].append((precision * each * good).sum() / max(hits[-1], 1e-9))
+        out["auprc"][number] = (precision * each * good).sum() / max(hits[-1], 1e-9)
         for recall in RECALLS:
             at = np.searchsorted(hits, recall * hits[-1] - 1e-9)
-            out[f"fpr{round(100 * recall)}"].append(alarms[at] / max(alarms[-1], 1e-9))
-    return {name: np.array(values) for name, values in out.items()}
+            out[f"fpr{round(100 * recall)}"][number] = alarms[at] / max(alarms[-1], 1e-9)
+    return out
 
 
 def compare(scores: Mapping[str, Score], maps: HcalMaps, width: int = 1,
@@ -122,25 +106,23 @@ def compare(scores: Mapping[str, Score], maps: HcalMaps, width: int = 1,
     return rows
 
 
-def verdict(rows: Sequence[dict], model: str, simple: Sequence[str], key: str = "fpr95",
-            ) -> list[dict]:
-    """Per strength: false positives of the model and of the best simple score, and their ratio;
-    ``ratio`` is None where neither has any."""
+def halved(rows: Sequence[dict], model: str, simple: Sequence[str], key: str = "fpr95",
+           ) -> list[dict]:
+    """Per strength: false positives of the model, those of the best simple score, and whether the
+    former are at most half of the latter."""
     out = []
     for strength in dict.fromkeys(row["strength"] for row in rows):
-        named = {row["score"]: row for row in rows if row["strength"] == strength}
-        best = min(simple, key=lambda name: named[name][key])
-        ours, theirs = named[model][key], named[best][key]
-        out.append({"strength": strength, "best": best, "simple": theirs, "model": ours,
-                    "ratio": ours / theirs if theirs else (None if not ours else float("inf")),
-                    "reached": ours <= theirs / 2})
+        rate = {row["score"]: row[key] for row in rows if row["strength"] == strength}
+        best = min(simple, key=rate.get)
+        out.append({"strength": strength, "best": best, "simple": rate[best],
+                    "model": rate[model], "reached": rate[model] <= rate[best] / 2})
     return out
 
 
 # ---------------------------------------------------------------- a few sections of the other run
 
 
-def adapted_offsets(model: ChannelModel, seen: HcalMaps) -> Tensor:
+def adapted_offsets(model: CellModel, seen: HcalMaps) -> Tensor:
     """Offsets after healthy sections of another run: (H, W), no training.
 
     Empirical Bayes: what the sections say, noise² = f/(4 · all their events), and what the model
@@ -153,8 +135,8 @@ def adapted_offsets(model: ChannelModel, seen: HcalMaps) -> Tensor:
     return ((known * new + noise * model.offsets) / (known + noise)) * live
 
 
-def finetuned(model: ChannelModel, seen: HcalMaps, updates: int = 60,
-              log: Callable[[str], None] = lambda line: None) -> ChannelModel:
+def finetuned(model: CellModel, seen: HcalMaps, updates: int = 60,
+              log: Callable[[str], None] = lambda line: None) -> CellModel:
     """A copy of the model, trained on for a while on those sections alone."""
     tuned = copy.deepcopy(model)
     objective = MaskedCells(tuned, rings_and_offsets(seen)[0], seen.live, as_is=1.0)
@@ -165,7 +147,7 @@ def finetuned(model: ChannelModel, seen: HcalMaps, updates: int = 60,
     return tuned
 
 
-def adaptation(model: ChannelModel, old: HcalMaps, new: HcalMaps, seen: HcalMaps,
+def adaptation(model: CellModel, old: HcalMaps, new: HcalMaps, seen: HcalMaps,
                sections: Sequence[int] = (5, 20, 100), strength: float = 0.9,
                seeds: Sequence[int] = (0,), updates: int = 60) -> list[dict]:
     """What a few sections of the new run give there, and what is forgotten of the old.

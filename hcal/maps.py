@@ -3,28 +3,39 @@
 A map has 64 rows of ieta and 72 columns of iphi and belongs to one lumi-section (23 s of data
 taking). Row r is ieta r - 32 below row 32 and r - 31 from there on; column c is iphi c + 1. In the
 public files only the first depth of the endcap counts, |ieta| 19 to 29: 932 cells. The numbers are
-how often a cell was read out, out of a number of events that the files do not hold.
+how often a cell was read out, out of a number of events that the files do not hold. The public
+files are ``Run355456_Dataset*.npy`` and ``Run357479_Dataset*.npy``, each (10000, 64, 72) float64;
+R3 also writes ``Run355456.npy`` and ``.npz``.
 
 Shapes use N maps (lumi-sections), H rows, W columns, P patches.
 """
 
 from __future__ import annotations
 
+import re
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from lib.data.images import DataError, Images
-from lib.data.tokens import HCAL, Batch, Grid, Hits, TokenBatch, tokenize
+from lib.data.images import Images
+from lib.data.tokens import HCAL, Batch, Grid, Hits, TokenBatch
+from lib.files import DataError
 
 SHAPE = (64, 72)
 RUNS = (355456, 357479)  # label 0 and label 1
 ROWS = (*range(3, 14), *range(50, 61))  # rows with live cells in the public maps
-KINDS = ("raw", "log1p", "standard", "event")
+COLUMNS = ("counts", "labels", "events", "strength")  # what has one entry a map
+NAMES = ("Run{run}_Dataset*.npy", "Run{run}.npy", "Run{run}_Dataset*.npz", "Run{run}.npz")
+BLOCK = 500  # maps read and checked at once: 18 MB
+EXACT = 2**24  # the largest integer up to which float32 holds them all
 
 
 def ieta(row: Any) -> Any:
@@ -42,14 +53,9 @@ def iphi(column: Any) -> Any:
     return column + 1
 
 
-def _published_cells() -> Tensor:
-    live = torch.zeros(SHAPE, dtype=torch.bool)
-    live[3:12, 0:72:2] = live[52:61, 0:72:2] = True  # cells of 10 degrees
-    live[12:14, :71] = live[50:52, :71] = True  # of 5 degrees; column 71 never counts
-    return live
-
-
-LIVE = _published_cells()
+LIVE = torch.zeros(SHAPE, dtype=torch.bool)  # the cells that count in the public maps
+LIVE[3:12, 0:72:2] = LIVE[52:61, 0:72:2] = True  # cells of 10 degrees
+LIVE[12:14, :71] = LIVE[50:52, :71] = True  # of 5 degrees; column 71 never counts
 
 
 @dataclass
@@ -111,43 +117,40 @@ class HcalMaps(Images):
 
     def batch(self, index: Any, keep: str = "active",
               augment: Callable[[Hits], Hits] | None = None) -> Batch:
-        """Maps as tokens, one a patch.
+        """Maps as tokens, one a patch; what ``tokenize(live=...)`` makes of their hits.
 
         keep: "active" packs the patches with a live cell, "masked" gives all P patches and marks
-        those as valid, "all" makes all of them valid. What ``tokenize(live=...)`` gives, without
-        the way over hits.
+        those as valid, "all" makes all of them valid.
         """
-        index = self.numbers(index)
-        if augment is not None:
-            tokens = tokenize(augment(self.hits(index)), self.grid, keep, self.live)
-        else:
-            tokens = self._tokens(self.counts[index], keep)
-        return Batch(tokens, None if self.labels is None else self.labels[index], None, None, index)
-
-    def _tokens(self, maps: Tensor, keep: str) -> TokenBatch:
         if keep not in ("active", "masked", "all"):
             raise ValueError(f"keep={keep!r}: use 'active', 'masked' or 'all'")
-        active = self._cut(self.live).any(-1)  # (P,)
+        index = self.numbers(index)
+        maps = self.counts[index]
+        if augment is not None:
+            hits = augment(self.hits(index))
+            where = hits.image, hits.row, hits.column
+            maps = torch.zeros_like(maps).index_put(where, hits.value, accumulate=True)
+        active = self._cut(self.live[None].float())[0].any(-1)  # (P,)
         features = self._cut(maps) * active.unsqueeze(-1)  # (n, P, F)
         position = torch.arange(self.grid.patches, device=self.device)
         valid = active | (keep == "all")
         if keep == "active":
             chosen = active.nonzero().squeeze(1) if active.any() else position[:1]
             features, position, valid = features[:, chosen], position[chosen], valid[chosen]
-        count = len(maps)
-        return TokenBatch(features, position.expand(count, -1), valid.expand(count, -1), self.grid)
+        tokens = TokenBatch(features, position.expand(len(maps), -1),
+                            valid.expand(len(maps), -1), self.grid)
+        return Batch(tokens, None if self.labels is None else self.labels[index], None, None, index)
 
     def _cut(self, maps: Tensor) -> Tensor:
-        """(..., H, W) -> patches (..., P, patch_height x patch_width), padded with zeros."""
-        grid = self.grid
-        tall, wide = grid.rows * grid.patch_height, grid.columns * grid.patch_width
-        maps = torch.nn.functional.pad(maps, (0, wide - grid.width, 0, tall - grid.height))
-        maps = maps.unflatten(-1, (grid.columns, -1)).unflatten(-3, (grid.rows, -1))
-        return maps.transpose(-3, -2).flatten(-2).flatten(-3, -2)
+        """(n, H, W) -> patches (n, P, patch_height x patch_width), padded with zeros."""
+        grid, size = self.grid, (self.grid.patch_height, self.grid.patch_width)
+        edge = 0, grid.columns * size[1] - grid.width, 0, grid.rows * size[0] - grid.height
+        cut = F.unfold(F.pad(maps, edge).unsqueeze(1), size, stride=size)
+        return cut.transpose(1, 2).contiguous()
 
     # ------------------------------------------------------------ choosing
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> dict[str, Tensor | None]:
+    def each(self, change: Callable[[Tensor], Tensor]) -> dict[str, Tensor | None]:
         """The columns with one entry a map, each changed."""
         columns = {name: getattr(self, name) for name in COLUMNS}
         return {name: None if value is None else change(value) for name, value in columns.items()}
@@ -159,11 +162,11 @@ class HcalMaps(Images):
     def subset(self, index: Any) -> HcalMaps:
         """The maps ``index`` in that order."""
         index = self.numbers(index)
-        return self.with_(**self._each(lambda column: column[index]))
+        return self.with_(**self.each(lambda column: column[index]))
 
     def to(self, device: str | torch.device) -> HcalMaps:
         """The same maps with every tensor on ``device``."""
-        columns = self._each(lambda column: column.to(device))
+        columns = self.each(lambda column: column.to(device))
         return replace(self, live=self.live.to(device), **columns)
 
     @staticmethod
@@ -194,30 +197,6 @@ class HcalMaps(Images):
         strength = None if self.strength is None else self.strength[..., :columns]
         return self.with_(counts=self.counts[..., :columns], live=self.live[:, :columns],
                           strength=strength, grid=replace(self.grid, width=columns))
-
-    def scaled(self, kind: str, training: HcalMaps | None = None) -> HcalMaps:
-        """The maps with other values.
-
-        kind: "raw"; "log1p"; "standard", minus the mean and over the standard deviation of the
-        live cells of the ``training`` maps (cells that are not live stay zero); "event", over the
-        number of events estimated from each map (``estimate_events``), so an occupancy.
-        """
-        if kind not in KINDS:
-            raise ValueError(f"kind={kind!r}: use one of {', '.join(KINDS)}")
-        if kind == "raw":
-            return self
-        if kind == "log1p":
-            return self.with_(counts=self.counts.log1p())
-        if kind == "standard":
-            if training is None:
-                raise ValueError("kind='standard' needs the training maps")
-            values = training.counts[:, training.live]
-            counts = (self.counts - values.mean()) / values.std().clamp(min=1e-6) * self.live
-            return self.with_(counts=counts)
-        from hcal.events import estimate_events
-
-        events = estimate_events(self).clamp(min=1)  # an empty map stays empty
-        return self.with_(counts=self.counts / events[:, None, None])
 
     # ------------------------------------------------------------ splitting
 
@@ -250,9 +229,6 @@ class HcalMaps(Images):
         return {name: getattr(self, name) for name in ("live", *COLUMNS)}
 
 
-COLUMNS = ("counts", "labels", "events", "strength")
-
-
 def windows(maps: HcalMaps, width: int) -> HcalMaps:
     """Sums over ``width`` consecutive lumi-sections (what is left over at the end is dropped).
 
@@ -262,12 +238,131 @@ def windows(maps: HcalMaps, width: int) -> HcalMaps:
     number = len(maps) // width if width > 0 else 0
     if number < 1:
         raise ValueError(f"windows of {width} from {len(maps)} maps: choose 1 to {len(maps)}")
-    parts = maps._each(lambda column: column[:number * width].unflatten(0, (number, width)))
-    for name in ("labels", "strength"):
-        if (part := parts[name]) is not None:
-            if (part != part[:, :1]).any():
-                raise ValueError(f"the {name} change within a window of {width} maps")
+    parts = maps.each(lambda column: column[:number * width].unflatten(0, (number, width)))
+    for name, part in parts.items():
+        if part is None:
+            continue
+        if name in ("counts", "events"):
+            parts[name] = part.sum(1)
+        elif (part != part[:, :1]).any():
+            raise ValueError(f"the {name} change within a window of {width} maps")
+        else:
             parts[name] = part[:, 0]
-    for name in ("counts", "events"):
-        parts[name] = None if parts[name] is None else parts[name].sum(1)
     return maps.with_(**parts)
+
+
+# ---------------------------------------------------------------- files
+
+
+def find(folder: str | Path, run: int) -> Path:
+    """The file of a run under any of its published names, the first in the order of ``NAMES``.
+
+    Raises: DataError where there is none.
+    """
+    names = [name.format(run=run) for name in NAMES]
+    for name in names:
+        if found := sorted(Path(folder).glob(name)):
+            return found[0]
+    raise DataError(f"{folder}: no maps of run {run}; put one of {', '.join(names)} there")
+
+
+def load(path: str | Path, live: Any = None, run: int | None = None) -> HcalMaps:
+    """Read maps: .npy or .npz, (N, 64, 72) or a single (64, 72), integer or float.
+
+    Args:
+        live: (64, 72) bool, the cells that are read out, e.g. ``live_cells(reference)``; None for
+            the published 932. Never taken from this file: a cell that is dead all along would be
+            overlooked.
+        run: its number; None takes it from the file's name. The two published runs give labels.
+
+    Raises: DataError in one line, naming file, cause and next step, for a file that is missing,
+        truncated, pickled or foreign, another geometry, no maps, a value that is negative or no
+        number, and for maps without a single count. A single map without counts among others is
+        kept: the detector was off.
+    """
+    path = Path(path)
+    array = _array(path)
+    if array.shape == SHAPE:
+        array = array[None]
+    if array.shape[1:] != SHAPE:
+        hint = {(3, True, False): "has ieta and iphi swapped",
+                (3, False, True): "has lumi-sections last"}.get(
+            (array.ndim, array.shape[1:] == SHAPE[::-1], array.shape[:2] == SHAPE),
+            "is no set of maps")
+        raise DataError(f"{path}: an array of {array.shape} {hint}; give (N, 64, 72), "
+                        "lumi-sections x ieta x iphi")
+    if not len(array):
+        raise DataError(f"{path}: holds no maps; give at least one")
+    if array.dtype.kind not in "iuf":
+        raise DataError(f"{path}: values of type {array.dtype}; give integers or floats")
+    counts = np.empty(array.shape, np.float32)
+    for start in range(0, len(array), BLOCK):
+        part = np.asarray(array[start:start + BLOCK])
+        for wrong, what, advice in (
+            (~np.isfinite(part), "is no finite number", "leave such lumi-sections out"),
+            (part > EXACT, "is no count", "give how often a cell was read out"),
+            (part < 0, "is negative", "give counts, neither standardised nor logarithms of them"),
+        ):
+            if wrong.any():
+                n, r, c = (int(x) for x in np.argwhere(wrong)[0])
+                raise DataError(f"{path}: {wrong.sum():,} bad values; that of map {start + n}, row "
+                                f"{r}, column {c} {what} ({part[n, r, c]}); {advice}")
+        counts[start:start + BLOCK] = part
+    if not counts.any():
+        raise DataError(f"{path}: not a single count in {len(counts):,} maps; give maps of a "
+                        "lumi-section with data")
+    live = LIVE.clone() if live is None else torch.as_tensor(np.asarray(live))
+    if tuple(live.shape) != SHAPE or live.dtype != torch.bool or not live.any():
+        raise DataError(f"{path}: live cells of {live.dtype}, {tuple(live.shape)}; give a (64, 72) "
+                        "array of booleans with at least one true")
+    if run is None and (named := re.search(r"Run(\d+)", path.name)):
+        run = int(named[1])
+    labels = torch.full((len(counts),), RUNS.index(run)) if run in RUNS else None
+    return HcalMaps(torch.from_numpy(counts), live, labels)
+
+
+def _array(path: Path) -> np.ndarray:
+    """The array of a file; of several in an .npz, the one that holds maps."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; give the .npy or .npz file of a run")
+    try:
+        with open(path, "rb") as file:
+            archive = file.read(4) == b"PK\x03\x04"
+        if not archive:
+            return np.lib.format.open_memmap(path, mode="r")
+        with np.load(path, allow_pickle=False) as members:
+            arrays = {name: members[name] for name in members.files}
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "Python objects" in cause or "Object arrays" in cause:
+            cause = "it holds pickled objects, which are never loaded"
+        raise DataError(f"{path}: is damaged, or no .npy or .npz file of numbers ({cause}); "
+                        "download it again, or write the maps with numpy.save") from error
+    maps = [name for name, array in arrays.items() if array.shape[1:] == SHAPE]
+    maps = maps or [name for name, array in arrays.items()
+                    if array.shape == SHAPE and array.dtype != bool]
+    if len(maps) > 1 or (len(arrays) != 1 and not maps):
+        raise DataError(f"{path}: {len(maps) or 'none'} of the arrays {', '.join(arrays) or '-'} "
+                        "is (N, 64, 72); keep exactly one of that shape")
+    return arrays[maps[0]] if maps else next(iter(arrays.values()))
+
+
+def live_cells(reference: HcalMaps | Tensor | np.ndarray) -> Tensor:
+    """The cells that are read out, from maps of a healthy detector: (64, 72) bool.
+
+    A cell is live if it counts in at least half of the maps that hold counts, and over all of
+    them at least 1 % of what the median of such cells does: a few spurious counts do not make a
+    cell live, nor does a lumi-section in which it was off make it dead. Raises: DataError where
+    no map holds a count.
+    """
+    counts = reference.counts if isinstance(reference, HcalMaps) else torch.as_tensor(reference)
+    counts = counts.reshape(-1, *SHAPE)
+    used = counts.flatten(1).any(1)
+    if not used.any():
+        raise DataError("the reference maps: not a single count; give maps of a healthy detector")
+    often = (counts > 0).sum(0) >= 0.5 * used.sum()
+    total = counts.sum(0)
+    if not often.any():
+        raise DataError("the reference maps: no cell counts in half of them; give maps of one "
+                        "healthy detector")
+    return often & (total >= 0.01 * total[often].median())

@@ -1,10 +1,10 @@
-"""Learning what healthy maps of the calorimeter look like.
+"""Learning what healthy maps of the calorimeter look like, and scoring maps with it.
 
-``MaskedCells`` is an objective for ``fit``: cells of a map are hidden and predicted from the
-others. It is shown maps of one run only. So that the model works under conditions that it never
-saw, three quarters of the maps are taken apart -- rings, pattern of the cells, noise -- and put
-together again with other rings, a pattern rolled and mirrored as the geometry allows, another
-number of events, and faults in what is visible.
+``CellModel`` predicts the pulls of hidden cells from those of the visible ones; ``MaskedCells`` is
+its objective for ``fit``. It is shown maps of one run only. So that the model works under
+conditions that it never saw, three quarters of the maps are taken apart -- rings, pattern of the
+cells, noise -- and put together again with other rings, a pattern rolled and mirrored as the
+geometry allows, another number of events, and faults in what is visible.
 """
 
 from __future__ import annotations
@@ -14,18 +14,119 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hcal.files import HcalMaps
-from hcal.scores import GROUPS, ChannelModel, look, rings_and_offsets
-from lib.data.tokens import Batch, densify
+from hcal.maps import SHAPE, HcalMaps
+from hcal.scores import Pulls, log_odds, pulls, rings_and_offsets
+from lib.data.tokens import Batch, Grid, TokenBatch, densify
+from lib.models.vit import JetViT, ViTConfig
 
+GROUPS = 3  # complementary sets of hidden cells: every cell is predicted from others
+GRID = Grid(5, 64, 72, 8, 4)
+MODEL = dict(tokens="active", dim=64, depth=2, heads=4, mlp_ratio=2.0, stem="mlp",
+             patch_energy=False, position="factorised", pool="mean", summary=False, scale=1.0,
+             mass_head=False)
 SETTINGS = {  # of ``runs.train`` with ``build`` below: a minute of one core
     "model": {},
     "loss": {"as_is": 0.25},
     "fit": dict(updates=700, batch_size=32, lr=2e-3, weight_decay=0.01, ema=0.99, select="loss",
                 every=100, precision="32-true"),
 }
+
+
+# ---------------------------------------------------------------- the model
+
+
+def hidden_groups(shape: tuple[int, int], seed: int = 0) -> Tensor:
+    """Which of ``GROUPS`` sets a cell belongs to: (H, W), pseudo-random, the same for one seed."""
+    cells = torch.arange(shape[0] * shape[1]) % GROUPS
+    order = torch.randperm(len(cells), generator=torch.Generator().manual_seed(seed))
+    return cells[order].view(shape)
+
+
+class CellModel(nn.Module):
+    """A masked model on JetViT's backbone: x of the hidden cells from x of the visible ones.
+
+    In come five channels a cell: x (0 where hidden or not live), whether it is visible, the offset
+    of the cell in a reference run (0 where unknown) in units of the map's spread, theta of the
+    ring, and how much of the spread is binomial noise. Out come, for the hidden cells,
+
+        mean = a · offset + b,    variance = e^(2c) + (d · offset)²
+
+    with a, b, c, d read from the token and its cells. a says how far the reference holds under
+    the conditions of this map, which the model has to see from the visible cells.
+    """
+
+    def __init__(self, offsets: Tensor, settings: dict | None = None) -> None:
+        super().__init__()
+        self.vit = JetViT(ViTConfig.of(GRID, **{**MODEL, **(settings or {})}))
+        self.vit.class_head = nn.Identity()
+        cells = GRID.patch_height * GRID.patch_width
+        width = self.vit.config.dim + GRID.patch_dim
+        self.head = nn.Sequential(nn.Linear(width, 128), nn.GELU(), nn.Linear(128, 4 * cells))
+        nn.init.zeros_(self.head[2].weight)
+        nn.init.zeros_(self.head[2].bias)
+        self.register_buffer("offsets", offsets.clone().float())
+
+    def forward(self, seen: Pulls, offset: Tensor, visible: Tensor,
+                live: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of x: (N, H, W) each, of use where ``visible`` is False.
+
+        offset: (N, H, W) in units of theta. visible: (N, H, W) bool. live: (H, W) bool.
+        """
+        offset = (offset / seen.spread).clamp(-12, 12) * live
+        noise = 0.5 * (0.25 / seen.events[:, None, None]).log() - seen.spread.log()
+        channels = [torch.asinh(seen.x) * visible, (visible & live).float(), torch.asinh(offset),
+                    (seen.ring - 1) * live, noise.clamp(-4, 2) * live]
+        size = GRID.patch_height, GRID.patch_width
+        inputs = torch.stack([channel.expand_as(offset) for channel in channels], 1)
+        cut = F.unfold(inputs, size, stride=size).transpose(1, 2)  # (N, P, 5·p·q)
+        active = F.unfold(live[None, None].float(), size, stride=size)[0].any(0).nonzero()[:, 0]
+        features = cut[:, active]
+        position = active.expand(len(cut), -1)
+        tokens = TokenBatch(features, position, torch.ones_like(position, dtype=torch.bool), GRID)
+        encoded = torch.cat([self.vit.encode(tokens), features], -1)
+        out = features.new_zeros(len(cut), GRID.patches, self.head[2].out_features)
+        out = out.index_copy(1, active, self.head(encoded).float())
+        out = F.fold(out.transpose(1, 2), GRID.shape[1:], size, stride=size)  # (N, 4, H, W)
+        a, b, c, d = out.unbind(1)
+        variance = (2 * c.clamp(-3, 2)).exp() + (d * offset).square()
+        return a * offset + b, variance.sqrt()
+
+    @torch.no_grad()
+    def predict(self, maps: HcalMaps, offsets: Tensor | None = None,
+                batch_size: int = 250) -> tuple[Pulls, Tensor, Tensor]:
+        """What a healthy cell would show, each predicted while hidden: pulls,
+        mean and sigma of x.
+
+        offsets: (H, W) of the reference in units of theta; None: those of the training run.
+        """
+        offsets = self.offsets if offsets is None else offsets
+        seen, live = pulls(maps), maps.live
+        groups = hidden_groups(live.shape).to(live.device)
+        mean, sigma = torch.zeros_like(seen.x), torch.ones_like(seen.x)
+        for start in range(0, len(maps), batch_size):
+            part = slice(start, start + batch_size)
+            some = Pulls(*(value[part] for value in vars(seen).values()))
+            for group in range(GROUPS):
+                hidden = groups == group
+                visible = (~hidden).expand_as(some.x)
+                m, s = self(some, offsets.expand_as(some.x), visible, live)
+                mean[part] = torch.where(hidden, m, mean[part])
+                sigma[part] = torch.where(hidden, s, sigma[part])
+        return seen, mean, sigma
+
+    def score(self, maps: HcalMaps, offsets: Tensor | None = None, boxes: bool = True) -> Tensor:
+        """Log odds that a cell is sick (``log_odds``); boxes=False: |z| of the cell alone."""
+        seen, mean, sigma = self.predict(maps, offsets)
+        if not boxes:
+            return ((seen.x - mean) / sigma).abs() * maps.live
+        return log_odds(seen.theta, seen.ring + mean * seen.spread, sigma * seen.spread,
+                        seen.events, maps.live)
+
+
+# ---------------------------------------------------------------- training maps
 
 
 def _uniform(low: float, high: float, *shape: int) -> Tensor:
@@ -109,7 +210,7 @@ class MaskedCells(nn.Module):
     of the maps that are shown as they are, not rearranged.
     """
 
-    def __init__(self, model: ChannelModel, rings: Tensor, live: Tensor,
+    def __init__(self, model: CellModel, rings: Tensor, live: Tensor,
                  as_is: float = 0.25) -> None:
         super().__init__()
         self.model, self.as_is = model, as_is
@@ -135,7 +236,7 @@ class MaskedCells(nn.Module):
         scored = (hidden & live & (strength == 1)).to(device)
 
         maps = HcalMaps(counts.to(device), live.to(device))
-        seen = look(maps)
+        seen = pulls(maps)
         mean, sigma = self.model(seen, reference.to(device), ~hidden.to(device), maps.live)
         x, mean, sigma = (value[scored] for value in (seen.x.clamp(-10, 10), mean, sigma))
         loss = (((x - mean) / sigma).square() / 2 + sigma.log()).mean()
@@ -144,12 +245,11 @@ class MaskedCells(nn.Module):
 
 def build(settings: Mapping, jets: HcalMaps | None = None, index: Any = None) -> MaskedCells:
     """The objective for ``runs.train(..., build=build)``; ``settings["model"]``: of ``MODEL``."""
-    shape = settings["grid"]["height"], settings["grid"]["width"]
-    empty = torch.zeros(shape)
+    empty = torch.zeros(SHAPE)
     if jets is None:  # the weights come next, with what was measured
-        return MaskedCells(ChannelModel(empty, settings["model"]), empty[:, 0], empty.bool(),
+        return MaskedCells(CellModel(empty, settings["model"]), empty[:, 0], empty.bool(),
                            **settings.get("loss", {}))
     healthy = jets.subset(index)
     rings, offsets = rings_and_offsets(healthy)
-    return MaskedCells(ChannelModel(offsets, settings["model"]), rings, healthy.live,
+    return MaskedCells(CellModel(offsets, settings["model"]), rings, healthy.live,
                        **settings.get("loss", {}))

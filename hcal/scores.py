@@ -1,13 +1,13 @@
-"""Sick channels of the hadron calorimeter: how unlikely is a count, given its surroundings?
+"""Sick cells of the hadron calorimeter: how unlikely is a count, given its surroundings?
 
-``look`` puts maps on a scale on which all healthy cells are alike. A count k of N events with
+``pulls`` puts maps on a scale on which all healthy cells are alike. A count k of N events with
 probability p has
 
     theta = asin √p,   var(theta) ≈ f/(4N) whatever p is   (f: noise in units of the binomial one)
 
-so that a cell's ``x``, theta minus that of its ring over the spread of the whole map, has unit
-variance in any ring, run and lumi-section. What then differs is read off it: simple scores
-(``SIMPLE``), a masked model that predicts each cell from the others (``ChannelModel``), and the
+so that a cell's pull ``x``, theta minus that of its ring over the spread of the whole map, has
+unit variance in any ring, run and lumi-section. What then differs is read off it: simple scores
+(``SIMPLE``), a masked model that predicts each cell from the others (``hcal.masked``), and the
 odds that a cell is sick when its neighbours may be, too (``log_odds``).
 
 Shapes use N maps, H rows, W columns. Every score is (N, H, W), larger is sicker, 0 where not live.
@@ -20,12 +20,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from hcal.events import NOISE
-from hcal.files import HcalMaps, estimate_events, estimate_scale
-from lib.data.tokens import Grid, TokenBatch
-from lib.models.vit import JetViT, ViTConfig
+from hcal.events import NOISE, estimate_events, estimate_scale
+from hcal.maps import HcalMaps
 
 # ---------------------------------------------------------------- one scale for all maps
 
@@ -36,8 +34,17 @@ def angle(counts: Tensor, events: Tensor) -> Tensor:
     counts: (..., H, W); events: (...). A count above N is a hot cell, or N estimated too low.
     """
     events = events[..., None, None].clamp(min=1.0)
-    missing = (events - counts + 0.375) / (events + 0.75)
-    return math.pi / 2 - missing.sign() * missing.abs().clamp(max=1).sqrt().asin()
+    return _from_missing((events - counts + 0.375) / (events + 0.75))
+
+
+def _from_missing(q: Tensor) -> Tensor:
+    """theta = asin √p of q = 1 - p, which may be negative."""
+    return math.pi / 2 - q.sign() * q.abs().clamp(max=1).sqrt().asin()
+
+
+def ring_median(values: Tensor, known: Tensor) -> Tensor:
+    """Median over the known cells of each ring: (N, H, W) -> (N, H, 1); 0 where none is known."""
+    return values.masked_fill(~known, math.nan).nanmedian(-1, keepdim=True).values.nan_to_num()
 
 
 def ring_centre(theta: Tensor, live: Tensor) -> Tensor:
@@ -47,9 +54,8 @@ def ring_centre(theta: Tensor, live: Tensor) -> Tensor:
     sick; the means make it continuous, which a median of few integer counts is not. 0 for a ring
     without live cells.
     """
-    known = theta.masked_fill(~live, math.nan)
-    centre = known.nanmedian(-1, keepdim=True).values.nan_to_num()
-    reach = 1.5 * 1.4826 * (known - centre).abs().nanmedian(-1, keepdim=True).values.nan_to_num()
+    centre = ring_median(theta, live)
+    reach = 1.5 * 1.4826 * ring_median((theta - centre).abs(), live)
     for _ in range(2):
         near = ((theta - centre).abs() <= 2 * reach) & live
         step = (theta - centre).clamp(-reach, reach) * near
@@ -58,7 +64,7 @@ def ring_centre(theta: Tensor, live: Tensor) -> Tensor:
 
 
 @dataclass
-class Look:
+class Pulls:
     """Maps on the common scale.
 
     theta: (N, H, W). ring: (N, H, 1), theta of the ring. spread: (N, 1, 1), of theta - ring over
@@ -72,14 +78,14 @@ class Look:
     events: Tensor
 
 
-def look(maps: HcalMaps) -> Look:
+def pulls(maps: HcalMaps) -> Pulls:
     """Maps on the scale on which healthy cells are alike; no labels and no reference needed."""
     events = estimate_events(maps).clamp(min=1.0)
     theta, live = angle(maps.counts, events), maps.live
     ring = ring_centre(theta, live)
     away = (theta - ring) * live
     spread = spread_of(away, live, events)
-    return Look(theta, ring, spread, away / spread, events)
+    return Pulls(theta, ring, spread, away / spread, events)
 
 
 def spread_of(away: Tensor, live: Tensor, events: Tensor) -> Tensor:
@@ -102,46 +108,39 @@ def rings_and_offsets(healthy: HcalMaps) -> tuple[Tensor, Tensor]:
 # ---------------------------------------------------------------- simple scores
 
 
-def _residual(maps: HcalMaps, expected: Tensor) -> Tensor:
-    """|count - expected| in units of binomial noise."""
-    events = estimate_events(maps)[:, None, None].clamp(min=1.0)
+def _noise(expected: Tensor, events: Tensor) -> Tensor:
+    """Binomial standard deviation of an expected count, no less than 1."""
+    events = events[:, None, None].clamp(min=1.0)
     p = (expected / events).clamp(0, 1)
-    sigma = (events * p * (1 - p)).sqrt().clamp(min=1.0)
-    return (maps.counts - expected).abs() / sigma * maps.live
+    return (events * p * (1 - p)).clamp(min=1.0).sqrt()
 
 
 def binomial_z(maps: HcalMaps, reference: HcalMaps) -> Tensor:
     """Per-cell binomial z-score against the mean map of a reference, scaled to the lumi-section."""
     mean = reference.counts.mean(0)
-    return _residual(maps, estimate_scale(maps, mean)[:, None, None] * mean)
+    expected = estimate_scale(maps, mean)[:, None, None] * mean
+    return (maps.counts - expected).abs() / _noise(expected, estimate_events(maps)) * maps.live
 
 
 def ring_binomial_z(maps: HcalMaps, reference: HcalMaps) -> Tensor:
     """The same, with the reference scaled ring by ring, so that the profile may differ."""
     mean = reference.counts.mean(0)
-    share = (maps.counts / mean.clamp(min=1e-6)).masked_fill(~(maps.live & (mean > 0)), math.nan)
-    return _residual(maps, share.nanmedian(-1, keepdim=True).values.nan_to_num() * mean)
-
-
-def _ring_median(maps: HcalMaps) -> Tensor:
-    known = maps.counts.masked_fill(~maps.live, math.nan)
-    return known.nanmedian(-1, keepdim=True).values.nan_to_num()
+    expected = mean * ring_median(maps.counts / mean.clamp(min=1e-6), maps.live & (mean > 0))
+    return (maps.counts - expected).abs() / _noise(expected, estimate_events(maps)) * maps.live
 
 
 def ring_ratio(maps: HcalMaps, reference: HcalMaps | None = None) -> Tensor:
     """|count / median of the ring - 1|."""
-    return (maps.counts / _ring_median(maps).clamp(min=1e-6) - 1).abs() * maps.live
+    middle = ring_median(maps.counts, maps.live)
+    return (maps.counts / middle.clamp(min=1e-6) - 1).abs() * maps.live
 
 
 def ring_z(maps: HcalMaps, reference: HcalMaps | None = None) -> Tensor:
     """|count - median of the ring| over the ring's robust spread, no less than binomial noise."""
-    middle = _ring_median(maps)
+    middle = ring_median(maps.counts, maps.live)
     away = (maps.counts - middle).abs()
-    spread = 1.4826 * away.masked_fill(~maps.live, math.nan).nanmedian(-1, keepdim=True).values
-    events = estimate_events(maps)[:, None, None].clamp(min=1.0)
-    p = (middle / events).clamp(0, 1)
-    noise = (events * p * (1 - p)).clamp(min=1.0)
-    return away / (spread.nan_to_num().square()).maximum(noise).sqrt() * maps.live
+    spread = 1.4826 * ring_median(away, maps.live)
+    return away / spread.maximum(_noise(middle, estimate_events(maps))) * maps.live
 
 
 SIMPLE = {"binomial z": binomial_z, "binomial z by ring": ring_binomial_z,
@@ -206,8 +205,7 @@ def _half_log_odds(theta: Tensor, mean: Tensor, sigma: Tensor, events: Tensor,
     background = torch.logaddexp(healthy, torch.full_like(healthy, math.log(SICK) + flat))
     total = flat + math.log(SICK) - healthy
     for strength in FAULTS:
-        sick_p = p * strength
-        sick = math.pi / 2 - (1 - sick_p).sign() * (1 - sick_p).abs().clamp(max=1).sqrt().asin()
+        sick = _from_missing(1 - p * strength)
         blur = (sigma.square() + 0.25 / events + (0.08 * (sick - mean)).square()).sqrt()
         like = _normal(theta, sick, blur)
         capped = (like - background) * live
@@ -225,99 +223,3 @@ def _half_log_odds(theta: Tensor, mean: Tensor, sigma: Tensor, events: Tensor,
         total = torch.logaddexp(total, like - healthy + raised - F.softplus(rest)
                                 - math.log(len(FAULTS)))
     return total
-
-
-# ---------------------------------------------------------------- the masked model
-
-GROUPS = 3  # complementary sets of hidden cells: every cell is predicted from others
-GRID = Grid(5, 64, 72, 8, 4)
-MODEL = dict(tokens="active", dim=64, depth=2, heads=4, mlp_ratio=2.0, stem="mlp",
-             patch_energy=False, position="factorised", pool="mean", summary=False, scale=1.0,
-             mass_head=False)
-
-
-def hidden_groups(shape: tuple[int, int], seed: int = 0) -> Tensor:
-    """Which of ``GROUPS`` sets a cell belongs to: (H, W), pseudo-random, the same for one seed."""
-    cells = torch.arange(shape[0] * shape[1]) % GROUPS
-    order = torch.randperm(len(cells), generator=torch.Generator().manual_seed(seed))
-    return cells[order].view(shape)
-
-
-class ChannelModel(nn.Module):
-    """A masked model on JetViT's backbone: x of the hidden cells from x of the visible ones.
-
-    In come five channels a cell: x (0 where hidden or not live), whether it is visible, the offset
-    of the cell in a reference run (0 where unknown) in units of the map's spread, theta of the
-    ring, and how much of the spread is binomial noise. Out come, for the hidden cells,
-
-        mean = a · offset + b,    variance = e^(2c) + (d · offset)²
-
-    with a, b, c, d read from the token and its cells. a says how far the reference holds under
-    the conditions of this map, which the model has to see from the visible cells.
-    """
-
-    def __init__(self, offsets: Tensor, settings: dict | None = None) -> None:
-        super().__init__()
-        self.vit = JetViT(ViTConfig.of(GRID, **{**MODEL, **(settings or {})}))
-        self.vit.class_head = nn.Identity()
-        cells = GRID.patch_height * GRID.patch_width
-        width = self.vit.config.dim + GRID.patch_dim
-        self.head = nn.Sequential(nn.Linear(width, 128), nn.GELU(), nn.Linear(128, 4 * cells))
-        nn.init.zeros_(self.head[2].weight)
-        nn.init.zeros_(self.head[2].bias)
-        self.register_buffer("offsets", offsets.clone().float())
-
-    def forward(self, seen: Look, offset: Tensor, visible: Tensor,
-                live: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of x: (N, H, W) each, of use where ``visible`` is False.
-
-        offset: (N, H, W) in units of theta. visible: (N, H, W) bool. live: (H, W) bool.
-        """
-        offset = (offset / seen.spread).clamp(-12, 12) * live
-        noise = 0.5 * (0.25 / seen.events[:, None, None]).log() - seen.spread.log()
-        channels = [torch.asinh(seen.x) * visible, (visible & live).float(), torch.asinh(offset),
-                    (seen.ring - 1) * live, noise.clamp(-4, 2) * live]
-        size = GRID.patch_height, GRID.patch_width
-        inputs = torch.stack([channel.expand_as(offset) for channel in channels], 1)
-        cut = F.unfold(inputs, size, stride=size).transpose(1, 2)  # (N, P, 5·p·q)
-        active = F.unfold(live[None, None].float(), size, stride=size)[0].any(0).nonzero()[:, 0]
-        features = cut[:, active]
-        position = active.expand(len(cut), -1)
-        tokens = TokenBatch(features, position, torch.ones_like(position, dtype=torch.bool), GRID)
-        encoded = torch.cat([self.vit.encode(tokens), features], -1)
-        out = features.new_zeros(len(cut), GRID.patches, self.head[2].out_features)
-        out = out.index_copy(1, active, self.head(encoded).float())
-        out = F.fold(out.transpose(1, 2), GRID.shape[1:], size, stride=size)  # (N, 4, H, W)
-        a, b, c, d = out.unbind(1)
-        variance = (2 * c.clamp(-3, 2)).exp() + (d * offset).square()
-        return a * offset + b, variance.sqrt()
-
-    @torch.no_grad()
-    def predict(self, maps: HcalMaps, offsets: Tensor | None = None,
-                batch_size: int = 250) -> tuple[Look, Tensor, Tensor]:
-        """What a healthy cell would show, each predicted while hidden: look, mean and sigma of x.
-
-        offsets: (H, W) of the reference in units of theta; None: those of the training run.
-        """
-        offsets = self.offsets if offsets is None else offsets
-        seen, live = look(maps), maps.live
-        groups = hidden_groups(live.shape).to(live.device)
-        mean, sigma = torch.zeros_like(seen.x), torch.ones_like(seen.x)
-        for start in range(0, len(maps), batch_size):
-            part = slice(start, start + batch_size)
-            some = Look(*(value[part] for value in vars(seen).values()))
-            for group in range(GROUPS):
-                hidden = groups == group
-                visible = (~hidden).expand_as(some.x)
-                m, s = self(some, offsets.expand_as(some.x), visible, live)
-                mean[part] = torch.where(hidden, m, mean[part])
-                sigma[part] = torch.where(hidden, s, sigma[part])
-        return seen, mean, sigma
-
-    def score(self, maps: HcalMaps, offsets: Tensor | None = None, boxes: bool = True) -> Tensor:
-        """Log odds that a cell is sick (``log_odds``); boxes=False: |z| of the cell alone."""
-        seen, mean, sigma = self.predict(maps, offsets)
-        if not boxes:
-            return ((seen.x - mean) / sigma).abs() * maps.live
-        return log_odds(seen.theta, seen.ring + mean * seen.spread, sigma * seen.spread,
-                        seen.events, maps.live)

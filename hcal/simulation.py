@@ -17,8 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from collider.closure import row as _row
-from hcal.events import NOISE, SIGMA, estimate_scale, full_count
+from hcal.events import NOISE, SIGMA
 from hcal.maps import LIVE, ROWS, RUNS, SHAPE, HcalMaps
 
 
@@ -253,46 +252,3 @@ def inject(maps: HcalMaps, faults: Sequence[Fault] | None = None, *, seed: int =
     counts[where] = torch.from_numpy(new).float()
     out = maps.with_(counts=counts.to(maps.device), strength=strength.to(maps.device))
     return out, out.strength
-
-
-# ---------------------------------------------------------------- closure
-
-
-def closure(maps: HcalMaps, run: int) -> list[dict]:
-    """Maps of a run (simulated or the public ones) against what is published of it.
-
-    Give some thousand maps: the largest value and the tail of low statistics need them. Returns
-    rows dict(quantity, published, measured, tolerance, ok), for a table.
-    """
-    known, counts, cells = CONDITIONS[run], maps.counts.cpu(), maps.live.cpu()
-    mean = counts.mean(0)
-    zeros = (counts == 0).flatten(1).sum(1).double() / counts[0].numel()
-    rows = [_row("mean", known.mean, counts.mean(), 0.01),
-            _row("standard deviation", known.std, counts.std(), 0.01),
-            _row("median", 0, counts[:1000].median(), 0, True),
-            _row("minimum", 0, counts.min(), 0, True),
-            _row("maximum", known.maximum, counts.max(), 0.03),
-            _row("fraction of zeros, lowest of all maps", ZEROS, zeros.min(), 1e-6, True),
-            _row("fraction of zeros, highest of all maps", ZEROS, zeros.max(), 1e-6, True),
-            _row("active cells", 932, (mean > 0).sum(), 0, True)]
-    rings = {r: mean[r, cells[r]] for r in ROWS}
-    rows += [_row(f"mean of the active cells, row {r}", value, rings[r].mean(), 0.03)
-             for r, value in zip(ROWS, known.rows, strict=True)]
-    spread = [float(ring.std() / ring.median()) for ring in rings.values()]
-    low, high = {355456: (0.02, 0.08), 357479: (0.0, 0.02)}[run]
-    rows += [_row("spread of the cells in phi, most even row", low, min(spread), 0.01, True),
-             _row("spread of the cells in phi, least even row", high, max(spread), 0.025, True)]
-    if run == 355456:
-        rows += [_row(f"cell ({r}, {c}) over the median of its row", NAMED[r, c][0],
-                      mean[r, c] / rings[r].median(), 0.03, True)
-                 for r, c in list(NAMED)[:4]]
-    scale = estimate_scale(maps).cpu()
-    usual = scale[(scale / scale.median() - 1).abs() < 0.15] / scale.median()
-    rows += [_row("spread of the scale of a lumi-section", known.spread, usual.std(), 0.005, True),
-             _row("lumi-sections of low statistics", known.low,
-                  (scale < 0.85 * scale.median()).double().mean(), 0.01, True),
-             _row("noise over binomial (variance)", NOISE, full_count(maps)[1], 0.1)]
-    if known.low:
-        rows.append(_row("lowest scale of a lumi-section", LOW[0], scale.min() / scale.median(),
-                         0.04, True))
-    return rows

@@ -46,35 +46,40 @@ PROFILE, DATA, GRIDS = "laptop", "simulated", False
 
 # %%
 import functools
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from matplotlib.colors import LogNorm, Normalize
 from IPython.display import Markdown, display
 
-from lib import profiles
-from hcal import files as hcal
-from hcal.files import HcalMaps
-from hcal import scores
+from hcal import experts, health, masked, scores
+from hcal.events import NOISE, estimate_events, estimate_scale, full_count, scaled
 from hcal.findings import judge
-from hcal.published import R3_FIT, R3_GRIDS, R3_MOE, R3_VIT
+from hcal.maps import ROWS, RUNS, HcalMaps, find, ieta, load
+from hcal.maps import row as row_of
+from hcal.runs import (R3_FIT, R3_GRIDS, R3_MOE, R3_VIT, Trainer, answers, read_as,
+                       recipe as published_recipe, without_epochs)
+from hcal.simulation import (CONDITIONS, LOW, NAMED, STRENGTHS, ZEROS, Fault,
+                             inject, simulate)
+from lib import profiles
+from lib.evaluation import metrics
+from lib.evaluation.metrics import Predictions
 from lib.models.vit import JetViT, ViTConfig
+from lib.training import runs
+from lib.training.split import make_batches
 
 # %%
-from lib.report import figures
-from hcal import figures as figures_hcal, figures_health as figures_hcal_health
-from hcal import figures_model as figures_hcal_model
-from lib.report import figures_model, results
+from drawings import hcal as drawings
+from hcal import plots as cell_plots
+from lib.report import diagrams, plots, results
 from lib.report.numbers import markdown_table
-from hcal.figures_scores import channel_map
 from lib.report.results import Experiment
-from hcal import masked as channels, runs as classify, health, looks
-from lib.evaluation import metrics
-from lib.training import runs
-from lib.evaluation.metrics import Predictions
 
 profile = profiles.get(PROFILE, DATA)
 experiment = Experiment("09_hcal", profile)
-figures.style(dpi=74)  # many figures: a smaller notebook
+plots.style()
 SMALL = profile.name == "smoke"
 print(f"PyTorch {torch.__version__}, profile {profile.tag}")
 
@@ -100,12 +105,12 @@ SECTIONS = 240 if SMALL else 10_000
 def maps_of(run):
     """The maps of a run: public ones, or simulated."""
     if DATA == "cms":
-        return hcal.load(hcal.find(profile.data_dir, run), run=run)
-    return hcal.simulate(run, SECTIONS, seed=0)
+        return load(find(profile.data_dir, run), run=run)
+    return simulate(run, SECTIONS, seed=0)
 
 
-RUN_A, RUN_B = hcal.RUNS
-NAMES = [f"run {run}" for run in hcal.RUNS]
+RUN_A, RUN_B = RUNS
+NAMES = [f"run {run}" for run in RUNS]
 one, other = maps_of(RUN_A), maps_of(RUN_B)
 print(one, other, sep="\n")
 
@@ -120,14 +125,15 @@ print(one, other, sep="\n")
 # %%
 live = one.live
 row, column = np.nonzero(live.numpy())
-assert live.sum() == 932 and sorted(set(row)) == list(hcal.ROWS)
-assert (hcal.row(hcal.ieta(row)) == row).all() and (column < 71).all()
+assert live.sum() == 932 and sorted(set(row)) == list(ROWS)
+assert (row_of(ieta(row)) == row).all() and (column < 71).all()
 assert not one.counts[:, ~live].any()
 print(f"{1 - live.float().mean():.2%} of the cells are no cells")
-fig = figures_hcal.geometry(live, {
-    name: (g.patch_height, g.patch_width, g.width) for name, g in zip(
-        ("coded: 4", "its table: 32", "fine: 144"), R3_GRIDS.values())})
-figures.save(fig, "09_geometry", profile);
+
+# %% tags=["figure"]
+fig = drawings.geometry(live, dict(zip(
+    ("coded: 4", "its table: 32", "fine: 144"), R3_GRIDS.values())))
+plots.save(fig, "09_geometry", profile);
 
 # %% [markdown]
 # *Figure: the unrolled detector. Left, its active cells: two bands, at ieta −29
@@ -141,13 +147,82 @@ figures.save(fig, "09_geometry", profile);
 # line has a tolerance that was fixed beforehand.
 
 # %%
-closure = {run: hcal.closure(m, run)
-           for run, m in zip(hcal.RUNS, (one, other))}
+def line(quantity, published, measured, tolerance, absolute=False):
+    """A line of the table; the tolerance is relative, or absolute."""
+    allowed = tolerance * (1 if absolute else abs(published))
+    return {"quantity": quantity, "published": float(published),
+            "measured": float(measured), "tolerance":
+            f"±{tolerance:g}" if absolute else f"±{tolerance:.0%}",
+            "ok": bool(abs(measured - published) <= allowed)}
+
+
+def whole_maps(maps, run):
+    """Lines on the values of all cells, as R3 prints them."""
+    known, counts = CONDITIONS[run], maps.counts
+    zeros = (counts == 0).flatten(1).sum(1).double() / counts[0].numel()
+    return [
+        line("mean", known.mean, counts.mean(), 0.01),
+        line("standard deviation", known.std, counts.std(), 0.01),
+        line("median", 0, counts[:1000].median(), 0, True),
+        line("minimum", 0, counts.min(), 0, True),
+        line("maximum", known.maximum, counts.max(), 0.03),
+        line("fraction of zeros, lowest of all maps", ZEROS, zeros.min(), 1e-6,
+             True),
+        line("fraction of zeros, highest of all maps", ZEROS, zeros.max(), 1e-6,
+             True),
+        line("active cells", 932, (counts.mean(0) > 0).sum(), 0, True)]
+
+
+# %%
+def rings(maps, run):
+    """Lines on the rings and on the cells of a ring."""
+    known, mean = CONDITIONS[run], maps.counts.mean(0)
+    ring = {r: mean[r, maps.live[r]] for r in ROWS}
+    spread = [float(m.std() / m.median()) for m in ring.values()]
+    low, high = {RUN_A: (0.02, 0.08), RUN_B: (0.0, 0.02)}[run]
+    lines = [line(f"mean of the active cells, row {r}", value, ring[r].mean(),
+                  0.03) for r, value in zip(ROWS, known.rows)]
+    lines += [line("spread of the cells in phi, most even row", low,
+                   min(spread), 0.01, True),
+              line("spread of the cells in phi, least even row", high,
+                   max(spread), 0.025, True)]
+    if run == RUN_A:
+        lines += [line(f"cell ({r}, {c}) over the median of its row",
+                       NAMED[r, c][0], mean[r, c] / ring[r].median(), 0.03, True)
+                  for r, c in list(NAMED)[:4]]
+    return lines
+
+
+def sections_in_time(maps, run):
+    """Lines on how much lumi-sections vary."""
+    known, scale = CONDITIONS[run], estimate_scale(maps)
+    scale = scale / scale.median()
+    usual = scale[(scale - 1).abs() < 0.15]
+    lines = [
+        line("spread of the scale of a lumi-section", known.spread, usual.std(),
+             0.005, True),
+        line("lumi-sections of low statistics", known.low,
+             (scale < 0.85).double().mean(), 0.01, True),
+        line("noise over binomial (variance)", NOISE, full_count(maps)[1], 0.1)]
+    if known.low:
+        lines.append(line("lowest scale of a lumi-section", LOW[0], scale.min(),
+                          0.04, True))
+    return lines
+
+
+def closure_of(maps, run):
+    """Maps of a run against what is published of it; give some thousand."""
+    return [row for lines in (whole_maps, rings, sections_in_time)
+            for row in lines(maps, run)]
+
+
+# %%
+closure = {run: closure_of(m, run) for run, m in zip(RUNS, (one, other))}
 table = [[a["quantity"], *(round(r[k], 4) for r in (a, b)
                            for k in ("published", "measured"))]
          for a, b in zip(closure[RUN_A][:8], closure[RUN_B][:8])]
 display(Markdown(markdown_table(
-    ["", *(f"{run}, {what}" for run in hcal.RUNS
+    ["", *(f"{run}, {what}" for run in RUNS
            for what in ("published", "here"))], table)))
 for run, found in closure.items():
     experiment.values[f"closure_{run}"] = found
@@ -165,13 +240,14 @@ assert SMALL or sum(r["ok"] for v in closure.values() for r in v) > 60
 # R3 shows the geometry (above), the mean maps, their difference, random
 # samples, how often cells are not zero, and what they hold then.
 
-# %%
-fig = figures_hcal.averages(one.counts.mean(0), other.counts.mean(0), NAMES)
-figures.save(fig, "09_averages", profile)
+# %% tags=["figure"]
+fig = drawings.averages({n: m.counts.mean(0) for n, m in
+                         zip(NAMES, (one, other))})
+plots.save(fig, "09_averages", profile)
 pick = np.random.default_rng(0).integers(0, len(one), 3)
-fig = figures_hcal.samples({n: m.counts[pick] for n, m in
-                            zip(NAMES, (one, other))})
-figures.save(fig, "09_samples", profile);
+fig = drawings.samples({n: m.counts[pick] for n, m in
+                        zip(NAMES, (one, other))})
+plots.save(fig, "09_samples", profile);
 
 # %% [markdown]
 # *Figures: the mean maps of both runs on one logarithmic scale and their
@@ -184,9 +260,9 @@ figures.save(fig, "09_samples", profile);
 
 # %%
 share = torch.stack([(m.counts > 0).float().mean(0) for m in (one, other)])
-fig = figures_hcal.values(share, {
+fig = drawings.values(share, {
     n: m.counts[:400][:, live] for n, m in zip(NAMES, (one, other))})
-figures.save(fig, "09_values", profile)
+plots.save(fig, "09_values", profile)
 always = int((share[:, live] == 1).all(0).sum())
 print(f"cells that count in every map of both runs: {always} of {live.sum()}")
 
@@ -208,9 +284,27 @@ print(f"cells that count in every map of both runs: {always} of {live.sum()}")
 # the root of the number of cells.
 
 # %%
-symmetry = {n: looks.mirror_ratio(m) for n, m in zip(NAMES, (one, other))}
-fig = figures_hcal.symmetry(symmetry)
-figures.save(fig, "09_symmetry", profile)
+def mirror_ratio(maps):
+    """Mean of the ring at +ieta over that at -ieta, by |ieta|; its error with
+    the lumi-sections as the sample, and the spread that cells allow for."""
+    found = {name: [] for name in ("ieta", "ratio", "error", "spread")}
+    for eta in range(19, 30):
+        plus, minus = (maps.counts[:, r, maps.live[r]]
+                       for r in (row_of(eta), row_of(-eta)))
+        a, b = plus.mean(1), minus.mean(1)
+        ratio = a.sum() / b.sum()
+        error = (a - ratio * b).std() / b.mean() / math.sqrt(len(maps))
+        means = [ring.mean(0) for ring in (plus, minus)]
+        spread = sum((m.std() / m.mean()) ** 2 / len(m) for m in means) ** 0.5
+        for values, value in zip(found.values(), (eta, ratio, error, spread)):
+            values.append(float(value))
+    return found
+
+
+# %%
+symmetry = {n: mirror_ratio(m) for n, m in zip(NAMES, (one, other))}
+fig = drawings.symmetry(symmetry)
+plots.save(fig, "09_symmetry", profile)
 for name, found in symmetry.items():
     off = abs(np.array(found["ratio"]) - 1)
     print(f"{name}: largest deviation {off.max():.1%}; in units of the "
@@ -237,15 +331,20 @@ for name, found in symmetry.items():
 # itself*: a binomial cell has a variance proportional to $p(1-p)$, so $N$ is the
 # count at which fluctuations would vanish.
 
-# %%
+# %% tags=["figure"]
 few = [m.subset(slice(0, 400)) for m in (one, other)]
-fig = figures_hcal.scalings({
-    kind: {n: m.scaled(kind, few[0]).counts[:, live][::4]
-           for n, m in zip(NAMES, few)} for kind in
-    ("raw", "log1p", "standard", "event")})
-figures.save(fig, "09_scalings", profile)
+fig, axes = plots.new(1, 4, 2.3)
+for ax, kind in zip(axes.flat, ("raw", "log1p", "standard", "event")):
+    plots.histograms({n: scaled(m, kind, few[0]).counts[:, live][::4]
+                      for n, m in zip(NAMES, few)}, "value of a live cell", "",
+                     bins=60, fill=True, ax=ax, legend=kind == "raw")
+    ax.set(title=kind, yticks=[])
+axes[0, 0].set_ylabel("density")
+plots.save(fig, "09_scalings", profile);
+
+# %%
 for name, m in zip(NAMES, few):
-    guess = hcal.estimate_events(m, together=True)
+    guess = estimate_events(m, together=True)
     print(f"{name}: {guess.median():.0f} events in a typical lumi-section")
     if m.events is not None:
         off = guess / m.events - 1
@@ -301,12 +400,33 @@ for name, part in {"random": test, "blocks": block_test}.items():
           f"test maps, {int(held.diff().abs().sum()):,} borders between them")
 
 # %%
+INNER, OUTER = (12, 13, 50, 51), (3, 4, 5, 6, 57, 58, 59, 60)  # rows
+RULES = {
+    "maximum": lambda m: m.counts[:, m.live].amax(1)[:, None],
+    "ratio": lambda m: (m.counts[:, INNER].sum((1, 2))
+                        / m.counts[:, OUTER].sum((1, 2)).clamp(min=1))[:, None],
+    "logistic": lambda m: m.counts[:, m.live].log1p()}
+
+
+def fit_rule(name, maps, most=4000):
+    """Logistic regression on a rule: maps -> probability of the second run."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    some = maps.subset(slice(0, None, max(1, len(maps) // most)))
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=100))
+    model.fit(RULES[name](some).numpy(), some.labels.numpy())
+    return lambda maps: model.predict_proba(RULES[name](maps).numpy())[:, 1]
+
+
+# %%
 rules = {}
-for name in classify.RULES:
-    rules[name] = classify.fit_rule(name, maps.subset(train))
+for name in RULES:
+    rules[name] = fit_rule(name, maps.subset(train))
     p = Predictions(test.numpy(), y[test], rules[name](
         maps.subset(test)).astype("f4"))
-    cautious = classify.fit_rule(name, maps.subset(block_train))
+    cautious = fit_rule(name, maps.subset(block_train))
     held = cautious(maps.subset(block_test)) > 0.5
     missed = {"errors": int(((p.score > 0.5) != p.y).sum()),
               "errors_blocks": int((held != y[block_test]).sum())}
@@ -314,20 +434,17 @@ for name in classify.RULES:
                        metrics=("accuracy", "auc", "loss_class"))
     print(name, missed)
 
-# %%
-x = maps.counts * live
-numbers = {"maximum of a map": x.amax((1, 2)).numpy(),
-           "inner / outer rings": classify.ratio(maps)[:, 0]}
-assert (classify.maximum(maps)[:, 0] == numbers["maximum of a map"]).all()
-del x
-halfway = {}
-for what, v in numbers.items():
+# %% tags=["figure"]
+fig, axes = plots.new(1, 2, 2.4)
+for ax, rule, what in zip(axes.flat, ("maximum", "ratio"), (
+        "maximum of a map", "inner / outer rings")):
+    v = RULES[rule](maps)[:, 0].numpy()
     low, high = sorted((v[y == 0], v[y == 1]), key=np.mean)
-    halfway[what] = (low.max() + high.min()) / 2
-fig = figures_hcal.one_number({
-    what: {n: v[y == c] for c, n in enumerate(NAMES)}
-    for what, v in numbers.items()}, halfway)
-figures.save(fig, "09_one_number", profile);
+    plots.histograms({n: v[y == c] for c, n in enumerate(NAMES)}, what, "maps",
+                     bins=60, stat="count", fill=True, log=True, ax=ax)
+    ax.axvline((low.max() + high.min()) / 2, color="#333333", lw=1, ls=":")
+    ax.set_ylim(bottom=0.7)
+plots.save(fig, "09_one_number", profile);
 
 # %% [markdown]
 # *Figure: maximum of a map and ratio of inner to outer rings, for all maps
@@ -347,13 +464,13 @@ figures.save(fig, "09_one_number", profile);
 SOME = 20 if SMALL else 100
 shares = [-0.25, 0, 0.2, 0.4, 0.5, 0.6, 0.8, 1, 1.25]
 dimmed = [0.3, 0.5, 0.6, 0.7, 0.8, 1.0]
-N_A, N_B = (hcal.CONDITIONS[run].events for run in hcal.RUNS)
+N_A, N_B = (CONDITIONS[run].events for run in RUNS)
 AXES = {
     "conditions: 0 first run, 1 second run": (shares, [
-        hcal.simulate(RUN_A, SOME, seed=9, profile=s,
-                      events=N_A + s * (N_B - N_A)) for s in shares]),
+        simulate(RUN_A, SOME, seed=9, profile=s, events=N_A + s * (N_B - N_A))
+        for s in shares]),
     "events of the first run, relative": (dimmed, [
-        hcal.simulate(RUN_A, SOME, seed=9, events=N_A * f) for f in dimmed])}
+        simulate(RUN_A, SOME, seed=9, events=N_A * f) for f in dimmed])}
 
 # %%
 def called_second(predict):
@@ -382,20 +499,21 @@ said = {name: called_second(predict) for name, predict in rules.items()}
 vit, moe = (ViTConfig.of(R3_GRIDS["coded"], **m) for m in (R3_VIT, R3_MOE))
 count = [sum(p.numel() for p in JetViT(c).parameters()) for c in (vit, moe)]
 assert count == [266_178, 117_610]  # as published
+
+# %% tags=["figure"]
 fit = R3_FIT["vit"]
-fig = figures_hcal_model.pipeline([
+fig = drawings.pipeline([
     (f"two files\n{len(other):,} × 64 × 72", "data"),
     ("label 0, 1\nstack", "data"), ("log(1 + count)", "embed"),
     ("+ channel\n1 × 64 × 72", "data"),
     (f"split\n{len(train):,} / {len(test):,}", "head"),
     (f"batches of {fit['batch_size']}", "data")])
-figures.save(fig, "09_pipeline", profile)
-figures.save(figures_model.model_diagram(vit, count[0]), "09_vit", profile)
-fig = figures_hcal_model.expert_block(moe)
-figures.save(fig, "09_expert_block", profile)
-fig = figures_hcal_model.training_loop(fit["batch_size"], 3, fit["schedule"],
-                                       "cross-entropy")
-figures.save(fig, "09_training_loop", profile);
+plots.save(fig, "09_pipeline", profile)
+plots.save(diagrams.model_diagram(vit, count[0]), "09_vit", profile)
+plots.save(drawings.expert_block(moe), "09_expert_block", profile)
+fig = drawings.training_loop(fit["batch_size"], 3, fit["schedule"],
+                             "cross-entropy")
+plots.save(fig, "09_training_loop", profile);
 
 # %% [markdown]
 # *Figures: preprocessing; the ViT from map to logits; a block with experts, whose
@@ -428,8 +546,8 @@ display(Markdown(markdown_table(
 # with the sign reversed).
 
 # %%
-logs = maps.scaled("log1p")
-some = classify.read_as(logs.subset(test[:500]), "coded")
+logs = scaled(maps, "log1p")
+some = read_as(logs.subset(test[:500]), "coded")
 blind = []
 for seed in range(5):
     torch.manual_seed(seed)
@@ -454,8 +572,8 @@ print("AUC without a single update:", ", ".join(f"{a:.3f}" for a in blind))
 # read once, at the end.
 
 # %%
-trained = classify.Trainer(logs, train, test, profile)
-recipe = functools.partial(classify.recipe, profile)
+trained = Trainer(logs, train, test, profile)
+recipe = functools.partial(published_recipe, profile)
 of = {kind: [trained(f"09-{kind}", recipe(kind), seed=s)
              for s in profile.seeds[:3]] for kind in ("vit", "moe")}
 
@@ -476,23 +594,80 @@ of = {kind: [trained(f"09-{kind}", recipe(kind), seed=s)
 # harm: what tells the runs apart is which counts occur, not where.
 
 # %%
+@dataclass(frozen=True)
+class Turns:
+    """Mirror each square map with probability one half, then turn it by 0, 90,
+    180 or 270 degrees."""
+
+    side: int
+
+    def __call__(self, hits):
+        turn = torch.randint(0, 8, (hits.images,))[hits.image]
+        last = self.side - 1
+        row = torch.where(turn >= 4, last - hits.row, hits.row)
+        ways = torch.stack([row, hits.column, last - row, last - hits.column])
+        here = torch.arange(len(row))
+        return replace(hits, row=ways[turn % 4, here],
+                       column=ways[(turn + 1) % 4, here])
+
+
+def turned_batches(settings, maps):
+    """``make_batches`` with training maps turned at random."""
+    train, validation = make_batches(settings, maps)
+    train.augment = Turns(maps.grid.height)
+    return train, validation
+
+
+# %%
 of["moe_as_vit"] = [trained("09-moe_as_vit", recipe(
     "vit", dict(experts=2, router="soft")))]
 of["vit_as_moe"] = [trained("09-vit_as_moe", recipe("moe", dict(experts=0)))]
 of["turned"] = [trained("09-turned", {**recipe(epochs=1), "maps": "turned"},
-                        batches=classify.turned_batches)]
-of["vit_blocks"] = [classify.Trainer(logs, block_train, block_test, profile)(
+                        batches=turned_batches)]
+of["vit_blocks"] = [Trainer(logs, block_train, block_test, profile)(
     "09-blocks", recipe(epochs=1))]
+
+# %%
+def epochs_to(run, wanted=0.99):
+    """Epochs until the accuracy on validation is there to stay; NaN: never."""
+    below = np.flatnonzero([r["accuracy"] < wanted for r in run.history])
+    first = below[-1] + 1 if len(below) else 0
+    return run.history[first]["epoch"] if first < len(run.history) else math.nan
+
+
+def errors(run):
+    """Test maps on the wrong side of one half."""
+    p = run.predictions
+    return int(((p.score > 0.5) != (p.y > 0.5)).sum())
+
+
+def table_row(found):
+    """A row of a table for the seeds of one system: column -> number or text."""
+    scored = [metrics.evaluate(run.predictions) for run in found]
+    epochs = [epochs_to(run) for run in found]
+    loss = [run.history[-1]["val_loss"] for run in found]
+    return {
+        "parameters": found[0].parameters,
+        "active": experts.active_parameters(found[0].model()),
+        "rate": f"{found[0].settings['fit']['lr']:.0e}",
+        "seconds": round(np.mean([run.train_seconds for run in found])),
+        "epochs to 0.99": ", ".join("never" if math.isnan(e) else f"{e:.1f}"
+                                    for e in epochs),
+        "validation loss": round(float(np.mean(loss)), 3),
+        "accuracy": round(float(np.mean([m["accuracy"] for m in scored])), 5),
+        "AUC": round(float(np.mean([m["auc"] for m in scored])), 5),
+        "errors, by seed": ", ".join(str(errors(run)) for run in found)}
+
 
 # %%
 def added(to, name, found):
     """Runs of one system into an experiment; a row for the table."""
     for run in found:
         to.add_run(name, run, metrics=("accuracy", "auc", "loss_class"),
-                   extra={"errors": classify.errors(run),
+                   extra={"errors": errors(run),
                           "val_loss": run.history[-1]["val_loss"],
-                          "epochs_to_99": classify.epochs_to(run)})
-    return {"system": name, **classify.table_row(found)}
+                          "epochs_to_99": epochs_to(run)})
+    return {"system": name, **table_row(found)}
 
 
 def shown_as_table(rows):
@@ -516,17 +691,34 @@ for kind, bar in (("vit", 1.0), ("moe", 0.998)):
 bound = 1 - 0.05 ** (1 / len(test))
 print(f"no error in {len(test):,} maps: the error rate is below {bound:.2%} "
       "with 95 % confidence")
+
+# %% tags=["figure"]
 HISTORY = {"ViT": "vit", "MoE-ViT": "moe", "experts, as the ViT":
            "moe_as_vit", "no experts, as the MoE": "vit_as_moe"}
-fig = figures_hcal.curves({label: of[name][0].history
-                           for label, name in HISTORY.items()})
-figures.save(fig, "09_training", profile)
+
+
+def course_of(key, histories):
+    """{system: (epochs, values of a key)} of trainings."""
+    return {name: ([r["epoch"] for r in rows], [r[key] for r in rows])
+            for name, rows in histories.items()}
+
+
+shown = {label: of[name][0].history for label, name in HISTORY.items()}
+fig, axes = plots.new(1, 2, 2.7)
+for ax, key, what, level in zip(axes.flat, ("val_loss", "accuracy"), (
+        "cross-entropy", "accuracy on validation"), (math.log(2), 0.99)):
+    plots.lines(course_of(key, shown), "epoch", what, ax=ax,
+                legend=key == "val_loss")
+    ax.axhline(level, **plots.RULE)
+plots.lines(course_of("loss", shown), "epoch", "cross-entropy", ax=axes[0, 0],
+            legend=False, lw=0.7, alpha=0.6, ls="-")
+plots.save(fig, "09_training", profile)
 best = {k: of[n][0].predictions for k, n in (("ViT", "vit"),
                                              ("MoE-ViT", "moe"))}
-fig = figures_hcal.decisions(
+fig = drawings.decisions(
     {k: metrics.confusion(p.y, p.score) for k, p in best.items()},
-    {k: metrics.roc(p, 100, 20) for k, p in best.items()}, hcal.RUNS)
-figures.save(fig, "09_decisions", profile);
+    {k: metrics.roc(p, 100, 20) for k, p in best.items()}, RUNS)
+plots.save(fig, "09_decisions", profile);
 
 # %% [markdown]
 # *Figures: cross-entropy on training (thin) and validation maps (thick; dashed: a
@@ -550,12 +742,14 @@ figures.save(fig, "09_decisions", profile);
 # Now the figure promised in section 4.
 
 # %%
-said |= {k: called_second(classify.answers(of[n][0]))
+said |= {k: called_second(answers(of[n][0]))
          for k, n in (("ViT", "vit"), ("MoE-ViT", "moe"))}
-fig = figures_hcal.conditions({
-    label: (v, {n: found[label] for n, found in said.items()})
-    for label, (v, _) in AXES.items()})
-figures.save(fig, "09_conditions", profile)
+fig, axes = plots.new(1, 2, 2.4, sharey=True)
+for ax, (label, (values, _)) in zip(axes.flat, AXES.items()):
+    plots.lines({n: (values, found[label]) for n, found in said.items()}, label,
+                ax=ax, marks=True, legend=ax is axes[0, 0])
+axes[0, 0].set_ylabel("share called the second run")
+plots.save(fig, "09_conditions", profile)
 half = {n: found["events of the first run, relative"][dimmed.index(0.5)]
         for n, found in said.items()}
 print("first run with half the events, called the second:",
@@ -591,15 +785,31 @@ print("first run with half the events, called the second:",
 # map at random.
 
 # %%
+def information(chosen, group):
+    """Mutual information in bits: chosen (T, E) one-hot, group (T,) int64."""
+    joint = torch.zeros(int(group.max()) + 1, chosen.shape[1])
+    joint = joint.index_add(0, group, chosen.float()) / len(group)
+    apart = joint.sum(1, keepdim=True) * joint.sum(0)
+    seen = joint > 0
+    return (joint[seen] * (joint[seen] / apart[seen]).log2()).sum().item()
+
+
+def shuffled(chosen):
+    """Choices (B, K, E) dealt to the tokens of each map at random."""
+    order = torch.rand(chosen.shape[:2]).argsort(1)
+    return chosen.gather(1, order.unsqueeze(-1).expand_as(chosen))
+
+
+# %%
 halves = torch.arange(64) // 32
 split = torch.eye(2)[halves]  # one expert a half
-assert abs(looks.information(split, halves) - 1) < 1e-6
+assert abs(information(split, halves) - 1) < 1e-6
 joint = torch.tensor([[12, 20], [20, 12]]) / 64
 by_hand = (joint * (joint / 0.25).log2()).sum()
 mixed = split[torch.arange(64).roll(12)]  # 12 of 32 strayed, each way
-dealt = [looks.information(looks.shuffled(split[None])[0], halves)
+dealt = [information(shuffled(split[None])[0], halves)
          for _ in range(50)]
-assert abs(looks.information(mixed, halves) - by_hand) < 1e-5
+assert abs(information(mixed, halves) - by_hand) < 1e-5
 print(f"a shuffled router on 64 tokens: {np.mean(dealt):.3f} bits by chance")
 
 # %% [markdown]
@@ -614,10 +824,50 @@ print(f"a shuffled router on 64 tokens: {np.mean(dealt):.3f} bits by chance")
 # "specialisation" is that of the random weights.
 
 # %%
+@torch.no_grad()
+def router_state(model, tokens, null=0):
+    """What the routers of a model with a class token do, means over its blocks:
+    ``load`` of the busiest expert, ``entropy`` of a token's probabilities,
+    ``information`` of expert and row, ``distance`` of the first two experts;
+    null: so many shuffled routers, whose information is ``shuffled``."""
+    inside = []
+    hooks = [block.mlp.register_forward_hook(
+        lambda mlp, x, out: inside.append((mlp, x[0]))) for block in model.blocks]
+    try:
+        routings = experts.routing(model, tokens)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    row = (tokens.position // tokens.grid.columns).flatten().cpu()
+    found = []
+    for (mixture, x), routing in zip(inside, routings):
+        p = routing.logits[:, 1:].softmax(-1)  # the class token has no place
+        chosen = routing.chosen[:, 1:].cpu()
+        a, b = (expert(x[:, 1:]).flatten() for expert in mixture.experts[:2])
+        found.append({
+            "load": chosen.float().mean((0, 1)).max(),
+            "entropy": -(p * p.clamp(min=1e-9).log2()).sum(-1).mean(),
+            "information": information(chosen.flatten(0, 1), row),
+            "distance": 1 - torch.cosine_similarity(a, b, dim=0)})
+        if null:
+            found[-1]["shuffled"] = np.mean([information(
+                shuffled(chosen).flatten(0, 1), row) for _ in range(null)])
+    return {k: float(np.mean([float(state[k]) for state in found]))
+            for k in found[0]}
+
+
+def watch_routers(maps, most=100):
+    """``router_state`` on some of the maps, for ``Trainer``."""
+    tokens = maps.batch(slice(0, None, max(1, len(maps) // most)), "all").tokens
+    return lambda model: router_state(
+        model, tokens.to(next(model.parameters()).device))
+
+
+# %%
 ROUTERS = {"published": dict(), "soft": dict(lr=1e-3),
            "top1": dict(lr=1e-3, model=dict(router="top1"),
                         loss={"mass_weight": 0.0})}  # and load balancing
-watch = looks.watch_routers(trained.parts("table")[0])
+watch = watch_routers(trained.parts("table")[0])
 routed = {}
 for name, change in ROUTERS.items():
     routed[name] = trained(f"09-router_{name}", recipe("moe", **change),
@@ -626,13 +876,35 @@ for name, change in ROUTERS.items():
 QUANTITIES = {"information": "expert and ieta (bits)",
               "entropy": "entropy of the router (bits)",
               "distance": "distance of the experts"}
-fig = figures_hcal.specialisation(
-    {k: run.history for k, run in routed.items()}, QUANTITIES)
-figures.save(fig, "09_routing_epochs", profile);
+
+# %% tags=["figure"]
+fig, axes = plots.new(1, 3, 2.4)
+for ax, (key, label) in zip(axes.flat, QUANTITIES.items()):
+    plots.lines(course_of(key, {k: run.history for k, run in routed.items()}),
+                "epoch", label, ax=ax, legend=ax is axes[0, 0])
+    ax.set_ylim(bottom=0)
+plots.save(fig, "09_routing_epochs", profile);
 
 # %% [markdown]
 # *Figure: over three epochs, means over the four blocks: mutual information of
 # expert and ieta, entropy of the router, distance of the two experts.*
+
+# %%
+@torch.no_grad()
+def expert_weights(model, maps):
+    """Mean weight of the first expert by place, (blocks, rows, columns), and by
+    class, (blocks, 2); information of expert and class in bits."""
+    batch = maps.batch(slice(None), "all")
+    routings = experts.routing(model, batch.tokens)
+    weight = torch.stack([r.weights[:, 1:, 0] for r in routings], 1)
+    by_class = torch.stack([weight[batch.label == c].mean((0, 2))
+                            for c in (0, 1)], 1)
+    kind = batch.label.unsqueeze(1).expand(batch.tokens.position.shape).flatten()
+    bits = np.mean([information(r.chosen[:, 1:].flatten(0, 1), kind)
+                    for r in routings])
+    place = weight.mean(0).unflatten(1, (maps.grid.rows, -1))
+    return place, by_class, float(bits)
+
 
 # %%
 some = trained.parts("table")[1].subset(slice(0, 400))
@@ -642,8 +914,8 @@ torch.manual_seed(0)
 blank = JetViT(models["published"].config).eval()
 rows = []
 for name, model in {"random weights": blank, **models}.items():
-    state = looks.router_state(model, tokens, null=20)
-    place, by_class, state["class"] = looks.expert_weights(model, some)
+    state = router_state(model, tokens, null=20)
+    place, by_class, state["class"] = expert_weights(model, some)
     experiment.values[f"routing_{name.replace(' ', '_')}"] = state
     rows.append({"router": name, "load": state["load"],
                  "bits with ieta": state["information"],
@@ -651,8 +923,8 @@ for name, model in {"random weights": blank, **models}.items():
                  "bits with the class": state["class"],
                  "entropy": state["entropy"], "distance": state["distance"]})
     if name == "published":
-        fig = figures_hcal.experts(place, by_class, hcal.RUNS)
-figures.save(fig, "09_experts", profile)
+        fig = drawings.experts(place, by_class, RUNS)
+plots.save(fig, "09_experts", profile)
 display(shown_as_table([{k: v if k == "router" else round(v, 3)
                          for k, v in row.items()} for row in rows]))
 
@@ -680,21 +952,32 @@ display(shown_as_table([{k: v if k == "router" else round(v, 3)
 # sometimes quadrant-like". Here it is for both models and runs, every head.
 
 # %%
+@torch.no_grad()
+def class_attention(model, maps):
+    """Attention of the class token to the patches in the last block, without
+    its share for itself: (n, heads, rows, columns), adds up to 1."""
+    tokens = maps.batch(slice(None), "all").tokens
+    found = experts.cls_attention(model, tokens)[:, :, 1:]
+    found = found / found.sum(-1, keepdim=True)
+    return found.unflatten(-1, (maps.grid.rows, maps.grid.columns))
+
+
 def attention_figure(models, reading):
     """Rows: models and runs, one test map of each."""
     where = [int(test[maps.labels[test] == c][0]) for c in (0, 1)]
-    pair = classify.read_as(logs.subset(where), reading)
+    pair = read_as(logs.subset(where), reading)
     shown = {f"{name}\n{run}": (pair.counts[c], found[c])
              for name, model in models.items()
-             for found in [looks.class_attention(model, pair)]
-             for c, run in enumerate(hcal.RUNS)}
+             for found in [class_attention(model, pair)]
+             for c, run in enumerate(RUNS)}
     cell = pair.grid.patch_height, pair.grid.patch_width
-    return figures_hcal.attention(shown, cell)
+    return drawings.attention(shown, cell)
 
 
+# %%
 coarse = {"ViT": of["vit"][0].model(), "MoE-ViT": of["moe"][0].model()}
 fig = attention_figure(coarse, "coded")
-figures.save(fig, "09_attention", profile);
+plots.save(fig, "09_attention", profile);
 
 # %% [markdown]
 # *Figure: attention of the class token in the last block, 32 × 32 patches. From
@@ -713,7 +996,7 @@ added(experiment, "vit_table", of["vit_table"])
 finer = {"ViT": of["vit_table"][0].model(),
          "MoE-ViT": routed["soft"].model()}
 fig = attention_figure(finer, "table")
-figures.save(fig, "09_attention_table", profile);
+plots.save(fig, "09_attention_table", profile);
 
 # %% [markdown]
 # *Figure: the same on the grid of 8 × 4 patches.*
@@ -723,17 +1006,26 @@ figures.save(fig, "09_attention_table", profile);
 # and that of models with random weights.
 
 # %%
+def share_on_live(attention, maps):
+    """Share of an attention (..., rows, columns) that lands on live cells, if
+    that of a patch is spread evenly over its cells."""
+    mask = HcalMaps(maps.live[None].float(), maps.live, grid=maps.grid)
+    share = mask.batch([0], "all").tokens.features[0].mean(-1)  # of a patch
+    return (attention.flatten(-2) * share).sum(-1).mean().item()
+
+
+# %%
 focus = {}
 for reading, models in (("coded", coarse), ("table", finer)):
-    some = classify.read_as(logs.subset(test[:200]), reading)
+    some = read_as(logs.subset(test[:200]), reading)
     flat = torch.full((some.grid.rows, some.grid.columns),
                       1 / some.grid.patches)
     for name, model in models.items():
-        share, *null = [looks.share_on_live(looks.class_attention(m, some),
-                        some) for m in [model] + [
-                            JetViT(model.config).eval() for _ in range(8)]]
+        share, *null = [share_on_live(class_attention(m, some), some)
+                        for m in [model] + [JetViT(model.config).eval()
+                                            for _ in range(8)]]
         focus[f"{name}_{reading}"] = found = {
-            "trained": share, "uniform": looks.share_on_live(flat, some),
+            "trained": share, "uniform": share_on_live(flat, some),
             "random": np.mean(null), "random_low": min(null),
             "random_high": max(null)}
         print(f"{name:8s} {reading:6s}", {k: f"{v:.3f}" for k, v in
@@ -759,7 +1051,7 @@ for kind in ("vit", "moe"):
     added(experiment, f"{kind}_fine", of[f"{kind}_fine"])
 readings = {"ViT, 32": of["vit_table"], "MoE-ViT, 32": [routed["soft"]],
             "ViT, 144": of["vit_fine"], "MoE-ViT, 144": of["moe_fine"]}
-display(shown_as_table([{"system": label, **classify.table_row(found)}
+display(shown_as_table([{"system": label, **table_row(found)}
                         for label, found in readings.items()]))
 
 # %% [markdown]
@@ -851,15 +1143,15 @@ except results.ResultsError:
 
 # %%
 HEALTHY = 100 if SMALL else 1000
-healthy_a = (hcal.simulate(RUN_A, HEALTHY, seed=1) if DATA == "simulated"
+healthy_a = (simulate(RUN_A, HEALTHY, seed=1) if DATA == "simulated"
              else maps.subset(slice(0, HEALTHY)))
-settings = channels.SETTINGS
+settings = masked.SETTINGS
 if SMALL:
     settings = {**settings, "model": dict(dim=16, depth=1, heads=2), "fit": {
         **settings["fit"], "updates": 6, "batch_size": 8, "every": 3}}
-run = runs.train("09-channels", settings, healthy_a, log=trained.brief,
-                 runs=profile.runs_dir, build=channels.build)
-masked = run.model()
+run = runs.train("09-cells", settings, healthy_a, log=without_epochs(print),
+                 runs=profile.runs_dir, build=masked.build)
+cell_model = run.model()
 last = run.history[-1]
 print(f"loss on validation {last['val_loss']:.3f}; knowing only the ring: "
       f"{last['val_trivial']:.3f}")
@@ -875,9 +1167,9 @@ print(f"loss on validation {last['val_loss']:.3f}; knowing only the ring: "
 COUNT, SEEDS = (12, (0,)) if SMALL else (150, (0,))
 SCORES = {name: lambda m, f=f: f(m, healthy_a)
           for name, f in scores.SIMPLE.items()}
-SCORES["masked model"] = masked.score
+SCORES["masked model"] = cell_model.score
 if DATA == "simulated":
-    SCORES["oracle"] = health.oracle(RUN_B, boxes=True)
+    SCORES["oracle"] = health.oracle(RUN_B)
 
 
 def sections(width=1, low=False):
@@ -908,12 +1200,21 @@ for where in WHERE:
         rows = [[name, *(f"{unit * v:.4g}" for v in values)]
                 for name, values in by_strength(where, key).items()]
         display(Markdown(f"**{where}: {label}**\n\n" + markdown_table(
-            ["", *(f"× {s:g}" for s in hcal.STRENGTHS)], rows)))
-healthy_cells = COUNT * int(live.sum())
-fig = figures_hcal_health.by_strength(
-    {where: by_strength(where, "fpr95") for where in WHERE}, hcal.STRENGTHS,
-    "false positives at 95 % recall", 0.5 / healthy_cells)
-figures.save(fig, "09_health", profile);
+            ["", *(f"× {s:g}" for s in STRENGTHS)], rows)))
+
+# %% tags=["figure"]
+floor = 0.5 / (COUNT * int(live.sum()))  # stands for none
+fig, axes = plots.new(1, len(WHERE), 2.9, sharey=True)
+for ax, where in zip(axes.flat, WHERE):
+    plots.lines({name: (np.arange(len(STRENGTHS)), np.maximum(values, floor))
+                 for name, values in by_strength(where, "fpr95").items()},
+                "fault strength", ax=ax, log="y", marks=True, legend=False)
+    ax.axhline(floor, color=plots.GREY, lw=0.8, ls=":")
+    ax.set_xticks(range(len(STRENGTHS)), [f"{s:g}" for s in STRENGTHS])
+    ax.set_title(where)
+axes[0, 0].set_ylabel("false positives at 95 % recall")
+plots.legend_below(axes[0, 0])
+plots.save(fig, "09_health", profile);
 
 # %% [markdown]
 # *Figure: share of healthy cells that are accused when 95 % of the sick ones are
@@ -926,7 +1227,7 @@ figures.save(fig, "09_health", profile);
 
 # %%
 for where, rows in found.items():
-    for v in health.verdict(rows, "masked model", list(scores.SIMPLE)):
+    for v in health.halved(rows, "masked model", list(scores.SIMPLE)):
         if v["strength"] in (0.8, 0.9) or where == "low statistics":
             print("met    " if v["reached"] else "NOT met",
                   f"{where}, × {v['strength']:g}: {v['model']:.3%} false "
@@ -946,16 +1247,21 @@ print("met    " if dead >= 0.99 else "NOT met", f"dead: AUPRC {dead:.4f}")
 # from other conditions. One map shows what is hard:
 
 # %%
-sick, strength = hcal.inject(sections(low=True), seed=2, rate=4.0,
-                             strengths=(0.0, 0.6, 0.8, 0.9, 2.0))
+sick, strength = inject(sections(low=True), seed=2, rate=4.0,
+                        strengths=(0.0, 0.6, 0.8, 0.9, 2.0))
 n = int((strength != 1).flatten(1).sum(1).argmax())
 pick = sick.subset([n])
 middle = pick.counts[0].masked_fill(~live, np.nan).nanmedian(1).values
 ratio = pick.counts[0] / middle[:, None].nan_to_num(1).clamp(min=1)
-fig = figures_hcal_health.sick_map(ratio, {
-    name: SCORES[name](pick)[0] for name in ("ring z", "masked model")},
-    strength[n], live)
-figures.save(fig, "09_sick_map", profile);
+panels = {"count / ring": (ratio, dict(norm=Normalize(0, 2), cmap="RdBu_r"))}
+for name in ("ring z", "masked model"):
+    found_in = SCORES[name](pick)[0].clamp(min=1)
+    top = max(float(found_in[live].max()), 10)
+    panels[name] = found_in, dict(norm=LogNorm(1, top))
+fig, axes = plots.new(len(panels), 1, 4.4, sharex=True)
+for ax, (name, (values, show)) in zip(axes.flat, panels.items()):
+    cell_plots.bands(ax, values, live, strength[n] != 1, name, **show)
+plots.save(fig, "09_sick_map", profile);
 
 # %% [markdown]
 # *Figure: a lumi-section of run B with few events and with faults (squares): count
@@ -973,8 +1279,8 @@ figures.save(fig, "09_sick_map", profile);
 # %%
 few_sections = (5,) if SMALL else (5, 20, 100)
 adapted = health.adaptation(
-    masked, health.healthy(RUN_A, COUNT, seed=8), sections(low=True),
-    hcal.simulate(RUN_B, max(few_sections), seed=9, low_statistics=False),
+    cell_model, health.healthy(RUN_A, COUNT, seed=8), sections(low=True),
+    simulate(RUN_B, max(few_sections), seed=9, low_statistics=False),
     few_sections, updates=2 if SMALL else 60)
 
 # %%
@@ -985,10 +1291,15 @@ for run, name in (("new", "run B"), ("old", "run A")):
         paths[f"{name}, {way}"] = [r["fpr95"] for r in rows
                                    if r["way"] == way]
         before[f"{name}, {way}"] = rows[0]["fpr95"]
-fig = figures_hcal_health.adaptation(
-    few_sections, paths, before, "false positives at 95 % recall",
-    0.5 / healthy_cells)
-figures.save(fig, "09_adaptation", profile)
+ax = plots.lines({k: (few_sections, np.maximum(v, floor))
+                  for k, v in paths.items()}, "lumi-sections of the second run",
+                 "false positives at 95 % recall", log="xy", marks=True)
+for number, value in enumerate(before.values()):
+    ax.axhline(max(value, floor), lw=0.8, ls="--",
+               color=plots.CYCLE[number])
+ax.axhline(floor, color=plots.GREY, lw=0.8, ls=":")
+plots.ticks(ax.xaxis, few_sections)
+plots.save(ax, "09_adaptation", profile)
 experiment.values["adaptation"] = {
     k.replace(", ", "_").replace(" ", "_"): {"before": before[k],
                                              "after": v[-1]}
@@ -1015,22 +1326,23 @@ for k, v in paths.items():
 
 # %%
 present = live.clone()
-present[hcal.row(25), [8, 30]] = False
+present[row_of(25), [8, 30]] = False
 like = dict(profile=0.6, pattern_seed=7, integer=True, live=present)
-broken, strength = hcal.inject(
-    hcal.simulate(RUN_B, 10, seed=12, **like), [
-        hcal.Fault(0.0, hcal.row(-27), 20), hcal.Fault(0.5, hcal.row(22), 44),
-        hcal.Fault(2.0, hcal.row(-20), 60, 2, 4)], seed=1)
+broken, strength = inject(simulate(RUN_B, 10, seed=12, **like), [
+    Fault(0.0, row_of(-27), 20), Fault(0.5, row_of(22), 44),
+    Fault(2.0, row_of(-20), 60, 2, 4)], seed=1)
 alone = judge(broken)
 for region in alone.regions:
     print(f"{region.kind:9s} {region.where:32s} {region.ratio:.2f} of what "
           f"is expected, log odds {region.score:.0f}")
-fig = channel_map(alone.score, alone.ratio, alone.live, alone.kind)
-figures.save(fig, "09_unseen", profile);
+
+# %% tags=["figure"]
+fig = cell_plots.cell_map(alone.score, alone.ratio, alone.live, alone.kind)
+plots.save(fig, "09_unseen", profile);
 
 # %%
 truth, there = (strength[0] != 1).numpy(), present.numpy()
-reference = hcal.simulate(RUN_B, 50, seed=13, **like)
+reference = simulate(RUN_B, 50, seed=13, **like)
 for name, answer in (("alone", alone),
                      ("reference", judge(broken, reference))):
     accused = np.asarray(answer.kind) > 0
@@ -1108,7 +1420,7 @@ for name, answer in (("alone", alone),
 # ```python
 # for n in (1, 2, 4):
 #     some = torch.cat([train[maps.labels[train] == c][:n] for c in (0, 1)])
-#     p = classify.fit_rule("maximum", maps.subset(some))(maps.subset(test))
+#     p = fit_rule("maximum", maps.subset(some))(maps.subset(test))
 #     print(n, "per run:", ((p > 0.5) != y[test]).sum(), "errors")
 # ```
 #
@@ -1157,7 +1469,7 @@ experiment.values["split"] = {"train": len(train), "test": len(test),
                               "error_bound": bound}
 experiment.values["symmetry"] = {
     str(run): max(abs(np.array(found["ratio"]) - 1))
-    for run, found in zip(hcal.RUNS, symmetry.values())}
+    for run, found in zip(RUNS, symmetry.values())}
 experiment.curves = {
     "history": {name: [list(run.history) for run in found]
                 for name, found in of.items()},

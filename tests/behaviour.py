@@ -26,11 +26,11 @@ from collider.simulate import simulate
 from hcal import findings, scores
 from hcal import masked as masked_cells
 from hcal import simulation as hcal_simulation
-from hcal.events import estimate_events
+from hcal.events import estimate_events, scaled
 from hcal.experts import Routed
 from hcal.health import healthy
 from hcal.maps import HcalMaps
-from hcal.published import R3_FIT, R3_GRIDS, R3_LOSS, R3_MOE, R3_VIT
+from hcal.runs import R3_FIT, R3_GRIDS, R3_LOSS, R3_MOE, R3_VIT
 from lib.data.augment import DeadTower, EnergyScale, Miscalibration
 from lib.data.batches import Batches
 from lib.data.encoding import encode_cms8
@@ -544,7 +544,7 @@ def calorimeter_scores():
     live = sick.live
     found = {name: numbers(score(sick, maps(357479))[:, live])
              for name, score in scores.SIMPLE.items()}
-    seen = scores.look(sick)
+    seen = scores.pulls(sick)
     sigma = (0.25 * 0.6 / seen.events).sqrt()[:, None, None].expand_as(seen.theta)
     odds = scores.log_odds(seen.theta, seen.ring.expand_as(seen.theta), sigma, seen.events, live)
     return found | {"look": numbers(*vars(seen).values()), "odds": numbers(odds[:, live])}
@@ -579,7 +579,7 @@ def calorimeter_findings():
 def calorimeter_experts():
     found = {}
     for kind, base in (("vit", R3_VIT), ("moe", R3_MOE)):
-        both = HcalMaps.concat([maps(run) for run in (355456, 357479)]).scaled("log1p")
+        both = scaled(HcalMaps.concat([maps(run) for run in (355456, 357479)]), "log1p")
         cut = both.cropped(64).patches(32, 32)
         torch.manual_seed(1)
         made = Routed(JetViT(ViTConfig.of(R3_GRIDS["coded"], **base)), **R3_LOSS)

@@ -8,6 +8,7 @@ from test_models import GRID, make_hits, make_model, padded
 from torch import nn
 from torch.testing import assert_close
 
+from hcal.events import scaled
 from hcal.experts import (
     ROUTERS,
     MixtureOfExperts,
@@ -17,8 +18,9 @@ from hcal.experts import (
     cls_attention,
     routing,
 )
-from hcal.files import RUNS, HcalMaps, simulate
-from hcal.published import R3_FIT, R3_GRIDS, R3_LOSS, R3_MOE, R3_VIT
+from hcal.maps import RUNS, HcalMaps
+from hcal.runs import R3_FIT, R3_GRIDS, R3_LOSS, R3_MOE, R3_VIT
+from hcal.simulation import simulate
 from lib.data.tokens import Batch, tokenize
 from lib.evaluation.metrics import auc
 from lib.models.vit import JetViT, ViTConfig
@@ -312,7 +314,7 @@ def test_active_parameters_leave_out_the_experts_that_are_not_called():
 
 @pytest.mark.parametrize("name", ["vit", "moe"])
 def test_r3_trains_through_the_cache_on_maps_of_both_runs(name, tmp_path):
-    maps = HcalMaps.concat([simulate(run, 60, seed=3) for run in RUNS]).scaled("log1p")
+    maps = scaled(HcalMaps.concat([simulate(run, 60, seed=3) for run in RUNS]), "log1p")
     maps, grid = maps.cropped(64), R3_GRIDS["coded"]
     maps = maps.patches(grid.patch_height, grid.patch_width)
     assert maps.grid == grid

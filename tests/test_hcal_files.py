@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from hcal import files as hcal
-from hcal.files import LIVE, RUNS, DataError, HcalMaps
+from hcal.events import estimate_events
+from hcal.maps import LIVE, RUNS, HcalMaps, find, live_cells, load
+from hcal.simulation import simulate
+from lib.files import DataError
 
 A, B = RUNS
 
 
 @pytest.fixture(scope="module")
 def maps() -> dict[int, HcalMaps]:
-    return {run: hcal.simulate(run, 20, seed=1) for run in RUNS}
+    return {run: simulate(run, 20, seed=1) for run in RUNS}
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "int64", "uint16"])
@@ -26,7 +28,7 @@ def test_files_of_any_number_type_are_read(tmp_path, maps, dtype, suffix):
     counts = maps[A].counts[:3].round().numpy().astype(dtype)
     path = tmp_path / f"Run355456_Dataset_iEta_iPhi{suffix}"
     np.save(path, counts) if suffix == ".npy" else np.savez_compressed(path, counts)
-    read = hcal.load(hcal.find(tmp_path, A))
+    read = load(find(tmp_path, A))
     np.testing.assert_array_equal(read.counts, counts)
     assert read.labels.tolist() == [0, 0, 0]
     assert torch.equal(read.live, LIVE)
@@ -34,33 +36,33 @@ def test_files_of_any_number_type_are_read(tmp_path, maps, dtype, suffix):
 
 def test_a_single_map_and_a_run_never_seen(tmp_path, maps):
     np.save(tmp_path / "map.npy", maps[A].counts[0].numpy())
-    read = hcal.load(tmp_path / "map.npy")
+    read = load(tmp_path / "map.npy")
     assert read.shape == (1, 64, 72)
     assert (len(read), read.labels) == (1, None)
     assert read.batch([0]).label is None
-    assert 1400 < float(hcal.estimate_events(read)) < 1850
-    assert hcal.load(tmp_path / "map.npy", run=B).labels.tolist() == [1]
+    assert 1400 < float(estimate_events(read)) < 1850
+    assert load(tmp_path / "map.npy", run=B).labels.tolist() == [1]
 
 
 def test_every_published_name_is_found(tmp_path):
     for name in ("Run357479.npz", "Run357479_Dataset.npz", "Run357479.npy",
                  "Run357479_Dataset_iEta_iPhi.npy"):
         (tmp_path / name).touch()
-        assert hcal.find(tmp_path, B).name == name  # each is preferred to the ones before
+        assert find(tmp_path, B).name == name  # each is preferred to the ones before
     with pytest.raises(DataError, match="no maps of run 355456; put one of Run355456_Dataset"):
-        hcal.find(tmp_path, A)
+        find(tmp_path, A)
 
 
 def test_of_several_arrays_in_an_npz_the_one_with_maps_is_read(tmp_path, maps):
     counts, path = maps[A].counts[:2].numpy(), tmp_path / "run.npz"
     np.savez(path, live=LIVE.numpy(), labels=np.zeros(2), maps=counts)
-    np.testing.assert_array_equal(hcal.load(path).counts, counts)
+    np.testing.assert_array_equal(load(path).counts, counts)
     np.savez(path, first=counts, second=counts)
     with pytest.raises(DataError, match="2 of the arrays first, second"):
-        hcal.load(path)
+        load(path)
     np.savez(path, labels=np.zeros(2), other=np.zeros(3))
     with pytest.raises(DataError, match="none of the arrays labels, other"):
-        hcal.load(path)
+        load(path)
 
 
 def _spoilt(counts: np.ndarray, value: float) -> np.ndarray:
@@ -94,7 +96,7 @@ def test_bad_maps_are_refused_in_one_line(tmp_path, maps, name, suffix):
     array = spoil(maps[A].counts[:3].double().numpy())
     np.save(path, array) if suffix == ".npy" else np.savez(path, array)
     with pytest.raises(DataError, match=re.escape(why)) as caught:
-        hcal.load(path)
+        load(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -103,7 +105,7 @@ def test_bad_maps_are_refused_in_one_line(tmp_path, maps, name, suffix):
 def test_damaged_files_are_refused_in_one_line(tmp_path, maps, suffix):
     path = tmp_path / f"maps{suffix}"
     with pytest.raises(DataError, match="no such file"):
-        hcal.load(path)
+        load(path)
     whole = tmp_path / f"whole{suffix}"
     counts = maps[A].counts[:3].numpy()
     np.save(whole, counts) if suffix == ".npy" else np.savez_compressed(whole, counts)
@@ -117,26 +119,26 @@ def test_damaged_files_are_refused_in_one_line(tmp_path, maps, suffix):
     for content in contents + [bytes(wrong)] * (suffix == ".npz"):  # that has a checksum
         path.write_bytes(content)
         with pytest.raises(DataError, match="is damaged, or no") as caught:
-            hcal.load(path)
+            load(path)
         assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match="pickled objects, which are never loaded"):
-        hcal.load(objects)
+        load(objects)
 
 
 def test_fewer_live_cells_are_findings_unless_the_reference_lacks_them(tmp_path, maps):
     counts = maps[A].counts[:4].clone()
     counts[:, 3:5] = 0  # two rings dead
     np.save(tmp_path / "maps.npy", counts.numpy())
-    read = hcal.load(tmp_path / "maps.npy")
+    read = load(tmp_path / "maps.npy")
     assert int(read.live.sum()) == 932
     tokens = read.patches(1, 72).batch([0]).tokens
     assert 3 in tokens.position[0].tolist()  # nothing counts there, and the model sees it
-    other = hcal.load(tmp_path / "maps.npy", live=hcal.live_cells(counts))
+    other = load(tmp_path / "maps.npy", live=live_cells(counts))
     assert int(other.live.sum()) == 932 - 72
     assert 3 not in other.patches(1, 72).batch([0]).tokens.position[0].tolist()
     for wrong in (LIVE[:, :71], LIVE.int(), LIVE & False):
         with pytest.raises(DataError, match="give a \\(64, 72\\) array of booleans"):
-            hcal.load(tmp_path / "maps.npy", live=wrong)
+            load(tmp_path / "maps.npy", live=wrong)
 
 
 def test_live_cells_are_robust(maps):
@@ -145,7 +147,7 @@ def test_live_cells_are_robust(maps):
     reference[7, 20, :] = 3  # spurious counts, once
     reference[:, 30, 30] = 1  # a noisy channel that is none
     reference[9, 3, 4] = 0  # a cell off for a while
-    assert torch.equal(hcal.live_cells(reference), LIVE)
-    assert torch.equal(hcal.live_cells(maps[B].counts[0]), LIVE)
+    assert torch.equal(live_cells(reference), LIVE)
+    assert torch.equal(live_cells(maps[B].counts[0]), LIVE)
     with pytest.raises(DataError, match="not a single count"):
-        hcal.live_cells(torch.zeros(2, 64, 72))
+        live_cells(torch.zeros(2, 64, 72))

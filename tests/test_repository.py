@@ -84,7 +84,7 @@ AHEAD = {"fsspec", "filelock"}  # pinned before they are imported
 
 
 def test_what_is_imported_is_pinned_and_what_is_pinned_is_imported():
-    own = {*PACKAGES, *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    own = {*PACKAGES, "drawings", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
     used = {name.split(".")[0] for folder in (*PACKAGES, "notebooks", "tests")
             for path in (ROOT / folder).rglob("*.py") for name in imported(path)}
     used -= {*own, *sys.stdlib_module_names}

@@ -1,4 +1,4 @@
-"""Sick channels: scores, the masked model, findings and the command ``score-hcal``."""
+"""Sick cells: scores, the masked model, findings and the command ``score-hcal``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,20 @@ import torch
 
 from course.commands import main
 from hcal import health
-from hcal.files import LIVE, DataError, Fault, HcalMaps, inject, simulate
 from hcal.findings import KINDS, judge
-from hcal.masked import MaskedCells, build, other_conditions, random_strength, rearranged
-from hcal.scores import SIMPLE, ChannelModel, angle, log_odds, look, rings_and_offsets
+from hcal.maps import LIVE, HcalMaps
+from hcal.masked import (
+    CellModel,
+    MaskedCells,
+    build,
+    other_conditions,
+    random_strength,
+    rearranged,
+)
+from hcal.scores import SIMPLE, angle, log_odds, pulls, rings_and_offsets
+from hcal.simulation import Fault, inject, simulate
 from lib.data.batches import Batches
+from lib.files import DataError
 from lib.training import runs
 from lib.training.fit import FitSettings, fit
 
@@ -36,8 +45,7 @@ def run_a() -> HcalMaps:
 @pytest.fixture(scope="module")
 def tiny(run_a) -> MaskedCells:
     torch.manual_seed(0)
-    settings = {"model": TINY, "grid": {"height": 64, "width": 72}}
-    objective = build(settings, run_a, torch.arange(150))
+    objective = build({"model": TINY}, run_a, torch.arange(150))
     fit(objective, Batches(run_a, torch.arange(150), 16, shuffle=True), None,
         FitSettings(updates=40, batch_size=16, lr=3e-3, every=40, select="loss", ema=None,
                     precision="32-true"), log=lambda line: None)
@@ -49,7 +57,7 @@ def tiny(run_a) -> MaskedCells:
 
 @pytest.mark.parametrize(("run", "events"), [(A, None), (B, None), (B, 120)])
 def test_healthy_cells_are_alike_in_every_run(run, events):
-    seen = look(simulate(run, 20, seed=3, low_statistics=False, events=events))
+    seen = pulls(simulate(run, 20, seed=3, low_statistics=False, events=events))
     x = seen.x[:, LIVE]
     assert abs(float(x.median())) < 0.15
     assert 0.85 < float(x.abs().quantile(0.683)) < 1.15
@@ -65,7 +73,7 @@ def test_angle_goes_on_beyond_the_number_of_events():
 def test_a_ring_may_be_sick_by_a_third():
     maps = simulate(B, 5, seed=3)
     bad, _ = inject(maps, [Fault(0.0, 6, 0, 1, 26)])
-    assert (look(bad).ring[:, 6] - look(maps).ring[:, 6]).abs().max() < 0.02
+    assert (pulls(bad).ring[:, 6] - pulls(maps).ring[:, 6]).abs().max() < 0.02
 
 
 # ---------------------------------------------------------------- simple scores
@@ -88,7 +96,7 @@ def test_simple_scores_are_two_sided_and_zero_where_not_live(name, run_a):
 def test_neighbours_make_a_weak_fault_visible_and_a_dead_cell_no_suspect_of_its_neighbour():
     maps = simulate(B, 20, seed=3, low_statistics=False, events=90)
     bad, strength = inject(maps, [Fault(0.85, 12, 20, 2, 5), Fault(0, 51, 40)])
-    seen = look(bad)
+    seen = pulls(bad)
     odds = log_odds(seen.theta, seen.ring.expand_as(seen.theta),
                     seen.spread.expand_as(seen.theta), seen.events, LIVE)
     box, fine = strength[0] == 0.85, (strength[0] == 1) & LIVE
@@ -105,7 +113,7 @@ def test_odds_close_around_phi():
     bad, _ = inject(maps, [Fault(0.8, 5, 68, 3, 4), Fault(0.8, 5, 0, 3, 2)])
     turned = HcalMaps(bad.counts.roll(20, 2), LIVE.roll(20, 1))
     def odds(maps):
-        seen = look(maps)
+        seen = pulls(maps)
         return log_odds(seen.theta, seen.ring.expand_as(seen.theta),
                         seen.spread.expand_as(seen.theta), seen.events, maps.live)
     torch.testing.assert_close(odds(turned).roll(-20, 2), odds(bad), rtol=1e-3, atol=1e-2)
@@ -116,9 +124,9 @@ def test_odds_close_around_phi():
 
 def test_a_hidden_cell_is_not_seen(run_a):
     torch.manual_seed(0)
-    model = ChannelModel(rings_and_offsets(run_a)[1], TINY).eval()
+    model = CellModel(rings_and_offsets(run_a)[1], TINY).eval()
     torch.nn.init.normal_(model.head[2].weight, std=0.1)
-    seen = look(run_a.subset([0, 1]))
+    seen = pulls(run_a.subset([0, 1]))
     hidden = torch.zeros_like(seen.x, dtype=torch.bool)
     hidden[:, 6, 10] = True
     before = model(seen, model.offsets.expand_as(seen.x), ~hidden, LIVE)
@@ -170,7 +178,7 @@ def test_training_is_cached(run_a, tmp_path):
                 "fit": dict(updates=2, batch_size=8, select="loss", precision="32-true")}
     lines: list[str] = []
     small = run_a.subset(range(30))
-    made = [runs.train("channels", settings, small, runs=tmp_path, build=build, log=lines.append)
+    made = [runs.train("cells", settings, small, runs=tmp_path, build=build, log=lines.append)
             for _ in range(2)]
     assert not made[0].cached
     assert made[1].cached
@@ -193,18 +201,18 @@ def test_curves_on_a_case_by_hand():
 def test_dead_cells_and_the_bar_on_run_b(run_a):
     """The odds, without any training, against the best simple score."""
     def ours(maps):
-        seen = look(maps)
+        seen = pulls(maps)
         return log_odds(seen.theta, seen.ring.expand_as(seen.theta),
                         seen.spread.expand_as(seen.theta), seen.events, maps.live)
 
-    scores = {"ours": ours, "oracle": health.oracle(B, boxes=True),
+    scores = {"ours": ours, "oracle": health.oracle(B),
               **{name: lambda m, f=f: f(m, run_a) for name, f in SIMPLE.items()}}
     full = health.compare(scores, health.healthy(B, 40, seed=4), strengths=(0.0,), seeds=(0,),
                           resamples=10)
     assert next(row for row in full if row["score"] == "ours")["auprc"] >= 0.99
     low = health.compare(scores, health.healthy(B, 60, low=True, seed=4), strengths=(0.9,),
                          seeds=(0,), resamples=10)
-    (told,) = health.verdict(low, "ours", tuple(SIMPLE))
+    (told,) = health.halved(low, "ours", tuple(SIMPLE))
     assert told["reached"]
     assert told["model"] <= told["simple"] / 2
     ceiling = next(row for row in low if row["score"] == "oracle")

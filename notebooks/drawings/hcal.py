@@ -1,0 +1,243 @@
+"""Figures that notebook 09 draws once: maps of both runs, diagrams, experts and attention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import ListedColormap, LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from hcal.maps import LIVE
+from hcal.plots import whole
+from lib.report.diagrams import arrow, blank, box, chain, joined, norm, residual, wire
+from lib.report.plots import (
+    CYCLE,
+    GREY,
+    RULE,
+    array,
+    colourbar,
+    grid_map,
+    histograms,
+    lines,
+    matrix,
+    new,
+)
+
+LOW, HIGH = (3, 14), (50, 61)  # rows with live cells
+
+
+# --- maps -----------------------------------------------------------------------------------------
+
+
+def geometry(live: Any, patches: Mapping[str, Any]) -> Figure:
+    """The unrolled detector with its active cells, and how patches (name → ``Grid``) cut it."""
+    fig, axes = new(1, 1 + len(patches), 2.3, sharey=True)
+    names = ["active cells", *patches]
+    whole(dict.fromkeys(names, live), ax=axes.flat, bar=False, norm=Normalize(0, 1),
+          cmap=ListedColormap(["w", "#7fb2d6"]))
+    for (low, high), beside in ((LOW, 18), (HIGH, 45)):
+        axes[0, 0].axhspan(low, high, color=CYCLE[1], alpha=0.12, lw=0)
+        axes[0, 0].text(36, beside, f"rows {low}–{high - 1}", fontsize=7, ha="center", va="center")
+    for ax, grid in zip(axes.flat[1:], patches.values(), strict=True):
+        for top in range(0, 64, grid.patch_height):
+            for left in range(0, grid.width, grid.patch_width):
+                ax.add_patch(Rectangle((left, top), grid.patch_width, grid.patch_height,
+                                       fill=False, lw=0.7, ec="#333333"))
+        ax.axvspan(grid.width, 72, color=GREY, alpha=0.5, lw=0)
+    return fig
+
+
+def averages(means: Mapping[str, Any]) -> Figure:
+    """Mean maps of two runs on one logarithmic scale, and the second minus the first."""
+    first, second = (array(mean) for mean in means.values())
+    fig, axes = new(1, 3, 2.3, sharey=True)
+    counts = np.concatenate([first[LIVE], second[LIVE]])
+    whole(means, "mean count", ax=axes[0, :2], norm=LogNorm(counts.min(), counts.max()))
+    edge = abs(second - first).max()
+    whole({"second minus first": second - first}, "difference", ax=axes[0, 2],
+          norm=Normalize(-edge, edge), cmap="RdBu_r")
+    return fig
+
+
+def samples(maps: Mapping[str, Any]) -> Figure:
+    """Single maps, a row a run: name → (n, 64, 72)."""
+    fig, axes = new(len(maps), max(map(len, maps.values())), 1.5 * len(maps) + 0.3, sharex=True,
+                    sharey=True)
+    top = max(float(array(v).max()) for v in maps.values())
+    for row, (name, found) in zip(axes, maps.items(), strict=True):
+        for ax, counts in zip(row, found):
+            whole({name if ax is row[0] else "": counts}, ax=ax, bar=False, norm=Normalize(0, top))
+    colourbar(axes[0, 0].collections[0], axes, "count")
+    return fig
+
+
+def values(frequency: Any, counts: Mapping[str, Any]) -> Figure:
+    """How often each cell is not zero, and what is in the cells that are not.
+
+    Args:
+        frequency: (2, 64, 72) share of the maps of each run in which a cell is not zero.
+        counts: run → counts of live cells.
+    """
+    fig, axes = new(1, 3, 2.3, gridspec_kw={"width_ratios": [1, 1, 1.5]})
+    first, second = array(frequency)
+    everywhere = np.ones_like(first, dtype=bool)
+    whole({"share non-zero": first}, ax=axes[0, 0], live=everywhere, norm=Normalize(0, 1))
+    whole({"second minus first": second - first}, ax=axes[0, 1], live=everywhere,
+          norm=Normalize(-0.01, 0.01), cmap="RdBu_r")
+    top = max(float(array(found).max()) for found in counts.values())
+    histograms(counts, "count of a cell, non-zero", bins=np.linspace(0, top, 80), log=True,
+               ax=axes[0, 2])
+    return fig
+
+
+def symmetry(rows: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Ratio of the ring at +ieta to that at −ieta: run → ``ieta`` (|ieta|), ``ratio``, ``error``
+    (of the lumi-sections) and ``spread`` (of the cells of a ring)."""
+    fig, axes = new(1, len(rows), 2.4, sharey=True)
+    for ax, colour, (name, row) in zip(axes.flat, CYCLE, rows.items()):
+        ax.axhline(1, **RULE)
+        ax.errorbar(row["ieta"], row["ratio"], row["spread"], fmt="none", elinewidth=3, alpha=0.35,
+                    ecolor=colour, label="cells of a ring")
+        ax.errorbar(row["ieta"], row["ratio"], row["error"], fmt="o", ms=3, capsize=2,
+                    color=colour, label="lumi-sections")
+        ax.set(title=name, xlabel=r"$|i\eta|$")
+        ax.legend()
+    axes[0, 0].set_ylabel("mean of +ieta / mean of −ieta")
+    return fig
+
+
+def decisions(confusions: Mapping[str, Any], rocs: Mapping[str, Mapping[str, Any]],
+              runs: Sequence[str]) -> Figure:
+    """Confusion matrices (rows truth) and ROC curves of the same systems."""
+    fig, axes = new(1, len(confusions) + 1, 2.4,
+                    gridspec_kw={"width_ratios": [1] * len(confusions) + [1.3]})
+    for ax, (name, found) in zip(axes.flat, confusions.items()):
+        found = array(found)
+        matrix(found, runs, ax=ax, text=[[f"{n:,}" for n in row] for row in found], bar=False,
+               vmin=0, vmax=found.sum(), cmap="Blues")
+        ax.set(title=name, xlabel="predicted")
+        ax.tick_params(labelsize=6.5)
+    axes[0, 0].set_ylabel("true")
+    for number, (name, band) in enumerate(rocs.items()):
+        lines({name: [np.r_[0, array(band[k])] for k in ("background", "signal")]},
+              "false positive rate", "true positive rate", ax=axes[0, -1], first=number,
+              lw=2.4 - 0.6 * number)
+    axes[0, -1].plot([0, 1], [0, 1], **RULE)
+    axes[0, -1].legend(loc="lower right")
+    return fig
+
+
+# --- experts and attention ------------------------------------------------------------------------
+
+
+def experts(position: Any, classes: Any, runs: Sequence[str]) -> Figure:
+    """Weight of the first expert in each block, by patch and by class.
+
+    Args:
+        position: (blocks, rows, columns) mean weight of expert 0 on the grid of patches.
+        classes: (blocks, 2) the same by class.
+    """
+    position, classes = array(position), array(classes)
+    fig, axes = new(1, len(position) + 1, 2.4)
+    spread = max(np.abs(position - 0.5).max(), np.abs(classes - 0.5).max(), 0.01)
+    show = dict(norm=Normalize(0.5 - spread, 0.5 + spread), cmap="PuOr", square=False, bar=False)
+    blocks = [f"block {n + 1}" for n in range(len(position))]
+    grid_map(dict(zip(blocks, position)), ax=axes[0, :-1], **show)
+    grid_map({"by class": classes}, ax=axes[0, -1], names=("", ""), **show)
+    axes[0, -1].set_xticks([0.5, 1.5], runs, fontsize=6.5)
+    axes[0, -1].set_yticks(np.arange(len(blocks)) + 0.5, blocks, fontsize=7)
+    axes[0, -1].tick_params(labelleft=True)
+    colourbar(axes[0, 0].collections[0], axes, "weight of expert 1")
+    return fig
+
+
+def attention(rows: Mapping[str, tuple[Any, Any]], shape: tuple[int, int]) -> Figure:
+    """Input, attention of the class token by head, and their overlay; a row a model and run.
+
+    Args:
+        rows: name → (map (H, W), attention (heads, rows, columns) of the patches).
+        shape: cells of a patch.
+    """
+    heads = max(len(found) for _, found in rows.values())
+    titles = ["input", *(f"head {h + 1}" for h in range(heads)), "overlay"]
+    fig, axes = new(len(rows), heads + 2, 0.85 * len(rows) + 0.5, sharex=True, sharey=True)
+    top = max(float(array(found).max()) for _, found in rows.values())
+    for line, (name, (counts, found)) in zip(axes, rows.items(), strict=True):
+        found = np.kron(array(found), np.ones((1, *shape)))
+        counts, everywhere = array(counts)[:, :found.shape[2]], np.ones((64, 72), bool)
+        whole({"": counts}, ax=line[0], bar=False, cmap="Greys")
+        whole(dict(enumerate(found)), ax=line[1:-1], live=everywhere, bar=False,
+              norm=Normalize(0, top))
+        whole({"": found.mean(0)}, ax=line[-1], live=everywhere, bar=False, cmap="Oranges",
+              norm=Normalize(0, found.mean(0).max()))
+        whole({"": counts}, ax=line[-1], bar=False, cmap="Greys", alpha=0.55)
+        line[0].set_ylabel(name, fontsize=7)
+        for ax, title in zip(line, titles if line is axes[0] else [""] * len(titles)):
+            ax.set_title(title)
+    colourbar(axes[0, 1].collections[0], axes[:, 1:-1], "attention")
+    return fig
+
+
+# --- diagrams -------------------------------------------------------------------------------------
+
+
+def pipeline(steps: Sequence[tuple[str, str]]) -> Figure:
+    """Boxes in a row: (text, kind of ``diagrams.FILLS``)."""
+    fig, ax = blank(1.25 * len(steps), 0.95)
+    chain(ax, steps, 0.47, 1.05, 0.72, 0.2, 6.5)
+    return fig
+
+
+def expert_block(config: Any) -> Figure:
+    """A transformer block whose MLP is a mixture of experts (a ``ViTConfig`` with experts)."""
+    c, y = config, 0.95
+    fig, ax = blank(7.0, 1.9)
+    ax.text(0.02, y, f"tokens\n$K$ × {c.dim}", fontsize=7, va="center")
+    residual(ax, 0.6, 2.65, y, 0.85)
+    wire(ax, (0.5, y), (0.72, y))
+    norm(ax, 0.8, y)
+    box(ax, 1.62, y, 1.3, 0.6, f"{c.attention} attention\n{c.heads} heads of {c.dim // c.heads}",
+        "attention")
+    wire(ax, (2.3, y), (2.55, y))
+    residual(ax, 2.85, 6.55, y, 0.85)
+    wire(ax, (2.75, y), (2.97, y))
+    norm(ax, 3.05, y)
+    box(ax, 3.75, y - 0.7, 0.95, 0.36, f"router\n{c.dim} → {c.experts}", "head", 6.5)
+    arrow(ax, (3.2, y), (3.5, y - 0.5))
+    for number in range(c.experts):
+        height = y + 0.5 - number * (1.0 / max(c.experts - 1, 1)) * 0.72
+        box(ax, 4.95, height, 1.25, 0.34 if c.experts < 3 else 0.3,
+            f"expert {number + 1}: {c.dim} → {int(c.dim * c.mlp_ratio)} → {c.dim}", "mlp", 6.5)
+        arrow(ax, (3.2, y), (4.3, height))
+        arrow(ax, (5.6, height), (6.02, y))
+    said = {"soft": "all experts, weighted", "top1": "the likeliest one only",
+            "top2": "the two likeliest"}[c.router]
+    ax.text(5.15, y - 0.63, f"weights: {said}", fontsize=6.5, ha="center", va="center")
+    wire(ax, (4.25, y - 0.74), (6.1, y - 0.74))
+    arrow(ax, (6.1, y - 0.74), (6.1, y - 0.14))
+    joined(ax, 6.1, y, "Σ")
+    wire(ax, (6.22, y), (6.45, y))
+    arrow(ax, (6.65, y), (6.95, y))
+    return fig
+
+
+def training_loop(batch: int, epochs: float, schedule: str, loss: str) -> Figure:
+    """One pass over the training maps, then a validation."""
+    fig, ax = blank(6.6, 1.9)
+    top, low = 1.4, 0.5
+    chain(ax, [(f"next {batch}\ntraining maps", "data"), ("forward:\nlogits", "attention"),
+               (loss, "mlp"), ("backward:\ngradients", "mlp"), ("AdamW\nupdate", "embed")],
+          top, 1.05, 0.6, 0.25)
+    arrow(ax, (5.8, top - 0.32), (5.8, low + 0.32))
+    box(ax, 5.8, low, 1.05, 0.6, "validation maps:\nloss, accuracy", "data")
+    box(ax, 4.2, low, 1.35, 0.6, {"plateau": "no progress?\nlower the rate"}.get(
+        schedule, f"{schedule} schedule"), "head")
+    box(ax, 2.5, low, 1.25, 0.6, "keep the best\nweights", "head")
+    arrow(ax, (5.25, low), (4.9, low))
+    arrow(ax, (3.5, low), (3.15, low))
+    arrow(ax, (1.85, low), (0.6, top - 0.32))
+    ax.text(0.05, low - 0.05, f"{epochs:.2g} epochs", fontsize=7, va="center")
+    return fig

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -55,10 +57,10 @@ def test_rejection():
     y = np.r_[np.ones(100), np.zeros(100)].astype(np.float32)
     score = np.r_[np.linspace(0.99, 0.5, 100), np.full(3, 0.98), np.full(7, 0.8),
                   np.linspace(0.4, 0.1, 90)].astype(np.float32)
-    values = metrics.evaluate(y, score)
+    values = metrics.evaluate(Predictions(np.arange(200), y, score))
     assert values["rejection_30"] == pytest.approx(100 / 3)
     assert values["rejection_50"] == pytest.approx(100 / 10)
-    perfect = metrics.evaluate(y, y)
+    perfect = metrics.evaluate(Predictions(np.arange(200), y, y))
     assert perfect["auc"] == 1
     assert perfect["rejection_30"] == 100
     assert np.isfinite(perfect["loss_class"])
@@ -70,10 +72,37 @@ def test_without_mass_and_with_one_class():
     assert "mass_mae" not in metrics.summary(p)
     assert np.isnan(metrics.auc(np.ones(5), np.arange(5)))
     assert np.isnan(metrics.auc(np.ones(0), np.ones(0)))
+
+
+def test_no_metric_takes_what_is_no_answer(tmp_path):
+    """NaN, infinity or other jets are refused where they come in, not counted as an answer."""
+    p = sample(50, 1)
+    for column in ("score", "m", "m_hat", "y"):
+        values = getattr(p, column).copy()
+        values[3] = np.nan if column != "m" else np.inf
+        with pytest.raises(ValueError, match=f"{column} is not finite for 1 jets"):
+            dataclasses.replace(p, **{column: values})
     with pytest.raises(ValueError, match="pass the same jets"):
-        metrics.evaluate(p.y, p.score[:-1])
-    with pytest.raises(ValueError, match="not finite for 1 jets"):
-        metrics.evaluate(np.ones(2), np.array([0.5, np.nan]))
+        Predictions(p.index, p.y, p.score[:-1])
+    np.savez(tmp_path / "p.npz", index=p.index, y=p.y, score=np.full(50, np.nan))
+    with pytest.raises(ValueError, match="score is not finite for 50 jets"):
+        Predictions.load(tmp_path / "p.npz")
+    for metric in (metrics.auc, metrics.ece, metrics.confusion, metrics.reliability):
+        with pytest.raises(ValueError, match="score is not finite for 1 jets"):
+            metric(np.ones(2), np.array([0.5, np.nan]))
+        with pytest.raises(ValueError, match="pass the same jets"):
+            metric(np.ones(2), np.ones(3))
+
+
+def test_metrics_together_are_metrics_one_by_one():
+    """And a metric is prepared once for each set of predictions, whatever the resamples."""
+    a, b = ([sample(300, s + first, shared=np.random.default_rng(1)) for s in range(3)]
+            for first in (0, 10))
+    names = list(metrics.METRICS)
+    rows = metrics.compare(a, b, names, resamples=40)
+    for name in names:
+        assert metrics.compare(a, b, [name], resamples=40)[name] == rows[name]
+        assert metrics.summary(a, [name], 40)[name] == metrics.summary(a, names, 40)[name]
 
 
 def test_predictions_survive_the_file(tmp_path):

@@ -1,11 +1,11 @@
 """How good is a model, and how sure are we?
 
-Every metric here is a function of a set of predictions and of a matrix of weights, one row per
+A metric is prepared once for a set of predictions and then takes a matrix of weights, one row per
 bootstrap resample: row r holds how often each jet was drawn. The point value is the row of ones.
 So a metric is written once, and its interval costs one sort and a few cumulative sums.
 
-Notation: N jets, S seeds, R resamples. y (N,) is 0 (QCD) or 1 (top), score (N,) the probability of
-class 1, m and m_hat (N,) the jet's mass and its prediction in GeV.
+Notation: N jets, S seeds, R resamples, M metrics. y (N,) is 0 (QCD) or 1 (top), score (N,) the
+probability of class 1, m and m_hat (N,) the jet's mass and its prediction in GeV.
 
 Intervals (95 %): the jets are resampled, the same jets for every seed. The seeds are too few to be
 resampled (three of them give ten distinct means, and the interval would cover 75 %), so each
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,9 +30,22 @@ CELLS = 4_000_000  # elements of one block of resamples (R x N): bounds the memo
 SMALLEST = 1e-7  # a float32 probability can round to 0 or 1; its logarithm must stay finite
 
 
+def _check(**columns: np.ndarray | None) -> None:
+    """ValueError for columns of different jets, and for values that are no answer."""
+    for name, values in columns.items():
+        if values is not None and len(values) != (jets := len(columns["y"])):
+            raise ValueError(f"{jets} labels, but {len(values)} of {name}: pass the same jets")
+        if values is not None and not np.isfinite(values).all():
+            raise ValueError(f"{name} is not finite for {(~np.isfinite(values)).sum()} jets")
+
+
 @dataclass(frozen=True)
 class Predictions:
-    """What one run says about N jets; ``m`` and ``m_hat`` (GeV) are None without a mass head."""
+    """What one run says about N jets; ``m`` and ``m_hat`` (GeV) are None without a mass head.
+
+    Raises:
+        ValueError: not the same number of each, or a value that is not finite.
+    """
 
     index: np.ndarray
     y: np.ndarray
@@ -39,17 +53,18 @@ class Predictions:
     m: np.ndarray | None = None
     m_hat: np.ndarray | None = None
 
+    def __post_init__(self) -> None:
+        _check(**vars(self))
+
     def __len__(self) -> int:
         return len(self.y)
 
     def where(self, keep: np.ndarray) -> Predictions:
         """The jets picked by a mask or by positions: ``p.where((p.m > 150) & (p.m < 200))``."""
-        arrays = {k: v if v is None else v[keep] for k, v in vars(self).items()}
-        return replace(self, **arrays)
+        return replace(self, **{k: v if v is None else v[keep] for k, v in vars(self).items()})
 
     def save(self, path: Path) -> None:
         """Write an npz (float32, index int64), all or nothing."""
-        path = Path(path)
         arrays = {k: np.asarray(v, np.int64 if k == "index" else np.float32)
                   for k, v in vars(self).items() if v is not None}
         with replacing(path) as part, open(part, "wb") as file:
@@ -68,18 +83,25 @@ class Predictions:
             return cls(**{k: file[k] for k in ("index", "y", "score", "m", "m_hat") if k in file})
 
 
-# --- metrics: (predictions, weights (R,N)) -> (R,) -----------------------------------------------
+# --- metrics: predictions -> (weights (R,N) -> (R,)) ----------------------------------------------
+
+Weighted = Callable[[np.ndarray], np.ndarray]
 
 
-def _sweep(p: Predictions, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weight of the signal and of the background at or above each distinct score: (R,G) each,
+def _sweep(p: Predictions, function: Callable) -> Weighted:
+    """``function(signal, background)`` of the weights at or above each distinct score, (R,G) each,
     from the highest score down. Equal scores form one group, so ties count half in the AUC."""
     order = np.argsort(-p.score, kind="stable")
     last = np.flatnonzero(np.append(np.diff(p.score[order]) != 0, True))  # last jet of each group
-    weight, top = weight[:, order], p.y[order] > 0.5
-    signal = np.cumsum(np.where(top, weight, 0), axis=1, dtype=np.float64)[:, last]
-    background = np.cumsum(np.where(top, 0, weight), axis=1, dtype=np.float64)[:, last]
-    return signal, background
+    top = p.y[order] > 0.5
+
+    def value(weight: np.ndarray) -> np.ndarray:
+        weight = weight[:, order]
+        signal = np.cumsum(np.where(top, weight, 0), axis=1, dtype=np.float64)[:, last]
+        background = np.cumsum(np.where(top, 0, weight), axis=1, dtype=np.float64)[:, last]
+        return function(signal, background)
+
+    return value
 
 
 def _area(signal: np.ndarray, background: np.ndarray) -> np.ndarray:
@@ -89,25 +111,24 @@ def _area(signal: np.ndarray, background: np.ndarray) -> np.ndarray:
         return (steps * (signal + before) / 2).sum(1) / (signal[:, -1] * background[:, -1])
 
 
-def _auc(p: Predictions, w: np.ndarray) -> np.ndarray:
-    return _area(*_sweep(p, w))
-
-
-def _false_positives(signal: np.ndarray, background: np.ndarray, at: float) -> np.ndarray:
-    """Background efficiency (R,) where the signal efficiency first reaches ``at``; at least one
-    jet's worth, so that a rejection stays finite (and is then a lower limit)."""
+def _rejection(signal: np.ndarray, background: np.ndarray, at: float) -> np.ndarray:
+    """One over the background efficiency (R,) where the signal efficiency first reaches ``at``; at
+    least one jet's worth, so that it stays finite (and is then a lower limit)."""
     reached = (signal < at * signal[:, -1:] * (1 - 1e-12)).sum(1)
     reached = np.minimum(reached, signal.shape[1] - 1)
     kept = np.take_along_axis(background, reached[:, None], axis=1)[:, 0]
-    return np.maximum(kept, 1.0) / np.maximum(background[:, -1], 1.0)
+    return 1 / (np.maximum(kept, 1.0) / np.maximum(background[:, -1], 1.0))
 
 
-def _rejection(at: float) -> Callable:
-    return lambda p, w: 1 / _false_positives(*_sweep(p, w), at)
+def _mean(value: np.ndarray) -> Weighted:
+    value = value.astype(np.float64)
+    return lambda w: w @ value / w.sum(1)
 
 
-def _mean(value: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    return weight @ value.astype(np.float64) / weight.sum(1)
+def _variance(value: np.ndarray) -> Weighted:
+    centred = value - value.mean()  # the mean of squares minus the square of the mean, safely
+    square, mean = _mean(centred**2), _mean(centred)
+    return lambda w: np.maximum(square(w) - mean(w) ** 2, 0)
 
 
 def cross_entropy(p: Predictions) -> np.ndarray:
@@ -120,40 +141,48 @@ def _residual(p: Predictions) -> np.ndarray:
     return p.m_hat.astype(np.float64) - p.m
 
 
-def _variance(value: np.ndarray, w: np.ndarray) -> np.ndarray:
-    centred = value - value.mean()  # the mean of squares minus the square of the mean, safely
-    return np.maximum(_mean(centred**2, w) - _mean(centred, w) ** 2, 0)
+def _root(value: Weighted) -> Weighted:
+    return lambda w: np.sqrt(value(w))
 
 
-def mass_weights(p: Predictions, bins: int = 20) -> np.ndarray:
-    """Weights (N,) that give both classes one spectrum of mass, the smaller of the two in every
-    quantile bin of m: what is left of an AUC with them is not the mass."""
-    edges = np.quantile(p.m, np.linspace(0, 1, bins + 1))[1:-1]
-    where = np.searchsorted(edges, p.m)
-    top = p.y > 0.5
+def _r2(p: Predictions) -> Weighted:
+    error, spread = _mean(_residual(p) ** 2), _variance(p.m.astype(float))
+    return lambda w: 1 - error(w) / spread(w)
+
+
+def _by_mass(m: np.ndarray, bins: int) -> np.ndarray:
+    """The quantile bin of m of each jet, (N,)."""
+    return np.searchsorted(np.quantile(m, np.linspace(0, 1, bins + 1))[1:-1], m)
+
+
+def _equal_mass(p: Predictions, bins: int = 20) -> Weighted:
+    """AUC with weights that give both classes one spectrum of mass, the smaller of the two in every
+    quantile bin of m: what is left of it is not the mass."""
+    where, top = _by_mass(p.m, bins), p.y > 0.5
     spectrum = np.stack([np.bincount(where[c], minlength=bins) / max(c.sum(), 1)
                          for c in (~top, top)])
-    return spectrum.min(0)[where] / spectrum[top.astype(int), where]
+    weight = spectrum.min(0)[where] / spectrum[top.astype(int), where]
+    area = _sweep(p, _area)
+    return lambda w: area(w * weight)
 
 
-CLASS_METRICS: dict[str, Callable[[Predictions, np.ndarray], np.ndarray]] = {
-    "accuracy": lambda p, w: _mean((p.score > 0.5) == (p.y > 0.5), w),
-    "auc": _auc,
-    "rejection_30": _rejection(0.3),
-    "rejection_50": _rejection(0.5),
-    "loss_class": lambda p, w: _mean(cross_entropy(p), w),
+Metrics = dict[str, Callable[[Predictions], Weighted]]
+CLASS_METRICS: Metrics = {
+    "accuracy": lambda p: _mean((p.score > 0.5) == (p.y > 0.5)),
+    "auc": lambda p: _sweep(p, _area),
+    "rejection_30": lambda p: _sweep(p, partial(_rejection, at=0.3)),
+    "rejection_50": lambda p: _sweep(p, partial(_rejection, at=0.5)),
+    "loss_class": lambda p: _mean(cross_entropy(p)),
 }
-MASS_METRICS: dict[str, Callable[[Predictions, np.ndarray], np.ndarray]] = {
-    "mass_mae": lambda p, w: _mean(np.abs(_residual(p)), w),
-    "mass_mse": lambda p, w: _mean(_residual(p) ** 2, w),
-    "mass_rmse": lambda p, w: np.sqrt(_mean(_residual(p) ** 2, w)),
-    "mass_r2": lambda p, w: 1 - _mean(_residual(p) ** 2, w) / _variance(p.m.astype(float), w),
-    "mass_bias": lambda p, w: _mean(_residual(p), w),
-    "mass_resolution": lambda p, w: np.sqrt(_variance(_residual(p), w)),
+MASS_METRICS: Metrics = {
+    "mass_mae": lambda p: _mean(np.abs(_residual(p))),
+    "mass_mse": lambda p: _mean(_residual(p) ** 2),
+    "mass_rmse": lambda p: _root(_mean(_residual(p) ** 2)),
+    "mass_r2": _r2,
+    "mass_bias": lambda p: _mean(_residual(p)),
+    "mass_resolution": lambda p: _root(_variance(_residual(p))),
 }
-EXTRA_METRICS: dict[str, Callable[[Predictions, np.ndarray], np.ndarray]] = {
-    "auc_equal_mass": lambda p, w: _auc(p, w * mass_weights(p)),
-}
+EXTRA_METRICS: Metrics = {"auc_equal_mass": _equal_mass}
 METRICS = CLASS_METRICS | MASS_METRICS | EXTRA_METRICS
 
 
@@ -162,36 +191,16 @@ def available(p: Predictions) -> list[str]:
     return [*CLASS_METRICS, *(MASS_METRICS if p.m is not None and p.m_hat is not None else [])]
 
 
-def evaluate(
-    y: np.ndarray | Predictions, score: np.ndarray | None = None,
-    m: np.ndarray | None = None, m_hat: np.ndarray | None = None,
-) -> dict[str, float]:
-    """All metrics of one run, without intervals; also the calibration error.
-
-    Args:
-        y: labels (N,), or Predictions (then the rest is left out).
-        score: probability of class 1 (N,).
-        m, m_hat: mass and its prediction in GeV (N,), or None.
-
-    Raises:
-        ValueError: not the same number of each, or a prediction that is not finite.
-    """
-    p = y if isinstance(y, Predictions) else Predictions(
-        np.arange(len(y)), *(None if a is None else np.asarray(a) for a in (y, score, m, m_hat)))
-    for name, values in vars(p).items():
-        if values is not None and len(values) != len(p):
-            raise ValueError(f"{len(p)} labels, but {len(values)} of {name}: pass the same jets")
-        if values is not None and not np.isfinite(values).all():
-            raise ValueError(f"{name} is not finite for {(~np.isfinite(values)).sum()} jets")
+def evaluate(p: Predictions) -> dict[str, float]:
+    """All metrics of one run, without intervals; also the calibration error."""
     one = np.ones((1, len(p)))
-    return {n: float(METRICS[n](p, one)[0]) for n in available(p)} | {"ece": ece(p.y, p.score)}
+    return {n: float(METRICS[n](p)(one)[0]) for n in available(p)} | {"ece": ece(p.y, p.score)}
 
 
-def auc(y: np.ndarray, score: np.ndarray, weight: np.ndarray | None = None) -> float:
+def auc(y: np.ndarray, score: np.ndarray) -> float:
     """Area under the ROC curve; equal scores count half; NaN where a class is missing."""
-    y, score = np.asarray(y), np.asarray(score)
-    weight = np.ones(len(y)) if weight is None else np.asarray(weight)
-    return float(_auc(Predictions(y, y, score), weight[None])[0]) if len(y) else float("nan")
+    p = Predictions(np.arange(len(y)), np.asarray(y), np.asarray(score))
+    return float(_sweep(p, _area)(np.ones((1, len(p))))[0]) if len(p) else float("nan")
 
 
 # --- intervals ------------------------------------------------------------------------------------
@@ -210,12 +219,12 @@ def _weights(jets: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def _replicate(value: Callable, jets: int, resamples: int, seed: int) -> tuple:
-    """``value(weights (r,N)) -> (r,S,...)``, one entry per seed -> per-seed points (S,...) and
-    replicates (R,...) of their mean, jets and seeds varied."""
+    """``value(weights (r,N)) -> (r,...,S)`` -> points (...,S) of the seeds and replicates (R,...)
+    of their mean, jets and seeds varied."""
     points = value(np.ones((1, jets), np.float32))[0]
-    replicates = np.concatenate([value(w).mean(1) for w in _weights(jets, resamples, seed)])
-    if (seeds := len(points)) > 1:
-        error = points.std(0, ddof=1) / np.sqrt(seeds)
+    replicates = np.concatenate([value(w).mean(-1) for w in _weights(jets, resamples, seed)])
+    if (seeds := points.shape[-1]) > 1:
+        error = points.std(-1, ddof=1) / np.sqrt(seeds)
         # evenly spaced quantiles in random order: Student's t without the noise of drawing it
         spread = stats.t.ppf((np.arange(resamples) + 0.5) / resamples, seeds - 1)
         spread = np.random.default_rng(seed + 1).permutation(spread)
@@ -223,25 +232,40 @@ def _replicate(value: Callable, jets: int, resamples: int, seed: int) -> tuple:
     return points, replicates
 
 
-def _aligned(runs: Sequence[Predictions]) -> list[Predictions]:
-    runs = [p.where(np.argsort(p.index, kind="stable")) for p in runs]
-    for p in runs[1:]:
-        if not (np.array_equal(p.index, runs[0].index) and np.array_equal(p.y, runs[0].y)):
-            raise ValueError("the runs were evaluated on different jets: predict the same file")
-    return runs
+Runs = Sequence[Predictions] | Predictions  # the seeds of one system; a single run needs no list
 
 
-def _over(seeds: int) -> str:
-    return "jets" if seeds == 1 else "seeds and jets"
+def _aligned(*systems: Runs) -> list[list[Predictions]]:
+    """Each system as a list of runs whose jets have one order; ValueError for other jets."""
+    aligned = [[p.where(np.argsort(p.index, kind="stable"))
+                for p in ([runs] if isinstance(runs, Predictions) else runs)] for runs in systems]
+    first = aligned[0][0]
+    if not all(np.array_equal(p.index, first.index) and np.array_equal(p.y, first.y)
+               for runs in aligned for p in runs):
+        raise ValueError("the runs were evaluated on different jets: predict the same file")
+    return aligned
+
+
+def _values(runs: Sequence[Predictions], names: Sequence[str]) -> Weighted:
+    """weights (r,N) -> (r,M,S)."""
+    prepared = [[METRICS[name](p) for name in names] for p in runs]
+    return lambda w: np.stack([np.stack([f(w) for f in of_run], 1) for of_run in prepared], -1)
 
 
 def _number(x: float) -> float | None:
     return float(x) if np.isfinite(x) else None
 
 
+def _row(what: str, points: np.ndarray, replicates: np.ndarray) -> dict:
+    """A metric's row: points (S,), replicates (R,); ``what`` is the name of its mean."""
+    low, high = np.nanquantile(replicates, [0.025, 0.975])
+    return {what: _number(points.mean()), "low": _number(low), "high": _number(high),
+            "seeds": len(points), "points": [_number(x) for x in points],
+            "over": "jets" if len(points) == 1 else "seeds and jets"}
+
+
 def summary(
-    runs: Sequence[Predictions] | Predictions, metrics: Sequence[str] | None = None,
-    resamples: int = 500, seed: int = 0,
+    runs: Runs, metrics: Sequence[str] | None = None, resamples: int = 500, seed: int = 0,
 ) -> dict[str, dict]:
     """Mean over seeds with a 95 % interval.
 
@@ -252,22 +276,14 @@ def summary(
     Returns:
         ``{metric: {mean, low, high, seeds, points, over}}``; ``over`` names what was varied.
     """
-    runs = _aligned([runs] if isinstance(runs, Predictions) else runs)
-    rows = {}
-    for name in metrics or available(runs[0]):
-        points, replicates = _replicate(
-            lambda w, f=METRICS[name]: np.stack([f(p, w) for p in runs], 1),
-            len(runs[0]), resamples, seed)
-        low, high = np.nanquantile(replicates, [0.025, 0.975])
-        rows[name] = {"mean": _number(points.mean()), "low": _number(low), "high": _number(high),
-                      "seeds": len(runs), "points": [_number(x) for x in points],
-                      "over": _over(len(runs))}
-    return rows
+    (runs,) = _aligned(runs)
+    names = list(metrics or available(runs[0]))
+    points, replicates = _replicate(_values(runs, names), len(runs[0]), resamples, seed)
+    return {name: _row("mean", *x) for name, *x in zip(names, points, replicates.T, strict=True)}
 
 
 def compare(
-    a: Sequence[Predictions] | Predictions, b: Sequence[Predictions] | Predictions,
-    metrics: Sequence[str] | None = None, resamples: int = 2000, seed: int = 0,
+    a: Runs, b: Runs, metrics: Sequence[str] | None = None, resamples: int = 2000, seed: int = 0,
 ) -> dict[str, dict]:
     """Difference a - b, paired by jet and by seed (position in the list; a single run, such as a
     cut without a seed, is paired with every seed of the other).
@@ -278,64 +294,60 @@ def compare(
     Raises:
         ValueError: other jets, or a different number of seeds.
     """
-    a, b = ([x] if isinstance(x, Predictions) else list(x) for x in (a, b))
+    a, b = _aligned(a, b)
     if len(a) != len(b) and 1 not in (len(a), len(b)):
         raise ValueError(f"{len(a)} seeds against {len(b)}: compare the same seeds")
-    runs = _aligned([*a, *b])
-    a, b = runs[: len(a)], runs[len(a):]
+    names = list(metrics or [n for n in available(a[0]) if n in available(b[0])])
+    one, other = _values(a, names), _values(b, names)
+    points, replicates = _replicate(lambda w: one(w) - other(w), len(a[0]), resamples, seed)
     rows = {}
-    for name in metrics or [n for n in available(a[0]) if n in available(b[0])]:
-        def difference(w: np.ndarray, f: Callable = METRICS[name]) -> np.ndarray:
-            one, other = (np.stack([f(p, w) for p in x], 1) for x in (a, b))
-            return one - other
-
-        points, replicates = _replicate(difference, len(a[0]), resamples, seed)
-        low, high = np.nanquantile(replicates, [0.025, 0.975])
-        below, above = (replicates <= 0).mean(), (replicates >= 0).mean()
+    for name, *x in zip(names, points, replicates.T, strict=True):
+        below, above = (x[1] <= 0).mean(), (x[1] >= 0).mean()
         p = min(1.0, 2 * max(min(below, above), 1 / (resamples + 1)))
-        rows[name] = {"difference": _number(points.mean()), "low": _number(low),
-                      "high": _number(high), "p": float(p), "seeds": len(points),
-                      "points": [_number(x) for x in points], "over": _over(len(points))}
+        rows[name] = _row("difference", *x) | {"p": float(p)}
     return rows
 
 
 # --- curves and tables ----------------------------------------------------------------------------
 
 
-def roc(
-    runs: Sequence[Predictions] | Predictions, points: int = 200, resamples: int = 200,
-    seed: int = 0,
-) -> dict[str, np.ndarray]:
+def roc(runs: Runs, points: int = 200, resamples: int = 200, seed: int = 0) -> dict:
     """ROC curve with its 95 % band: background efficiency at given signal efficiencies.
 
     Returns:
         ``signal``, ``background``, ``low``, ``high``: (points,) each, efficiencies.
     """
-    runs = _aligned([runs] if isinstance(runs, Predictions) else runs)
+    (runs,) = _aligned(runs)
     efficiency = np.linspace(0, 1, points + 1)[1:]
 
-    def curve(p: Predictions, w: np.ndarray) -> np.ndarray:
-        signal, background = _sweep(p, w)
+    def curve(signal: np.ndarray, background: np.ndarray) -> np.ndarray:
         return np.stack([np.interp(efficiency, s / s[-1], b / b[-1])
                          for s, b in zip(signal, background, strict=True)])
 
-    curves, replicates = _replicate(lambda w: np.stack([curve(p, w) for p in runs], 1),
+    of_runs = [_sweep(p, curve) for p in runs]
+    curves, replicates = _replicate(lambda w: np.stack([f(w) for f in of_runs], -1),
                                     len(runs[0]), resamples, seed)
     low, high = np.clip(np.nanquantile(replicates, [0.025, 0.975], axis=0), 0, 1)
-    return {"signal": efficiency, "background": curves.mean(0), "low": low, "high": high}
+    return {"signal": efficiency, "background": curves.mean(-1), "low": low, "high": high}
 
 
 def confusion(y: np.ndarray, score: np.ndarray, threshold: float = 0.5) -> np.ndarray:
     """Numbers of jets (2,2): rows truth, columns prediction, QCD first."""
+    _check(y=y, score=score)
     truth, said = (np.asarray(y) > 0.5).astype(int), (np.asarray(score) > threshold).astype(int)
     return np.bincount(2 * truth + said, minlength=4).reshape(2, 2)
+
+
+def _by_score(y: np.ndarray, score: np.ndarray, bins: int) -> np.ndarray:
+    """The equal bin of score of each jet, (N,)."""
+    _check(y=y, score=score)
+    return np.minimum((np.asarray(score) * bins).astype(int), bins - 1)
 
 
 def reliability(y: np.ndarray, score: np.ndarray, bins: int = 10) -> list[dict[str, float]]:
     """Reliability diagram in equal bins of score: mean score, fraction of tops with its 95 %
     Wilson interval, number of jets; empty bins are left out."""
-    where = np.minimum((np.asarray(score) * bins).astype(int), bins - 1)
-    rows = []
+    where, rows = _by_score(y, score, bins), []
     for b in np.unique(where):
         tops, jets = int(np.sum(y[where == b] > 0.5)), int(np.sum(where == b))
         interval = stats.binomtest(tops, jets).proportion_ci(0.95, "wilson")
@@ -347,7 +359,7 @@ def reliability(y: np.ndarray, score: np.ndarray, bins: int = 10) -> list[dict[s
 def ece(y: np.ndarray, score: np.ndarray, bins: int = 15) -> float:
     """Expected calibration error: the mean over jets of |fraction of tops - mean score| in equal
     bins of score (Guo et al., arXiv:1706.04599). Not zero for few jets, however good the model."""
-    where = np.minimum((np.asarray(score) * bins).astype(int), bins - 1)
+    where = _by_score(y, score, bins)
     gap = np.bincount(where, np.asarray(y, float) - score, minlength=bins)
     return float(np.abs(gap).sum() / max(len(where), 1))
 
@@ -370,10 +382,9 @@ def response(p: Predictions, edges: Sequence[float], by_class: bool = True) -> l
             lower, middle, upper = np.quantile(ratio, [0.16, 0.5, 0.84])
             rows.append({
                 "class": name, "low": float(low), "high": float(high), "jets": jets,
-                "response": float(middle),
+                "response": float(middle), "resolution": float((upper - lower) / 2 / middle),
                 "error": float(1.2533 * ratio.std() / np.sqrt(jets)),  # of a median
-                "bias": float((p.m_hat[at] - p.m[at]).mean()),
-                "resolution": float((upper - lower) / 2 / middle)})
+                "bias": float((p.m_hat[at] - p.m[at]).mean())})
     return rows
 
 
@@ -381,8 +392,7 @@ def decorrelate(p: Predictions, bins: int = 20) -> Predictions:
     """The same jets with a score that knows nothing of the background's mass: its quantile among
     the QCD jets of the same quantile bin of m (one half where there is none). A cut keeps the same
     share of QCD everywhere."""
-    edges = np.quantile(p.m, np.linspace(0, 1, bins + 1))[1:-1]
-    where, score = np.searchsorted(edges, p.m), np.zeros(len(p), np.float32)
+    where, score = _by_mass(p.m, bins), np.zeros(len(p), np.float32)
     for b in np.unique(where):
         background = np.sort(p.score[(where == b) & (p.y < 0.5)])
         rank = sum(np.searchsorted(background, p.score[where == b], side) for side in

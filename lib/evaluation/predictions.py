@@ -12,7 +12,11 @@ from torch import Tensor, nn
 from lib.data.tokens import Batch
 from lib.evaluation.metrics import Predictions, auc
 
-logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # not a line for every Fabric
+
+def make_fabric(precision: str, accelerator: str = "auto", devices: int | str = 1) -> Fabric:
+    """A Fabric that does not log a line when it is made; precision: as in ``FitSettings``."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    return Fabric(accelerator=accelerator, devices=devices, precision=resolve_precision(precision))
 
 
 def resolve_precision(precision: str) -> str:
@@ -70,7 +74,7 @@ def predict(
     Args:
         precision: as in ``FitSettings``.
     """
-    fabric = Fabric(accelerator=accelerator, devices=1, precision=resolve_precision(precision))
+    fabric = make_fabric(precision, accelerator)
     objective = objective.to(fabric.device).eval()
     columns: dict[str, list[Tensor]] = {}
     for batch in batches:

@@ -7,7 +7,7 @@ would say much about a jet behind a backbone that has learned nothing.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -101,22 +101,19 @@ class Monitor:
     known: Any
     held: Any
     batch_size: int = 256
-    _labels: tuple = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        parts = torch.as_tensor(self.known), torch.as_tensor(self.held)
-        labels = None if self.jets.labels is None else self.jets.labels.cpu()
-        self._labels = tuple(None if labels is None else labels[part].numpy() for part in parts)
 
     def __call__(self, objective: nn.Module) -> dict[str, float]:
         held = embed(objective.model, self.jets, self.held, self.batch_size)
         row = collapse(held)
-        known_label, label = self._labels
-        if label is None or len(np.unique(known_label)) < 2:
+        if self.jets.labels is None:
+            return row
+        learned, label = (self.jets.labels.cpu()[torch.as_tensor(part)].numpy()
+                          for part in (self.known, self.held))
+        if len(np.unique(learned)) < 2:
             return row
         known = embed(objective.model, self.jets, self.known, self.batch_size)
-        row["probe_auc"] = auc(label, linear_probe(known, known_label, held))
-        row["neighbour_auc"] = auc(label, neighbour_probe(known, known_label, held))
+        row["probe_auc"] = auc(label, linear_probe(known, learned, held))
+        row["neighbour_auc"] = auc(label, neighbour_probe(known, learned, held))
         return row
 
 

@@ -20,7 +20,7 @@ from collider.course import course_files
 from lib.data.batches import Batches
 from lib.data.images import JetImages
 from lib.data.tokens import Batch, Grid
-from lib.models.baselines import ResNet15
+from lib.models.resnet import ResNet15
 from lib.models.vit import R1, JetViT, ViTConfig
 from lib.profiles import Profile
 from lib.provenance import machine

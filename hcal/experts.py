@@ -151,8 +151,11 @@ class Routed(Supervised):
     and ST-MoE.
     """
 
-    def __init__(self, model: nn.Module, balance: float = 0.01, z: float = 1e-3, **loss) -> None:
-        super().__init__(model, **loss)
+    def __init__(
+        self, model: nn.Module, mass_weight: float = 1.0, mass_loss: str = "huber",
+        smoothing: float = 0.0, balance: float = 0.01, z: float = 1e-3,
+    ) -> None:
+        super().__init__(model, mass_weight, mass_loss, smoothing)
         self.routers = {"balance": balance, "z": z} if mixtures(model) else {}
 
     def predict(self, batch: Batch) -> dict[str, Tensor | None]:

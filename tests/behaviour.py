@@ -42,6 +42,7 @@ from lib.evaluation.metrics import Predictions
 from lib.models import baselines
 from lib.models.attention import MECHANISMS
 from lib.models.blocks import Attention
+from lib.models.resnet import ResNet15
 from lib.models.vit import R1, JetViT, ViTConfig
 from lib.profiles import get
 from lib.report import contract
@@ -248,7 +249,7 @@ def vit():
 @component("resnet15")
 def resnet15():
     torch.manual_seed(0)
-    made = baselines.ResNet15(8, width=4)
+    made = ResNet15(8, width=4)
     made.fit_scales(None, None, jets().mass)
     logits, mass = made.train()(batch("active").tokens)
     (logits[:, 1].sum() + mass.mean()).backward()
@@ -373,7 +374,7 @@ def loop():
 def loop_with_batch_norm():
     """Averaged weights of a model whose norms keep statistics."""
     torch.manual_seed(0)
-    made = baselines.ResNet15(8, width=4)
+    made = ResNet15(8, width=4)
     made.fit_scales(None, None, jets().mass)
     return {"resnet15": _fitted(Supervised(made), dict(lr=0.003, ema=0.9), "active", bucket=False)}
 

@@ -9,7 +9,8 @@ from sklearn.metrics import roc_auc_score
 
 from lib.data.images import JetImages
 from lib.data.tokens import TOP_QCD, tokenize
-from lib.models.baselines import CRYSTAL, BoostedTrees, MassCut, ResNet15, observables
+from lib.models.baselines import CRYSTAL, BoostedTrees, MassCut, observables
+from lib.models.resnet import ResNet15
 
 
 def jets_of(images: np.ndarray) -> JetImages:

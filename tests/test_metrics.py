@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import logging
 
 import numpy as np
 import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from lib.evaluation import metrics
+from lib.evaluation import metrics, predictions
 from lib.evaluation.metrics import Predictions
 
 
@@ -240,3 +242,14 @@ def test_response_by_mass_and_class():
     assert {r["class"] for r in rows} == {"all", "QCD", "top"}
     assert all(r["response"] == pytest.approx(0.9, rel=1e-5) for r in rows)
     assert all(r["resolution"] < 1e-5 and r["jets"] >= 10 for r in rows)
+
+
+def test_importing_the_library_changes_no_logger():
+    logger = logging.getLogger("lightning_fabric")
+    before = logger.level
+    try:
+        logger.setLevel(logging.INFO)
+        importlib.reload(predictions)
+        assert logger.level == logging.INFO
+    finally:
+        logger.setLevel(before)

@@ -256,10 +256,10 @@ def _number(x: float) -> float | None:
     return float(x) if np.isfinite(x) else None
 
 
-def _row(what: str, points: np.ndarray, replicates: np.ndarray) -> dict:
+def _row(what: str, points: np.ndarray, replicates: np.ndarray, **more: float) -> dict:
     """A metric's row: points (S,), replicates (R,); ``what`` is the name of its mean."""
     low, high = np.nanquantile(replicates, [0.025, 0.975])
-    return {what: _number(points.mean()), "low": _number(low), "high": _number(high),
+    return {what: _number(points.mean()), "low": _number(low), "high": _number(high), **more,
             "seeds": len(points), "points": [_number(x) for x in points],
             "over": "jets" if len(points) == 1 else "seeds and jets"}
 
@@ -304,7 +304,7 @@ def compare(
     for name, *x in zip(names, points, replicates.T, strict=True):
         below, above = (x[1] <= 0).mean(), (x[1] >= 0).mean()
         p = min(1.0, 2 * max(min(below, above), 1 / (resamples + 1)))
-        rows[name] = _row("difference", *x) | {"p": float(p)}
+        rows[name] = _row("difference", *x, p=float(p))
     return rows
 
 
@@ -382,9 +382,10 @@ def response(p: Predictions, edges: Sequence[float], by_class: bool = True) -> l
             lower, middle, upper = np.quantile(ratio, [0.16, 0.5, 0.84])
             rows.append({
                 "class": name, "low": float(low), "high": float(high), "jets": jets,
-                "response": float(middle), "resolution": float((upper - lower) / 2 / middle),
+                "response": float(middle),
                 "error": float(1.2533 * ratio.std() / np.sqrt(jets)),  # of a median
-                "bias": float((p.m_hat[at] - p.m[at]).mean())})
+                "bias": float((p.m_hat[at] - p.m[at]).mean()),
+                "resolution": float((upper - lower) / 2 / middle)})
     return rows
 
 

@@ -1,4 +1,4 @@
-"""What a sceptic would use instead: the jet mass, boosted trees, a small ResNet.
+"""What a sceptic would use instead: the jet mass, boosted trees, a linear model.
 
 A new model is worth its cost only if it beats these on the same jets.
 """
@@ -9,16 +9,15 @@ import warnings
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegressionCV, RidgeCV
 from sklearn.preprocessing import StandardScaler
-from torch import Tensor, nn
+from torch import Tensor
 
 from lib.cms import CHANNELS
-from lib.data.tokens import Hits, TokenBatch, densify
+from lib.data.tokens import Hits
 
-CRYSTAL = 0.01745  # size of a pixel in eta and phi
+CRYSTAL = 0.01745  # size of a pixel in eta and phi, rounded as in all published observables
 RINGS = (0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8)  # radii in eta-phi
 ECAL, HCAL = CHANNELS.index("ECAL"), CHANNELS.index("HCAL")
 
@@ -33,9 +32,8 @@ class MassCut:
         """mass (n,) GeV, label (n,) of 0 and 1."""
         self.edges = np.unique(np.quantile(mass, np.linspace(0, 1, self.bins + 1))[1:-1])
         bins = np.digitize(mass, self.edges)
-        count = np.stack(
-            [np.bincount(bins[label == c], minlength=len(self.edges) + 1) for c in (0, 1)]
-        )
+        count = np.stack([np.bincount(bins[label == c], minlength=len(self.edges) + 1)
+                          for c in (0, 1)])
         self.share = (count[1] + 1) / (count.sum(0) + 2)  # Laplace's rule keeps empty bins finite
         return self
 
@@ -123,13 +121,8 @@ def _subjets(hits, grid, weight, eta, phi, axes: int = 3, apart: float = 0.25):
     tower = tower.view(count, patches)
     middle = (torch.arange(patches) // grid.columns, torch.arange(patches) % grid.columns)
     size = CRYSTAL * grid.patch_height
-    place = torch.stack(
-        [
-            (m.double() - (n - 1) / 2) * size
-            for m, n in zip(middle, (grid.rows, grid.columns), strict=True)
-        ],
-        1,
-    )
+    place = torch.stack([(m.double() - (n - 1) / 2) * size
+                         for m, n in zip(middle, (grid.rows, grid.columns), strict=True)], 1)
     left, total = tower.clone(), tower.sum(1).clamp(min=1e-12)
     axis, share = [], []
     for _ in range(axes):
@@ -203,61 +196,3 @@ class Linear:
         x = self.scaler.transform(x)
         score = self.classifier.predict_proba(x)[:, 1]
         return score, None if self.regressor is None else self.regressor.predict(x)
-
-
-class _Residual(nn.Module):
-    def __init__(self, into: int, out: int, stride: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(into, out, 3, stride, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(out)
-        self.second = nn.Conv2d(out, out, 3, 1, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(out)
-        self.short = nn.Identity()
-        if stride > 1 or into != out:
-            self.short = nn.Sequential(
-                nn.Conv2d(into, out, 1, stride, bias=False), nn.BatchNorm2d(out)
-            )
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.norm2(self.second(F.relu(self.norm1(self.first(x)))))
-        return F.relu(y + self.short(x))
-
-
-class ResNet15(nn.Module):
-    """A ResNet on the dense image: stem, six residual blocks, two dense layers: 15 in depth.
-
-    The size that the end-to-end papers use on these images (arXiv:2104.14659, there with
-    wider layers). forward(tokens) -> logits (B, 2) and mass (B,) in GeV, as JetViT has it.
-    """
-
-    def __init__(self, channels: int = 8, width: int = 16, stride: int = 2) -> None:
-        super().__init__()
-        widths = (width, 2 * width, 4 * width)
-        self.stem = nn.Conv2d(channels, width, 5, stride, 2, bias=False)
-        self.norm = nn.BatchNorm2d(width)
-        blocks, into = [], width
-        for stage, out in enumerate(widths):
-            blocks += [_Residual(into, out, 1 if stage == 0 else 2), _Residual(out, out, 1)]
-            into = out
-        self.blocks = nn.Sequential(*blocks)
-        self.hidden = nn.Linear(into, into)
-        self.class_head, self.mass_head = nn.Linear(into, 2), nn.Linear(into, 1)
-        self.register_buffer("mass_mean", torch.tensor(0.0))
-        self.register_buffer("mass_std", torch.tensor(1.0))
-
-    def fit_scales(self, hits: Hits, tokens: TokenBatch, mass: Tensor | None = None) -> ResNet15:
-        """Fit the scaling of the mass on training jets; hits and tokens are not needed."""
-        if mass is not None:
-            self.mass_mean.copy_(mass.mean())
-            self.mass_std.copy_(mass.std(correction=0).clamp(min=1e-6))
-        return self
-
-    def forward(self, tokens: TokenBatch) -> tuple[Tensor, Tensor]:
-        image = densify(tokens)
-        image = (image.sign() * image.abs().log1p() / 3).contiguous(
-            memory_format=torch.channels_last
-        )
-        x = self.blocks(F.relu(self.norm(self.stem(image)))).float().mean((2, 3))
-        x = F.relu(self.hidden(x)).float()
-        mass = self.mass_head(x).squeeze(-1).float() * self.mass_std + self.mass_mean
-        return self.class_head(x).float(), mass

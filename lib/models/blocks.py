@@ -12,24 +12,27 @@ import torch
 from torch import Tensor, nn
 
 from lib.models.attention import MECHANISMS
+from lib.models.fast import Dropout, depthwise
 from lib.registry import Registry
 
 
 @dataclass
 class Layout:
-    """Where the tokens of a batch sit on the grid of patches.
+    """Where the tokens of a batch sit on the grid of P = rows · columns patches.
 
-    flat: (B·K,) row of each token in a (B·rows·columns + 1, D) buffer, whose last row takes
-    what has no place on the grid: padding, class tokens and coarse tokens.
+    flat: (B·K,) row of each token in a (B·P + 1, D) buffer, whose last row takes what has no place
+    on the grid: padding, class tokens and coarse tokens. on_grid: (B, K), which have a place;
+    complete: all that are valid have one. fill: (B, P, D), added to what is on the grid; it is how
+    a masked pretraining puts a mask token where it hid a patch.
     """
 
     flat: Tensor
-    on_grid: Tensor  # (B, K) bool
+    on_grid: Tensor
     images: int
     rows: int
     columns: int
-    complete: bool  # every valid token has a place
-    fill: Tensor | None = None  # (B, rows·columns, D): what empty cells hold, where not zero
+    complete: bool
+    fill: Tensor | None = None
 
     @classmethod
     def of(cls, position: Tensor, valid: Tensor, rows: int, columns: int, complete: bool,
@@ -42,7 +45,7 @@ class Layout:
         return cls(flat.flatten(), on_grid, images, rows, columns, complete, fill)
 
     def spread(self, x: Tensor) -> Tensor:
-        """(B, K, D) -> (B, D, rows, columns), channels last in memory; `fill` where no token is."""
+        """(B, K, D) -> (B, D, rows, columns), channels last; 0 or `fill` where there is none."""
         cells = self.images * self.rows * self.columns
         buffer = x.new_zeros(cells + 1, x.shape[-1]).index_copy(0, self.flat, x.flatten(0, 1))
         grid = buffer[:cells].view(self.images, self.rows, self.columns, -1)
@@ -134,41 +137,6 @@ def _with_the_word_mechanism(attention: Attention, state: dict, prefix: str, *_)
             state[f"{prefix}mechanism.{rest}"] = state.pop(name)
 
 
-class _Depthwise(torch.autograd.Function):
-    """Depthwise convolution whose weight gradient is a depthwise convolution too.
-
-    dL/dw[c, i, j] = sum_bhw g[b, c, h, w] x[b, c, h + i, w + j] is the input, each image and
-    channel a channel of its own, convolved with the gradient as its kernel. The library's own
-    kernel for this takes 2.5 times longer in bfloat16 on a CPU (7 x 7, 256 channels).
-    """
-
-    @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return nn.functional.conv2d(x, weight, bias, padding="same", groups=len(weight))
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x, weight = ctx.saved_tensors
-        (images, channels, height, width), half = x.shape, weight.shape[-1] // 2
-        dx = nn.functional.conv2d(grad, weight.flip(2, 3), padding="same", groups=channels)
-        flat = x.permute(2, 3, 0, 1).reshape(1, height, width, images * channels)
-        flat = nn.functional.pad(flat.permute(0, 3, 1, 2), (half,) * 4)
-        kernel = grad.reshape(images * channels, 1, height, width)
-        dw = nn.functional.conv2d(flat.contiguous(memory_format=torch.channels_last), kernel,
-                                  groups=images * channels)
-        dw = dw.view(images, channels, 1, *weight.shape[2:]).float().sum(0)
-        return dx, dw.to(weight.dtype), grad.float().sum((0, 2, 3)).to(grad.dtype)
-
-
-def depthwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """conv(x), by the faster way where there is one; x: (B, D, rows, columns)."""
-    low = torch.is_autocast_enabled(x.device.type) or x.dtype == torch.bfloat16
-    if x.device.type != "cpu" or not low or conv.kernel_size[0] < 5:
-        return conv(x)
-    return _Depthwise.apply(*(part.to(torch.bfloat16) for part in (x, conv.weight, conv.bias)))
-
-
 class LocalConcentration(nn.Module):
     """The local concentration module of L2ViT: depthwise convolution, GELU, norm, again.
 
@@ -188,30 +156,9 @@ class LocalConcentration(nn.Module):
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
         x = self.act(layout.collect(depthwise(self.first, layout.spread(x))))
-        if isinstance(self.norm, MaskedBatchNorm):
-            x = self.norm(x, layout.on_grid)
-        else:
-            x = self.norm(x)
+        batch = isinstance(self.norm, MaskedBatchNorm)
+        x = self.norm(x, layout.on_grid) if batch else self.norm(x)
         return layout.collect(depthwise(self.second, layout.spread(x)))
-
-
-class Dropout(nn.Module):
-    """Dropout whose chance comes in bytes: on a CPU drawing a number for each element takes
-    longer than the layer before it. The rate is rounded to 1/256."""
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.rate == 0:
-            return x
-        if x.is_cuda:
-            return nn.functional.dropout(x, self.rate)
-        dropped = max(1, round(self.rate * 256))
-        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
-        keep = words.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped
-        return x * (keep.to(x.dtype) * (256 / (256 - dropped)))
 
 
 class DropPath(nn.Module):

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from lib.data.tokens import Grid, Hits, TokenBatch
 from lib.files import replacing, write_json, write_text
-from lib.models.blocks import Block, Dropout, Layout
+from lib.models.blocks import Block, Layout
 from lib.models.embedding import InputScale, Position, Summary, patch_sums, stem_of
+from lib.models.fast import Dropout
 
 HEADS = ("class_head", "mass_head", "hidden")  # of a JetViT: not part of its backbone
 
@@ -88,9 +89,8 @@ class ViTConfig:
         """A config for `grid`; an unknown setting is a ValueError that names the known ones."""
         known = {field.name for field in dataclasses.fields(cls)} - set(dataclasses.asdict(grid))
         if wrong := sorted(set(settings) - known):
-            raise ValueError(
-                f"unknown setting {', '.join(wrong)}; known: {', '.join(sorted(known))}"
-            )
+            raise ValueError(f"unknown setting {', '.join(wrong)}; known: "
+                             f"{', '.join(sorted(known))}")
         return cls(**{**dataclasses.asdict(grid), **settings})
 
 
@@ -184,9 +184,7 @@ class JetViT(nn.Module):
             x = block(x, valid, layout, local)
         return self.norm(x)
 
-    def encode(
-        self, tokens: TokenBatch, local: bool = True, fill: Tensor | None = None
-    ) -> Tensor:
+    def encode(self, tokens: TokenBatch, local: bool = True, fill: Tensor | None = None) -> Tensor:
         """One vector a token: (B, K, D); what is not valid is undefined.
 
         local: False leaves the convolutions out. fill: (B, P, D), what they find in empty cells.
@@ -254,9 +252,8 @@ class JetViT(nn.Module):
         try:
             model.load_state_dict(load_file(folder / "model.safetensors"))
         except (RuntimeError, SafetensorError) as error:
-            raise ValueError(
-                f"{folder / 'model.safetensors'} does not fit its config.json: "
-                f"{str(error).splitlines()[-1].strip()}"
-            ) from error
+            why = str(error).splitlines()[-1].strip()
+            raise ValueError(f"{folder / 'model.safetensors'} does not fit its config.json: "
+                             f"{why}") from error
         return model.eval()
 

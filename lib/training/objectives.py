@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from lib.data.images import JetImages
 from lib.data.tokens import Batch, Grid
+from lib.models.resnet import ResNet15
 from lib.models.vit import JetViT, ViTConfig
 from lib.registry import Registry
 from lib.training import pretraining
@@ -121,8 +122,6 @@ def make_model(settings: Mapping, jets: JetImages | None = None, index: Any = No
     if architecture == "vit":
         model = JetViT(ViTConfig.of(grid, **arguments))
     elif architecture == "resnet15":
-        from lib.models.baselines import ResNet15  # scikit-learn comes with it, and takes seconds
-
         model = ResNet15(grid.channels, **{k: v for k, v in arguments.items() if k != "tokens"})
     else:
         raise ValueError(f"architecture={architecture!r}: choose vit or resnet15")

@@ -11,8 +11,8 @@ every ``Experiment("name", profile)`` that stands outside an ``if`` and gives it
 from __future__ import annotations
 
 import ast
-import contextlib
 import hashlib
+import itertools
 import logging
 import os
 import re
@@ -20,10 +20,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jupytext
 import nbformat
@@ -36,6 +37,10 @@ MAX_CELL_ERROR = 300  # characters of an error that are shown
 # glibc keeps freed memory instead of giving it back after each tensor (see run_all.sh).
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "2147483647",
           "MALLOC_TOP_PAD_": "268435456"}
+# In print: the default mono font of nbconvert has no Greek letters, which code here uses.
+FONTS = r"""\IfFontExistsTF{DejaVu Sans Mono}{\setmonofont[Scale=0.83]{DejaVu Sans Mono}}{}
+\IfFontExistsTF{DejaVu Serif}{\setmainfont[Scale=0.9]{DejaVu Serif}}{}
+"""
 
 
 class NotebookError(Exception):
@@ -135,7 +140,7 @@ def execute(source: Path, out: Path, parameters: Mapping[str, Any]) -> Executed:
     out.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     try:
-        with _environment(kernel_environment()):
+        with mock.patch.dict(os.environ, kernel_environment()):
             papermill.execute_notebook(
                 notebook, str(out), parameters=parameters, cwd=str(source.parent),
                 kernel_name="python3",  # jupyter resolves it to sys.executable
@@ -154,7 +159,10 @@ def execute(source: Path, out: Path, parameters: Mapping[str, Any]) -> Executed:
             if cell.cell_type == "code" and cell.source.strip()]
     if any(cell.execution_count is None for cell in code):
         raise NotebookError(f"{name}: stopped before its last cell (see {shown(out)})")
-    return Executed(out, seconds, _cache_lines(code))
+    printed = "".join(output.text for cell in code for output in cell.outputs
+                      if output.output_type == "stream")
+    cached = [line.strip() for line in printed.splitlines() if "from the cache" in line]
+    return Executed(out, seconds, cached)
 
 
 def kernel_environment() -> dict[str, str]:
@@ -166,31 +174,9 @@ def kernel_environment() -> dict[str, str]:
             "JETS_HOME": str(home()), **MALLOC}
 
 
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    before = {key: os.environ.get(key) for key in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key)
-            else:
-                os.environ[key] = value
-
-
 def shown(path: Path) -> str:
     """A path as messages show it: from the folder under which everything is written."""
     return os.path.relpath(path, home())
-
-
-def _cache_lines(cells: list[nbformat.NotebookNode]) -> list[str]:
-    """Printed lines that speak of the cache: a run or a file that was loaded, not made."""
-    printed = "".join(
-        output.text for cell in cells for output in cell.outputs if output.output_type == "stream"
-    )
-    return [line.strip() for line in printed.splitlines() if "from the cache" in line]
 
 
 def check_artefacts(promise: Promise, profile: Profile, since: float) -> list[str]:
@@ -232,19 +218,20 @@ def publish(source: Path, executed: Path, out: Path) -> None:
 
 def _shortened(outputs: list) -> list:
     """Outputs with neighbouring pieces of a log as one, and a long log without its middle."""
-    joined: list = []
-    for output in outputs:
-        stream = (output.output_type, output.get("name"))
-        if joined and stream[0] == "stream" and stream == (
-                joined[-1].output_type, joined[-1].get("name")):
-            joined[-1].text += output.text
-        else:
-            joined.append(output)
-    for output in joined:
-        if output.output_type == "stream" and len(lines := output.text.splitlines(True)) > LOG:
+    kept: list = []
+    for (kind, _), group in itertools.groupby(
+            outputs, key=lambda output: (output.output_type, output.get("name"))):
+        first, *rest = group
+        if kind != "stream":
+            kept += [first, *rest]
+            continue
+        lines = "".join(output.text for output in (first, *rest)).splitlines(True)
+        if len(lines) > LOG:
             left_out = f"… {len(lines) - LOG} more lines …\n"
-            output.text = "".join([*lines[: LOG // 2], left_out, *lines[-LOG // 2 :]])
-    return joined
+            lines = [*lines[: LOG // 2], left_out, *lines[-LOG // 2 :]]
+        first.text = "".join(lines)
+        kept.append(first)
+    return kept
 
 
 def _scrubbed(output: Any, count: int) -> Any:
@@ -262,14 +249,9 @@ def _scrubbed(output: Any, count: int) -> Any:
 def scrub(text: str) -> str:
     """``text`` without the paths of this machine."""
     text = re.sub(r"\S*/ipykernel_\d+/\d+\.py", "<cell>", text)
-    places = [
-        (str(home()), "."),
-        (sys.prefix, "<environment>"),
-        (sys.base_prefix, "<python>"),
-        (tempfile.gettempdir(), "<tmp>"),
-        (str(Path.home()), "~"),
-    ]
-    for path, short in places:
+    places = {str(home()): ".", sys.prefix: "<environment>", sys.base_prefix: "<python>",
+              tempfile.gettempdir(): "<tmp>", str(Path.home()): "~"}
+    for path, short in places.items():
         if len(path) > 1:
             text = text.replace(f"{path}/", "" if short == "." else f"{short}/")
             text = text.replace(path, short)
@@ -291,20 +273,15 @@ def to_pdf(executed: Path, out: Path) -> None:
         if cell.cell_type == "markdown":  # a badge is an image elsewhere, which LaTeX cannot fetch
             cell.source = re.sub(r"!\[([^\]]*)\]\(https?://[^)]*\)", r"\1", cell.source)
     body, resources = LatexExporter().from_notebook_node(notebook)
-    # The default mono font of nbconvert has no Greek letters, which code here uses.
-    fonts = (
-        "\\IfFontExistsTF{DejaVu Sans Mono}{\\setmonofont[Scale=0.83]{DejaVu Sans Mono}}{}\n"
-        "\\IfFontExistsTF{DejaVu Serif}{\\setmainfont[Scale=0.9]{DejaVu Serif}}{}\n"
-    )
-    body = body.replace("\\begin{document}", fonts + "\\begin{document}", 1)
+    body = body.replace(r"\begin{document}", FONTS + r"\begin{document}", 1)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         FilesWriter(build_directory=folder).write(body, resources, notebook_name=name)
-        command = ["xelatex", "-interaction=nonstopmode", "-halt-on-error", f"{name}.tex"]
         for _ in range(2):  # the second time for references
-            run = subprocess.run(command, cwd=folder, capture_output=True, text=True,
-                                 errors="replace")
+            run = subprocess.run(
+                ["xelatex", "-interaction=nonstopmode", "-halt-on-error", f"{name}.tex"],
+                cwd=folder, capture_output=True, text=True, errors="replace")
             if run.returncode:
-                first = next((x for x in run.stdout.splitlines() if x.startswith("!")), "no reason")
-                raise NotebookError(f"{name}: xelatex failed: {first.lstrip('! ')}")
+                first = re.search(r"^!+ ?(.*)", run.stdout, re.M)
+                raise NotebookError(f"{name}: xelatex failed: {first[1] if first else 'no reason'}")
         os.replace(Path(folder) / f"{name}.pdf", out)

@@ -89,7 +89,8 @@ def build(profile: Profile) -> Path:
     for path in parts.values():
         tables.check_keys(path, profile)
     tables.write_latex(generated, profile)
-    if tables.is_published(profile):
+    # The README quotes the default profile.
+    if profile.tag == "laptop-simulated" and profile.paper_dir == SOURCE:
         tables.write_readme(ROOT / "README.md", profile)
     if not has_latex():
         raise LatexMissing

@@ -123,26 +123,21 @@ def escape(text: str) -> str:
     return "".join(_SPECIAL.get(character, character) for character in text)
 
 
-def _tex(value: Any, digits: int | None = None) -> str:
-    if value is None:
-        return "--"
-    if isinstance(value, bool | str):
-        return escape(str(value))
-    return rf"\num{{{format_number(value, digits).replace(',', '')}}}"
-
-
 def tex_number(value: Any, interval: bool = True, scale: float = 1.0) -> str:
     """A value, with its interval where it has one, as LaTeX with siunitx's ``\\num``."""
     found = entry(value) if isinstance(value, Mapping) else (value, None, None)
     middle, low, high = found or (None, None, None)
-    if scale != 1.0 and isinstance(middle, int | float):
-        middle, low, high = (None if x is None else x * scale for x in (middle, low, high))
-    if low is None or high is None:
-        return _tex(middle)
-    digits = decimals(low, high)
-    if not interval:
-        return _tex(middle, digits)
-    return rf"{_tex(middle, digits)}~[{_tex(low, digits)},~{_tex(high, digits)}]"
+    if middle is None:
+        return "--"
+    if isinstance(middle, bool | str):
+        return escape(str(middle))
+    digits = None if low is None or high is None else decimals(low * scale, high * scale)
+    shown = [middle] if digits is None or not interval else [middle, low, high]
+    # A factor of one would make a float of a whole number.
+    numbers = [format_number(x if scale == 1.0 else x * scale, digits).replace(",", "")
+               for x in shown]
+    first, *bounds = (rf"\num{{{number}}}" for number in numbers)
+    return f"{first}~[{bounds[0]},~{bounds[1]}]" if bounds else first
 
 
 _MACROS = r"""% Generated from the results; not to be edited.
@@ -159,7 +154,6 @@ _MACROS = r"""% Generated from the results; not to be edited.
 
 def write_latex(folder: Path, profile: Profile) -> None:
     """Write results.tex and the tables into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
     lines = [_MACROS]
     for key, value in sorted(numbers(profile).items()):
         lines.append(rf"\results@set{{result}}{{{key}}}{{{tex_number(value)}}}")
@@ -169,9 +163,9 @@ def write_latex(folder: Path, profile: Profile) -> None:
             percent = tex_number(value, False, 100)
             lines.append(rf"\results@set{{resultpercent}}{{{key}}}{{{percent}\,\%}}")
     lines.append("\\makeatother")
-    _write(folder / "results.tex", "\n".join(lines) + "\n")
+    write_text(folder / "results.tex", "\n".join(lines) + "\n")
     for name, (head, rows) in all_tables(profile).items():
-        _write(folder / f"{name}.tex", latex_table(head, rows))
+        write_text(folder / f"{name}.tex", latex_table(head, rows))
 
 
 def latex_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -236,8 +230,9 @@ def table(spec: Mapping[str, Any], found: Mapping[str, Any]) -> Table:
     rows += [[label, keys.get(key)] for label, key in spec.get("last", ())]
     kept = [0, *(number for number in range(1, len(columns) + 1)
                  if any(row[number] is not None for row in rows))]
-    head = [spec["head"], *(column[0] for column in columns)]
-    return [head[number] for number in kept], [[row[n] for n in kept] for row in rows]
+    lines = [[spec["head"], *(column[0] for column in columns)], *rows]
+    head, *rows = [[line[number] for number in kept] for line in lines]
+    return head, rows
 
 
 def _rows(spec: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[tuple[Any, str]]:
@@ -261,40 +256,20 @@ def _at(found: Mapping[str, Any], where: str) -> Any:
 # --- the README -----------------------------------------------------------------------------------
 
 
-def is_published(profile: Profile) -> bool:
-    """Whether README and report quote this profile: the default one."""
-    return profile.tag == "laptop-simulated" and profile.paper_dir.parent == ROOT
-
-
-def readme_blocks(profile: Profile) -> dict[str, str]:
-    """The generated parts of the README by the name in their marker."""
-    blocks = {name: markdown_table(*made) for name, made in all_tables(profile).items()}
-    for name, spec in specifications().items():
-        if name in blocks and "experiment" in spec:
-            found = results.load(spec["experiment"], profile)
-            blocks[name] += (
-                f"\nProfile {profile.name}, {profile.data} jets, commit {found['commit']}, "
-                f"{str(found['created'])[:10]}, {found['machine']}.\n")
-    return blocks
-
-
 def write_readme(path: Path, profile: Profile) -> None:
     """Refresh the blocks between ``<!-- generated: name -->`` and ``<!-- end -->``.
 
     Raises:
         ResultsError: a marker names a table that the results do not give.
     """
-    blocks = readme_blocks(profile)
+    made, specs = all_tables(profile), specifications()
 
     def fill(match: re.Match[str]) -> str:
-        if match[2] not in blocks:
+        if match[2] not in made:
             raise ResultsError(f"{path.name}: no results for the block {match[2]!r}")
-        return match[1] + "\n" + blocks[match[2]] + "\n" + match[3]
+        found = results.load(specs[match[2]]["experiment"], profile)
+        return (f"{match[1]}\n{markdown_table(*made[match[2]])}\n"
+                f"Profile {profile.name}, {profile.data} jets, commit {found['commit']}, "
+                f"{str(found['created'])[:10]}, {found['machine']}.\n\n{match[3]}")
 
-    _write(path, BLOCK.sub(fill, path.read_text()))
-
-
-def _write(path: Path, text: str) -> None:
-    if path.is_file() and path.read_text() == text:
-        return
-    write_text(path, text)
+    write_text(path, BLOCK.sub(fill, path.read_text()))

@@ -61,7 +61,8 @@ from lib.models.baselines import MassCut
 from lib.models.vit import JetViT, ViTConfig
 
 # %%
-from lib.report import figures, figures_scores
+import drawings.start
+from lib.report import diagrams, plots
 from lib.report.results import Experiment
 from lib.evaluation import metrics
 from lib.evaluation.predictions import predict
@@ -69,7 +70,7 @@ from lib.training.fit import FitSettings, fit
 from lib.training.objectives import Supervised
 
 profile = profiles.get(PROFILE, DATA)
-figures.style()
+plots.style()
 torch.manual_seed(0)
 print(f"PyTorch {torch.__version__}, profile {profile.name}, {DATA} jets")
 
@@ -121,11 +122,13 @@ qcd = int((pair.labels == 0).nonzero()[0])
 for name, i in {"top": top, "QCD": qcd}.items():
     print(f"{name}: mass {pair.mass[i]:.0f} GeV, pT {pair.pt[i]:.0f} GeV")
 
-# %%
+# %% tags=["figure"]
 image = pair.dense([top])[0]  # (C, H, W) = (8, 125, 125)
-fig = figures.jet_image(image, "a simulated top jet" if DATA == "simulated"
-                        else "a top jet of the public file")
-figures.save(fig, "00_jet", profile);
+axes = plots.images(dict(zip(CHANNELS, image)), "8-bit value")
+fig = axes[0, 0].figure
+fig.suptitle("a simulated top jet" if DATA == "simulated"
+             else "a top jet of the public file")
+plots.save(fig, "00_jet", profile);
 
 # %% [markdown]
 # *Figure: eight panels of one top jet on 125 × 125 pixels in η (vertical) and
@@ -177,10 +180,10 @@ print("patches with something in them:", tokens.valid.sum(1).tolist())
 assert F == 8 * 5 * 5 and K <= 625
 torch.testing.assert_close(densify(tokens), pair.dense([top, qcd]))
 
-# %%
-fig = figures_scores.tokens_on_image(
+# %% tags=["figure"]
+fig = drawings.start.tokens_on_image(
     {"top": pair.dense([top])[0], "QCD": pair.dense([qcd])[0]})
-figures.save(fig, "00_tokens", profile);
+plots.save(fig, "00_tokens", profile);
 
 # %% [markdown]
 # *Figure: the same top jet and a QCD jet, all channels summed; patches of
@@ -227,10 +230,12 @@ print(f"share of tops: {tops:.3f}; always guessing the commoner class is "
 train, test = split.train, split.test
 rival = MassCut(bins=12).fit(jets.mass[train].numpy(),
                              jets.labels[train].numpy())
+
+# %% tags=["figure"]
 grid = torch.linspace(40, 320, 281)
-fig = figures_scores.mass_alone(jets.mass[train], jets.labels[train],
+fig = drawings.start.mass_alone(jets.mass[train], jets.labels[train],
                                 grid, rival.predict(grid.numpy()))
-figures.save(fig, "00_mass", profile);
+plots.save(fig, "00_mass", profile);
 
 # %% [markdown]
 # *Figure: above, the spectrum of the jet mass for QCD and top jets; below, the
@@ -258,8 +263,10 @@ config = ViTConfig.of(jets.grid, dim=32, depth=1, heads=2,
 torch.manual_seed(0)
 model = JetViT(config)
 count = sum(p.numel() for p in model.parameters())
-fig = figures.model_diagram(config, count)
-figures.save(fig, "00_model", profile);
+
+# %% tags=["figure"]
+fig = diagrams.model_diagram(config, count)
+plots.save(fig, "00_model", profile);
 
 # %% [markdown]
 # *Figure: boxes from left to right: the image of 8 × 125 × 125 pixels, its
@@ -295,9 +302,9 @@ history = fit(objective, Batches(jets, train, 32, shuffle=True),
               Batches(jets, split.validation, 64), settings)
 print(f"{history.train_seconds:.0f} s of training")
 
-# %%
-fig = figures.training_curves(history, best=history.best_update)
-figures.save(fig, "00_training", profile);
+# %% tags=["figure"]
+fig = plots.training(history, best=history.best_update)
+plots.save(fig, "00_training", profile);
 
 # %% [markdown]
 # *Figure: losses on training jets (solid) and validation jets (dashed) against
@@ -334,11 +341,11 @@ for name, row in found.items():
     print(f"AUC of {name:10s} {row['mean']:.3f} "
           f"[{row['low']:.3f}, {row['high']:.3f}]")
 
-# %%
+# %% tags=["figure"]
 bands = {"network": metrics.roc(network), "mass alone": metrics.roc(by_mass)}
-fig = figures.roc(bands, {name: f"AUC {row['mean']:.3f}"
-                          for name, row in found.items()})
-figures.save(fig, "00_roc", profile);
+ax = plots.roc(bands, {name: f"AUC {row['mean']:.3f}"
+                       for name, row in found.items()})
+plots.save(ax, "00_roc", profile);
 
 # %% [markdown]
 # *Figure: how many QCD jets one is kept for, against the share of tops that

@@ -62,13 +62,14 @@ from collider.course import course_files
 from collider.simulate import simulate
 from lib.cms import CHANNELS
 from lib.data.encoding import encode_cms8
-from lib.report import figures, figures_data
+import drawings.collisions
+from lib.report import plots
 from lib.report.results import Experiment
 
 profile = profiles.get(PROFILE, DATA)
 experiment = Experiment("01_collisions", profile)
 rng = np.random.default_rng(0)
-figures.style()
+plots.style()
 print(f"profile {profile.tag}; torch {torch.__version__},",
       f"numpy {np.__version__}")
 
@@ -157,12 +158,13 @@ hadrons = np.stack([hard.eta, hard.phi, hard.pt], 1)
 momenta = np.stack([hard.px, hard.py, hard.pz, hard.energy], 1)
 jets = events.cluster([momenta], sample.radius, 100)[0][:2]
 pt, eta, phi, mass = events.kinematics(jets)
-fig = figures_data.event_stages(
+print("two leading jets: pT", pt.round(), "GeV, mass", mass.round(), "GeV")
+
+# %% tags=["figure"]
+fig = drawings.collisions.event_stages(
     {"quarks": directions(quarks), "partons": directions(shower),
      "particles": hadrons}, np.stack([eta, phi], 1), sample.radius)
-fig.set_dpi(60)
-figures.save(fig, "01_event_stages", profile);
-print("two leading jets: pT", pt.round(), "GeV, mass", mass.round(), "GeV")
+plots.save(fig, "01_event_stages", profile);
 
 # %% [markdown]
 # *Three maps of one event in $\eta$ and $\phi$: the six quarks, the partons at
@@ -359,11 +361,11 @@ for pt in (1, 3, 10):
     print(f"pT {pt:2d} GeV: bent by {bend:.3f} rad = "
           f"{bend/detector.PIXEL:.1f} pixels in phi")
 
-# %%
+# %% tags=["figure"]
 tracks = ((1, 0.3), (-1, 0.6), (1, 1.0), (-1, 3.0), (1, 20.0))
-fig = figures_data.transverse_tracks(
+fig = drawings.collisions.transverse_tracks(
     tracks, CURVATURE, detector.PIXEL_RADII, detector.ECAL_RADIUS)
-figures.save(fig, "01_transverse_tracks", profile);
+plots.save(fig, "01_transverse_tracks", profile);
 
 # %% [markdown]
 # *Paths of five particles across the beam, left to the crystals at 129 cm,
@@ -503,14 +505,14 @@ gev = JetImages.open(path)
 print(f"{gev}\n{rate:.0f} jets/s, the start of the workers included")
 assert (gev.dense([0])[0, 1] < 0).any(), "dz has a sign"
 
-# %%
+# %% tags=["figure"]
 best = int(torch.where(gev.labels == 1, gev.mass - 178, 999).abs().argmin())
 image = gev.dense([best])[0]                              # (8, 125, 125)
 units = ("GeV", "cm", "cm", "GeV", "GeV", "hits", "hits", "hits")
-fig = figures_data.jet_in_units(
+fig = drawings.collisions.jet_in_units(
     image, units, f"one top jet: pT {gev.pt[best]:.0f} GeV, "
     f"m {gev.mass[best]:.0f} GeV")
-figures.save(fig, "01_jet_in_units", profile);
+plots.save(fig, "01_jet_in_units", profile);
 
 # %% [markdown]
 # *Eight maps of one top jet, 125 × 125 pixels each; the number of non-zero
@@ -618,11 +620,11 @@ correlation = float(torch.corrcoef(torch.stack([energy, level]))[0, 1])
 print(f"correlation of ECAL energy with the sum of its 8-bit pixels: "
       f"{correlation:+.2f}")
 
-# %%
+# %% tags=["figure"]
 d0 = every.channel == 2
-fig = figures_data.encodings(every.value[d0], every.value[d0 & kept],
-                             energy, level)
-figures.save(fig, "01_encodings", profile);
+fig = drawings.collisions.encodings(
+    every.value[d0], every.value[d0 & kept], energy, level)
+plots.save(fig, "01_encodings", profile);
 
 # %% [markdown]
 # For $d_z$ the half was right, but for a reason that matters: the sign is that
@@ -689,9 +691,18 @@ for mu, run in runs.items():
           f"GeV, {filled['BPIX 1'][-1]:.0f} pixels in BPIX 1")
 assert shift[-1] > shift[0] and filled["BPIX 1"][-1] > filled["BPIX 1"][0]
 
+# %% tags=["figure"]
+fig, ((left, right),) = plots.new(1, 2)
+band = np.array(shift) - error, np.array(shift) + error
+plots.lines({"": (levels, shift, *band)}, "mean pile-up collisions",
+            "mean shift of the mass (GeV)", ax=left, bars=True, marks=True)
+plots.lines({k: (levels, found) for k, found in filled.items()},
+            "mean pile-up collisions", "non-zero pixels an image", ax=right,
+            marks=True)
+right.set_ylim(0)
+plots.save(fig, "01_pile_up", profile);
+
 # %%
-fig = figures_data.pile_up(levels, np.array(shift), np.array(error), filled)
-figures.save(fig, "01_pile_up", profile);
 experiment.values["pile_up"] = {
     "mass_shift_0": shift[0], "mass_shift_20": shift[1],
     "mass_shift_40": shift[2], "bpix1_0": filled["BPIX 1"][0],
@@ -776,17 +787,19 @@ for row in rows:
 if len(jets) < 2000:
     print("\nfewer than 2,000 jets: too few to judge the tolerances")
 
-# %%
-fig = figures.closure_channels(rows)
-figures.save(fig, "01_closure_channels", profile);
+# %% tags=["figure"]
+fig = drawings.collisions.closure_channels(rows)
+plots.save(fig, "01_closure_channels", profile);
 
 # %% [markdown]
 # *Each quantity of the table as measured over published, with its tolerance as
 # a grey bar; crosses are outside.* Spectra say more than moments, bin by bin:
 
+# %% tags=["figure"]
+fig = drawings.collisions.closure_histograms(comparison["histograms"])
+plots.save(fig, "01_closure_histograms", profile);
+
 # %%
-fig = figures.closure_histograms(comparison["histograms"])
-figures.save(fig, "01_closure_histograms", profile);
 for name, found in comparison["histograms"].items():
     pull = np.array(found["pull"])
     print(f"{name}: {np.mean(abs(pull) < 2):.0%} of the bins within two "
@@ -862,9 +875,11 @@ for name, label in (("QCD", 0), ("top", 1)):
     total = torch.bincount(flat[mine], h.value[mine], minlength=8 * 125**2)
     of_class = int((jets.labels == label).sum())
     means[name] = (total / of_class).view(8, 125, 125).float()
-fig = figures.mean_images(means)
-fig.set_dpi(52)
-figures.save(fig, "01_mean_images", profile);
+
+# %% tags=["figure"]
+axes = plots.images({f"{name}: {CHANNELS[c]}": mean[c] for name, mean in
+                     means.items() for c in (0, 3, 4, 5)}, "mean 8-bit value")
+plots.save(axes[0, 0], "01_mean_images", profile);
 
 # %%
 axis = (torch.arange(125) - 62.0) * detector.PIXEL
@@ -884,11 +899,15 @@ assert wide["top"] > wide["QCD"]
 # in width: tops spread more. The pixel layers show a floor common to both
 # classes, which is pile-up and geometry, not physics of the jet.
 
-# %%
-ranges = {"jet mass $m$ (GeV)": (20, 370), "jet $p_T$ (GeV)": (390, 1000)}
-fig = figures_data.class_spectra(
-    dict(zip(ranges, (jets.mass, jets.pt))), jets.labels, ranges)
-figures.save(fig, "01_class_spectra", profile);
+# %% tags=["figure"]
+fig, (axes,) = plots.new(1, 2)
+for ax, name, value, ends in zip(
+        axes, ("jet mass $m$ (GeV)", "jet $p_T$ (GeV)"), (jets.mass, jets.pt),
+        ((20, 370), (390, 1000))):
+    plots.histograms(
+        {"QCD": value[jets.labels == 0], "top": value[jets.labels == 1]}, name,
+        "density (1/GeV)", bins=np.linspace(*ends, 36), ax=ax)
+plots.save(fig, "01_class_spectra", profile);
 
 # %%
 from sklearn.metrics import roc_auc_score

@@ -50,6 +50,7 @@ import time
 import numpy as np
 import scipy.sparse
 import torch
+from matplotlib.colors import Normalize
 from torch.utils.flop_counter import FlopCounterMode
 
 from lib import profiles
@@ -60,12 +61,12 @@ from lib.cms import CHANNELS
 from lib.data.tokens import PIXEL_LAYERS, densify, tokenize
 from lib.models.attention import ReluLinear
 from lib.models.vit import JetViT, ViTConfig
-from lib.report import figures, figures_data
+from lib.report import plots
 from lib.report.results import Experiment
 
 profile = profiles.get(PROFILE, DATA)
 experiment = Experiment("02_sparsity", profile)
-figures.style()
+plots.style()
 torch.manual_seed(0)
 print(f"profile {profile.tag}; torch {torch.__version__}")
 
@@ -112,16 +113,21 @@ for name, a, b in zip(CHANNELS, pixels, patches):
 print(f"   any of them: {anywhere.float().mean():.1%} of the patches")
 assert 0.95 < zeros < 0.999
 
-# %%
-fig = figures.sparsity(
-    pixels, torch.cat([patches, anywhere.float().mean()[None]]))
-figures.save(fig, "02_sparsity", profile);
+# %% tags=["figure"]
+ax = plots.intervals({
+    "pixels": dict(zip(CHANNELS, 100 * pixels.numpy())),
+    "patches of 5 × 5 pixels": {
+        **dict(zip(CHANNELS, 100 * patches.numpy())),
+        "any": 100 * float(anywhere.float().mean())}},
+    "occupied (%)", vertical=True, reference=None, yscale="log")
+plots.ticks(ax.yaxis, (0.1, 1, 10, 100))
+plots.save(ax, "02_sparsity", profile);
 
 # %% [markdown]
-# *Pairs of bars, one pair a channel, on a logarithmic axis: the share of
-# pixels and the share of patches that are not empty; the last bar is for
+# *Pairs of points, one pair a channel, on a logarithmic axis: the share of
+# pixels and the share of patches that are not empty; the last point is for
 # patches with a hit in any channel.* Two very different kinds of sparsity sit
-# in one picture. In the HCAL both bars are equal, because a tower *is* a
+# in one picture. In the HCAL both are equal, because a tower *is* a
 # patch: filled or not, nothing in between. In the track and pixel channels a
 # filled patch holds one lone pixel out of 25, so patches are many times as
 # often occupied as pixels. Taken together the channels leave far fewer patches
@@ -199,9 +205,14 @@ factor = sizes["dense, float32 (public files)"] \
     / sizes["sparse rows, packed file"]
 assert factor > 100
 
-# %%
-fig = figures_data.bytes_per_jet(sizes)
-figures.save(fig, "02_bytes_per_jet", profile);
+# %% tags=["figure"]
+ax = plots.intervals({"": sizes}, "bytes a jet", reference=None, xscale="log",
+                     xlim=(min(sizes.values()) / 3, 3e7))
+first = next(iter(sizes.values()))
+for place, size in enumerate(sizes.values()):
+    ax.text(1.5 * size, place, f"{size:,.0f}  (÷ {first / size:,.0f})",
+            va="center", fontsize=8)
+plots.save(ax, "02_bytes_per_jet", profile);
 
 # %% [markdown]
 # *Bytes a jet in each form, logarithmic, with the factor over the published
@@ -310,10 +321,10 @@ for name, mine in kinds.items():
           f"90 % of the jets in {low:.0f} to {high:.0f}")
 print(f"mean over all: {active.float().mean():.0f}")
 
-# %%
-fig = figures.counts({k: active[m] for k, m in kinds.items()},
-                     "active patches of a jet", bins=30)
-figures.save(fig, "02_active_patches", profile);
+# %% tags=["figure"]
+ax = plots.histograms({k: active[m] for k, m in kinds.items()},
+                      "active patches of a jet", bins=30)
+plots.save(ax, "02_active_patches", profile);
 
 # %% [markdown]
 # *Histograms of the number of active patches for QCD and top jets.* The spread
@@ -376,8 +387,12 @@ for name, mine in kinds.items():
     distance = (active - active[mine].median()).abs()
     typical = int(torch.where(mine, distance, 999).argmin())
     shown[f"a {name} jet"] = kind[typical]
-fig = figures_data.patch_kinds(shown)
-figures.save(fig, "02_patch_kinds", profile);
+
+# %% tags=["figure"]
+axes = plots.grid_map(shown, kinds={
+    "empty": "#F2F2F2", "pixel layers only": "#A8C6DF",
+    "track or calorimeter": plots.CYCLE[0]})
+plots.save(axes[0, 0], "02_patch_kinds", profile);
 
 # %% [markdown]
 # *The 25 × 25 patches of one QCD and one top jet, each with the median number
@@ -390,14 +405,18 @@ figures.save(fig, "02_patch_kinds", profile);
 # %%
 share = anywhere.float().mean(0).view(25, 25)
 share_fine = fine.float().mean(0).view(25, 25)
-fig = figures_data.occupancy_map(share, share_fine)
-figures.save(fig, "02_occupancy_map", profile);
 edges = [float(share[:5].mean()), float(share[-5:].mean())]
 print(f"activity: lowest rows {edges[0]:.0%}, middle rows "
       f"{share[10:15].mean():.0%}, highest rows {edges[1]:.0%}")
 print(f"fine patches: centre {share_fine[10:15, 10:15].mean():.0%}, "
       f"corners {share_fine[:5, :5].mean():.0%}")
 assert share_fine[10:15, 10:15].mean() > share_fine[:5, :5].mean()
+
+# %% tags=["figure"]
+axes = plots.grid_map(
+    {"any hit": share, "track or calorimeter hit": share_fine},
+    "share of jets", norm=Normalize(0, 1))
+plots.save(axes[0, 0], "02_occupancy_map", profile);
 
 # %% [markdown]
 # *Share of jets in which each patch is active: left by any hit, right by a
@@ -482,9 +501,15 @@ for name, t in inputs.items():
           f"million MACs, {1000*seconds[name]:6.2f} ms a jet")
 assert work["two_scale"] < work["active"] < work["all"]
 
+# %% tags=["figure"]
+relative = {what: {k: found / values["all"] for k, found in values.items()}
+            for what, values in {"tokens": length, "time": seconds,
+                                 "multiply–accumulates": work}.items()}
+ax = plots.bars(relative, "relative to all patches")
+ax.axhline(1, **plots.RULE)
+plots.save(ax, "02_token_cost", profile);
+
 # %%
-fig = figures_data.cost(length, work, seconds)
-figures.save(fig, "02_token_cost", profile);
 print(f"active against all: tokens ÷ {length['all']/length['active']:.1f}, "
       f"work ÷ {work['all']/work['active']:.1f}, "
       f"time ÷ {seconds['all']/seconds['active']:.1f}")

@@ -57,13 +57,14 @@ from lib.data.batches import active_patches
 from collider.course import course_jets
 from lib.models.attention import MECHANISMS, ReluLinear
 from lib.models.blocks import Layout, LocalConcentration
-from lib.report import figures, figures_attention
+import drawings.attention
+from lib.report import plots
 from lib.report.results import Experiment
 from lib.training import runs
 
 profile = profiles.get(PROFILE, DATA)
 experiment = Experiment("03_attention", profile)
-figures.style()
+plots.style()
 torch.manual_seed(0)
 print(f"PyTorch {torch.__version__}, profile {profile.tag}")
 
@@ -153,9 +154,9 @@ left = (q @ k.transpose(-2, -1)) @ v   # (N, N) in between
 right = q @ (k.transpose(-2, -1) @ v)  # (D, D) in between
 assert_close(left, right, atol=1e-3, rtol=1e-4)
 
-# %%
-fig = figures_attention.two_orders(tokens=typical, width=16)
-figures.save(fig, "03_two_orders", profile);
+# %% tags=["figure"]
+fig = drawings.attention.two_orders(tokens=typical, width=16)
+plots.save(fig, "03_two_orders", profile);
 
 # %% [markdown]
 # *Figure: the product of Q, K transposed and V in its two orders, boxes to
@@ -310,9 +311,18 @@ scales = torch.logspace(-1, 1.5, 26)
 spread = {name: torch.stack([
     entropy(library[of_kernel[name]].map(s * Q, K)).mean()
     for s in scales]) for name in kernels}
-fig = figures_attention.concentration(angles.rad2deg(), similarity,
-                                      scales, spread)
-figures.save(fig, "03_concentration", profile);
+
+# %% tags=["figure"]
+fig, ((left, right),) = plots.new(1, 2)
+plots.lines({k: (angles.rad2deg(), w) for k, w in similarity.items()},
+            "angle between query and key (degrees)",
+            "weight, relative to angle 0", ax=left)
+plots.lines({k: (scales, found) for k, found in spread.items()},
+            "length of the queries, relative", "entropy of a row / log N",
+            ax=right, log="x", legend=False)
+left.set_xticks(range(0, 181, 45))
+right.set_ylim(0, 1.04)
+plots.save(fig, "03_concentration", profile);
 
 # %% [markdown]
 # *Figure: left, the weight of a key against its angle to the query; softmax
@@ -385,9 +395,16 @@ for n in counts:
     shares["sum, floor 100"].append(out.mean())
     shares["mean, floor 1e-6"].append(relu(*part).mean())
 print(f"the floor takes over below {200 * math.pi / D:.0f} tokens")
-fig = figures_attention.floors(
-    counts, {name: torch.stack(x) for name, x in shares.items()}, (low, high))
-figures.save(fig, "03_floor", profile);
+
+# %% tags=["figure"]
+ax = plots.lines({k: (counts, torch.stack(x)) for k, x in shares.items()},
+                 "number of tokens", "output for values that are all 1",
+                 log="x", marks=True)
+ax.axvspan(low, high, color=plots.GREY, alpha=0.15, lw=0,
+           label="90 % of the jets")
+ax.set_ylim(0, 1.1)
+ax.legend()
+plots.save(ax, "03_floor", profile);
 
 # %% [markdown]
 # *Figure: what comes back of values that are all 1, against the number of
@@ -563,11 +580,13 @@ for name in arms:
     rows[name] = torch.cat([entropy(m).flatten() for m in found_maps])
 for name in ("linear", "linear + local"):
     assert ranks[name].max() <= width
-fig = figures_attention.spectra(singular, rows, limit=width)
-figures.save(fig, "03_spectra", profile);
 for name in arms:
     print(f"{name:>15}: rank {ranks[name].float().mean():5.1f} on average,",
           f"entropy {rows[name].mean():.3f} of a plain average's")
+
+# %% tags=["figure"]
+fig = drawings.attention.spectra(singular, rows, limit=width)
+plots.save(fig, "03_spectra", profile);
 
 # %% [markdown]
 # *Figure: left, singular values of the maps of the last block, over the
@@ -638,8 +657,11 @@ def on_grid(values, empty=float("nan")):
 looks = {name: on_grid(n * list(maps_of(name))[jet][:, asks].mean(0))
          for name in arms}
 where = divmod(int(place[asks]), grid.columns)
-fig = figures_attention.attention_rows(on_grid(energy, 0.0), looks, where)
-figures.save(fig, "03_rows", profile);
+
+# %% tags=["figure"]
+fig = drawings.attention.attention_rows(
+    on_grid(energy, 0.0), looks, where)
+plots.save(fig, "03_rows", profile);
 
 # %% [markdown]
 # *Figure: left, the sum of the pixels of each active patch of one jet; the
@@ -848,12 +870,12 @@ torch.set_num_threads(threads)
 measured = {name: [a / b for a, b in zip(row, clock["softmax"])]
             for name, row in clock.items()}
 
-# %%
+# %% tags=["figure"]
 shown = [name for name in measured if name != "softmax"]
-fig = figures_attention.cost(
+fig = drawings.attention.cost(
     lengths, {name: measured[name] for name in shown},
     {name: counted[name] for name in shown if name in counted}, (low, high))
-figures.save(fig, "03_cost", profile);
+plots.save(fig, "03_cost", profile);
 
 # %% [markdown]
 # *Figure: cost over that of softmax attention, against the number of tokens,

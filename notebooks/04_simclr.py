@@ -71,7 +71,8 @@ from lib.models.embedding import patch_sums
 from lib.models.vit import JetViT, ViTConfig
 
 # %%
-from lib.report import figures, figures_views, results
+import drawings.simclr
+from lib.report import plots, results
 from lib.report.numbers import markdown_table, verdict, with_interval
 from lib.report.results import Experiment
 from lib.evaluation import metrics, probes
@@ -85,7 +86,7 @@ from lib.training.symmetry import FIT, two_sample
 
 profile = profiles.get(PROFILE, DATA)
 experiment = Experiment("04_simclr", profile)
-figures.style(dpi=80)  # many points: a smaller notebook
+plots.style()
 SMALL = profile.name == "smoke"
 print(f"PyTorch {torch.__version__}, profile {profile.tag}")
 
@@ -270,7 +271,7 @@ assert set(R1) | set(OURS) | set(CONTROLS) < set(LABEL)
 # rotation, translation, energies measured again, pile-up exchanged and channel
 # dropout; the last five are our controls.
 
-# %%
+# %% tags=["figure"]
 tops = known[jets.labels[known] == 1][:40]
 x, names = observables(jets, tops)  # the widest jets first
 wide = x[:, names.index("HCAL angular mass")].argsort()[::-1].copy()
@@ -288,8 +289,9 @@ def pictured(name):
     return image
 
 
-fig = figures_views.views({LABEL[name]: pictured(name) for name in LABEL})
-figures.save(fig, "04_views", profile);
+fig = drawings.simclr.views(
+    {LABEL[name]: pictured(name) for name in LABEL})
+plots.save(fig, "04_views", profile);
 
 # %% [markdown]
 # *Figure: one jet, unchanged (top left) and after each transformation. Colours:
@@ -453,8 +455,15 @@ for name in ("flips", "smearing"):
     found = two_sample(samples["cms8"], change(name), "vit", settings=short)
     symmetry["cms8"][name]["transformer"] = as_row(found)
 experiment.values["symmetry"] = symmetry
-fig = figures_views.symmetry(symmetry, LABEL)
-figures.save(fig, "04_symmetry", profile);
+
+# %% tags=["figure"]
+fig, (axes,) = plots.new(1, 2, 0.24 * len(LABEL) + 1, 7.0, sharey=True)
+for ax, (encoding, found) in zip(axes, symmetry.items()):
+    plots.intervals({kind: {LABEL[n]: found[n].get(kind) for n in LABEL}
+                     for kind in ("trees", "transformer")},
+                    "AUC, changed against original", value="mean", ax=ax,
+                    reference=0.5, xlim=(0.4, 1.02), title=encoding)
+plots.save(fig, "04_symmetry", profile);
 
 # %% [markdown]
 # *Figure: AUC of a classifier that tells transformed from original jets, with
@@ -652,12 +661,21 @@ def contrast(a, b):
 demo = {"NT-Xent": toy(contrast, 3e-3), "no negatives": toy(pull_only, 3e-3),
         "NT-Xent, learning rate × 30": toy(contrast, 0.09)}
 experiment.curves["collapse"] = demo
-figures.save(figures_views.collapse(demo), "04_collapse", profile)
 for name, found in demo.items():
     print(f"{name}: loss {found['loss'][0]:.3f} → {found['loss'][-1]:.3f}, "
           f"feature std {found['feature_std'][-1]:.2f}")
 if not SMALL:
     assert demo["no negatives"]["feature_std"][-1] < 0.1
+
+# %% tags=["figure"]
+fig, (axes,) = plots.new(1, 2, 2.4, sharex=True)
+for ax, (key, name) in zip(axes, {"feature_std": "feature std",
+                                  "effective_rank": "effective rank"}.items()):
+    plots.lines({arm: (found["update"], found[key])
+                 for arm, found in demo.items()}, "update", name, ax=ax,
+                legend=ax is axes[0])
+    ax.set_ylim(0)
+plots.save(fig, "04_collapse", profile);
 
 # %% [markdown]
 # *Figure: spread (left) and effective rank (right) of the projected vectors of a
@@ -749,10 +767,10 @@ start = watch(begun)
 print(f"{run.parameters:,} parameters, {run.history.updates} updates, "
       f"{run.train_seconds:.0f} s")
 
-# %%
-fig = figures_views.monitor(run.history, guess, start,
-                            run.history.best_update)
-figures.save(fig, "04_monitor", profile);
+# %% tags=["figure"]
+fig = drawings.simclr.monitor(run.history, guess, start,
+                              run.history.best_update)
+plots.save(fig, "04_monitor", profile);
 
 # %% [markdown]
 # *Figure: loss (dashed: a guess), share of views whose partner is the nearest,
@@ -789,9 +807,16 @@ def cosines(objective):
     return z @ z.T
 
 
-fig = figures_views.similarities({"untrained": cosines(begun),
-                                  "pretrained": cosines(trained)})
-figures.save(fig, "04_cosines", profile);
+found = {"untrained": cosines(begun), "pretrained": cosines(trained)}
+
+# %% tags=["figure"]
+fig, (axes,) = plots.new(1, 2, 3.0, sharey=True)
+for ax, (name, cosine) in zip(axes, found.items()):
+    plots.matrix(cosine, ax=ax, bar=False, vmin=-1, vmax=1,
+                 mask=np.eye(len(cosine), dtype=bool))
+    ax.set(title=name, xlabel="view", ylabel="view")
+plots.colourbar(ax.collections[0], axes, "cosine")
+plots.save(fig, "04_cosines", profile);
 
 # %% [markdown]
 # *Figure: cosine of the projected vectors of 48 views, 24 jets twice, before and
@@ -864,9 +889,14 @@ def displacement(model):
 moved = {"untrained": displacement(begun.model),
          "pretrained": displacement(trained.model)}
 experiment.values["moved"] = moved
+
+# %% tags=["figure"]
 starred = {*OURS, "eta_flip", "phi_flip"}
-fig = figures_views.moved(moved, {n: LABEL[n] for n in RATED}, starred)
-figures.save(fig, "04_moved", profile);
+ax = plots.intervals({
+    name: {f"{'* ' if n in starred else ''}{LABEL[n]}": found[n]
+           for n in RATED} for name, found in moved.items()},
+    "mean squared distance, different jets: 1", reference=1, xscale="log")
+plots.save(ax, "04_moved", profile);
 
 # %% [markdown]
 # *Figure: mean squared distance that a transformation moves the features of a
@@ -999,12 +1029,14 @@ for name in ("random", "simclr"):
 experiment.values["explained"] = {
     name: {k: float(planes[NAME[name]][k]) for k in ("auc", "mass", "pt")}
     for name in ("random", "simclr")}
-fig = figures_views.embeddings(planes, jets.labels[show], jets.mass[show],
-                               jets.pt[show])
-figures.save(fig, "04_tsne", profile)
 for name, row in planes.items():
     print(f"{name:15s} probe AUC {row['auc']:.3f}, R² of mass "
           f"{row['mass']:.2f}, of pT {row['pt']:.2f}")
+
+# %% tags=["figure"]
+fig = drawings.simclr.embeddings(
+    planes, jets.labels[show], jets.mass[show], jets.pt[show])
+plots.save(fig, "04_tsne", profile);
 
 # %% [markdown]
 # *Figure: t-SNE of validation jets, upper row from the random encoder, lower row
@@ -1177,8 +1209,10 @@ def differences(found):
 
 
 display(Markdown(made))
-fig = figures.differences(differences(shown), "AUC of the linear probe")
-figures.save(fig, "04_augmentations", profile);
+
+# %% tags=["figure"]
+ax = plots.intervals({"": differences(shown)}, "AUC of the linear probe")
+plots.save(ax, "04_augmentations", profile);
 
 # %% [markdown]
 # *Figure: differences in the AUC of the linear probe with 95 % intervals; first

@@ -62,7 +62,9 @@ from lib.models.embedding import patch_sums
 from lib.models.vit import R1, JetViT, ViTConfig
 
 # %%
-from lib.report import figures, figures_comparison, figures_masked, results
+import drawings.mae
+from lib.cms import CHANNELS
+from lib.report import plots, results
 from lib.report import numbers
 from lib.report.numbers import against, markdown_table, with_interval
 from lib.report.results import Experiment
@@ -75,7 +77,7 @@ from lib.training.pretraining import expected, reconstruction
 
 profile = profiles.get(PROFILE, DATA)
 experiment = Experiment("05_mae", profile)
-figures.style(dpi=80)
+plots.style()
 files = course_files(profile)
 # Without the large public file the labelled training jets serve.
 source = files["unlabelled"] or files["labelled"]
@@ -231,12 +233,13 @@ experiment.values["hidden"] = share
 _, everywhere = as_r1.hide(tokens)
 _, chosen = mended.hide(tokens)
 shape, P = (grid.rows, grid.columns), grid.patches
-fig = figures_masked.masks({
-    "75 % of all patches": (active[0, :P].view(shape),
-                            everywhere[0, :P].view(shape)),
-    "75 % of the active patches": (active[0, :P].view(shape),
-                                   chosen[0, :P].view(shape))})
-figures.save(fig, "05_masks", profile);
+
+# %% tags=["figure"]
+kind = {name: (2 * active + hidden)[0, :P].view(shape) for name, hidden in {
+    "75 % of all patches": everywhere,
+    "75 % of the active patches": chosen}.items()}
+axes = plots.grid_map(kind, kinds=drawings.mae.KINDS)
+plots.save(axes[0, 0], "05_masks", profile);
 
 # %% [markdown]
 # *Figure: the patches of one jet under both masks: empty (white where in view,
@@ -495,7 +498,7 @@ for name in ("a", "dae"):
     live[name] = runs.train(f"05-{title(name)}-short", settings,
                             source, runs=profile.runs_dir)
 
-# %%
+# %% tags=["figure"]
 SHORT = f"{short} updates"
 NAME = {"a": f"a, {SHORT}", "e": f"e, {full} updates",
         "dae": f"denoising, {SHORT}"}
@@ -513,12 +516,12 @@ def curves(run, kind):
                         if v in rows[0]}}
 
 
-fig = figures_masked.losses({
+fig = drawings.mae.losses({
     "as R1, mean square": curves(live["a"], "loss"),
     "mended, two-part loss": curves(live["e"], "loss"),
     "denoising, two-part loss": curves(live["dae"], "loss"),
     "denoising, mean square": curves(live["dae"], "pixels")})
-figures.save(fig, "05_losses", profile);
+plots.save(fig, "05_losses", profile);
 
 # %% [markdown]
 # *Figure: losses on held-out jets against updates, each with the cost of
@@ -593,9 +596,9 @@ def pictures(objective, tokens):
 trained = {name: run.objective() for name, run in live.items()}
 one = unlabelled.batch(check[:1], KEEP).tokens
 UNIT = "scaled value, ECAL + HCAL"
-fig = figures_masked.reconstructions(
+fig = drawings.mae.reconstructions(
     {NAME[n]: pictures(trained[n], one) for n in ("a", "e")}, UNIT)
-figures.save(fig, "05_reconstructions", profile);
+plots.save(fig, "05_reconstructions", profile);
 
 # %% [markdown]
 # *Figure: a held-out jet (left), what the encoder sees of it (middle, hidden
@@ -627,9 +630,9 @@ def restored(objective, batch):
 torch.manual_seed(0)
 _, batches = make_batches(runs.complete(arm("dae"), unlabelled), unlabelled)
 damaged = unlabelled.batch(check[:64], KEEP, augment=batches.augment)
-fig = figures_masked.reconstructions(
+fig = drawings.mae.reconstructions(
     {NAME["dae"]: restored(trained["dae"], runs.first_jets(damaged, 1))}, UNIT)
-figures.save(fig, "05_denoising", profile);
+plots.save(fig, "05_denoising", profile);
 
 # %% [markdown]
 # *Figure: the same jet (left), damaged (middle), and as the denoiser gives it
@@ -686,10 +689,14 @@ ranked["same for all patches"] = auc_by_channel(
     table_of.mean(0).expand(len(hit), -1), hit)
 experiment.values["occupancy"] = {
     "mended": np.nanmean(ranked[NAME["e"]]), "map": np.nanmean(ranked["map"])}
-fig = figures_masked.by_channel(ranked, "AUC, pixel hit or not")
-figures.save(fig, "05_occupancy", profile)
 for name, row in ranked.items():
     print(f"{name:22s} mean over channels {np.nanmean(row):.3f}")
+
+# %% tags=["figure"]
+ax = plots.intervals({name: dict(zip(CHANNELS, found))
+                      for name, found in ranked.items()},
+                     "AUC, pixel hit or not", vertical=True, reference=0.5)
+plots.save(ax, "05_occupancy", profile);
 
 # %% [markdown]
 # *Figure: for each channel, how well pixels of hidden active patches are ranked
@@ -889,13 +896,13 @@ untrained_row = monitor(untrained("e"))
 flat = {LABEL["random"]: untrained_row,
         LABEL["summary"]: {"probe_auc":
                            experiment.summary()["summary"]["auc"]["mean"]}}
-fig = figures_masked.probe_curves(
-    {NAME["e"]: {k: [r[k] for r in watched] for k in
-                 ("update", "probe_auc", "neighbour_auc")}}, flat)
-figures.save(fig, "05_probes", profile)
 print("directions in use (effective rank): random "
       f"{untrained_row['effective_rank']:.0f}, after pretraining "
       f"{watched[-1]['effective_rank']:.0f}")
+
+# %% tags=["figure"]
+fig = drawings.mae.probe_curves({NAME["e"]: watched}, flat)
+plots.save(fig, "05_probes", profile);
 
 # %% [markdown]
 # *Figure: AUC on validation jets of a linear probe (left) and of a vote of
@@ -1018,13 +1025,15 @@ if shown:
 # the mean is close to the truth to begin with. One jet, painted by each arm with
 # the same budget:
 
-# %%
+# %% tags=["figure"]
 if shown:
-    fig = figures_masked.towers(
-        {LABEL.get(n, "the jet"): image
-         for n, image in shown["curves"]["towers"].items()},
-        "scaled ECAL + HCAL, sum over a patch", columns=3)
-    figures.save(fig, "05_towers", profile)
+    towers = {LABEL.get(n, "the jet"): np.array(image, float) for n, image
+              in shown["curves"]["towers"].items()}  # None is NaN: hidden
+    axes = plots.grid_map(
+        towers, "scaled ECAL + HCAL, sum over a patch",
+        empty=drawings.mae.HIDDEN,
+        norm=drawings.mae.square_root(next(iter(towers.values()))))
+    plots.save(axes[0, 0], "05_towers", profile)
 
 # %% [markdown]
 # *Figure (grid): calorimeter sums of the patches of one held-out jet (first
@@ -1048,10 +1057,12 @@ gaps = {b: against(drawn, b) for b in ("random", "a")}
 rows = {LABEL[n] if shown else NAME[n]: {
     b: gaps[b][n] for b in gaps if n in gaps[b]}
     for n in (*ARMS, "mae", "dae") if n in gaps["random"]}
-fig = figures_comparison.ingredients(
-    rows, {"random": "AUC minus random encoder", "a": "AUC minus arm a"})
-figures.save(fig, "05_factors", profile)
 display(Markdown(made))
+
+# %% tags=["figure"]
+fig = plots.differences(
+    rows, {"random": "AUC minus random encoder", "a": "AUC minus arm a"})
+plots.save(fig, "05_factors", profile);
 
 # %% [markdown]
 # *Figure (grid; where there is none, the live runs): AUC of the linear probe on

@@ -61,8 +61,9 @@ from lib.data.images import JetImages
 from collider.course import course_files, course_jets
 from lib.models.baselines import BoostedTrees, MassCut, observables
 from lib.models.vit import R1, JetViT, ViTConfig
-from lib.report import figures, figures_claims, figures_comparison
-from lib.report import figures_scores, results
+import drawings.finetune
+import drawings.start
+from lib.report import diagrams, plots, results
 from lib.report import numbers
 from lib.report.numbers import METRICS, gap, markdown_table, with_interval
 from lib.report.results import Experiment
@@ -78,7 +79,7 @@ from lib.training.optim import parameter_groups
 
 profile = profiles.get(PROFILE, DATA)
 experiment = Experiment("07_finetune", profile)
-figures.style(dpi=80)  # many figures: shown small, saved sharp
+plots.style()
 seed = profile.seeds[0]
 print(f"PyTorch {torch.__version__}, profile {profile.tag}, seed {seed}")
 
@@ -139,9 +140,11 @@ assert zero["auc"] == 0.5 and zero["mass_r2"] <= 1e-6
 # %%
 cut = MassCut(bins=min(40, len(train) // 20)).fit(mass, label)
 mass_only = Predictions(test.numpy(), y, cut.predict(m).astype("f4"), m)
+
+# %% tags=["figure"]
 axis = np.linspace(35, 330, 400)
-fig = figures_scores.mass_alone(mass, label, axis, cut.predict(axis))
-figures.save(fig, "07_mass_alone", profile);
+fig = drawings.start.mass_alone(mass, label, axis, cut.predict(axis))
+plots.save(fig, "07_mass_alone", profile);
 
 # %% [markdown]
 # *Figure: above, spectra of the reconstructed jet mass of QCD (solid) and top
@@ -183,8 +186,10 @@ config = ViTConfig.of(jets.grid, **profile.model)
 torch.manual_seed(seed)
 model = objectives.make_model(settings, jets, train)
 count = sum(p.numel() for p in model.parameters())
-figures.save(figures.model_diagram(config, count), "07_model", profile)
-figures.save(figures.block_diagram(config), "07_block", profile);
+
+# %% tags=["figure"]
+plots.save(diagrams.model_diagram(config, count), "07_model", profile)
+plots.save(diagrams.block_diagram(config), "07_block", profile);
 
 # %% [markdown]
 # *Figures: JetViT from left to right: image, tokens, scaling and embedding,
@@ -262,8 +267,10 @@ run = supervised("scratch", scratch_recipe)
 assert run.record["train_jets"] == len(train)
 print(f"{run.parameters:,} parameters, {run.history.updates:,} updates, "
       f"{run.train_seconds:.0f} s")
-fig = figures.training_curves(run.history, best=run.history.best_update)
-figures.save(fig, "07_training", profile);
+
+# %% tags=["figure"]
+fig = plots.training(run.history, best=run.history.best_update)
+plots.save(fig, "07_training", profile);
 
 # %% [markdown]
 # *Figure: total, class and mass loss on training jets (solid) and validation
@@ -301,12 +308,18 @@ display(Markdown(markdown_table(
 # keeps half of the tops. Intervals are 95 %, over jets; with a single seed they
 # do **not** contain the luck of initialisation and order.
 
-# %%
+# %% tags=["figure"]
 bands = {k: metrics.roc(p) for k, p in systems.items() if k != "constant"}
 text = {k: f"AUC {table[k]['auc']['mean']:.3f}" for k in bands}
-figures.save(figures.roc(bands, text), "07_roc", profile)
-fig = figures.confusion(metrics.confusion(scratch.y, scratch.score))
-figures.save(fig, "07_confusion", profile);
+plots.save(plots.roc(bands, text), "07_roc", profile)
+counted = metrics.confusion(scratch.y, scratch.score)
+share = counted / counted.sum(1, keepdims=True)
+said = [[f"{n:,}\n{part:.1%}" for n, part in zip(*row)]
+        for row in zip(counted, share)]
+ax = plots.matrix(share, ["QCD", "top"], "share of the true class", text=said,
+                  vmin=0, vmax=1)
+ax.set(xlabel="predicted", ylabel="true")
+plots.save(ax, "07_confusion", profile);
 
 # %% [markdown]
 # *Figures: background rejection (logarithmic) against signal efficiency for
@@ -359,8 +372,13 @@ rho = np.corrcoef(pairs.T)[0, 1]
 print(f"σ of scratch minus trees: paired {paired:.4f}, as if independent "
       f"{unpaired:.4f}; correlation {rho:.2f}")
 assert paired < unpaired or rho < 0.1
-fig = figures_scores.bootstrap(pairs[:, 0], low, high, "AUC of a resample")
-figures.save(fig, "07_bootstrap", profile);
+
+# %% tags=["figure"]
+ax = plots.histograms({"": pairs[:, 0]}, "AUC of a resample", "resamples",
+                      stat="count", fill=True)
+for edge in (low, high):
+    ax.axvline(edge, **plots.look(1))
+plots.save(ax, "07_bootstrap", profile);
 
 # %% [markdown]
 # *Figure: histogram of the AUC of the model from scratch over resamples of the
@@ -415,12 +433,14 @@ display(Markdown(markdown_table(head, rows)))
 # as the *shape* of a jet betrays its mass: $m \approx p_T\,\Delta R$ up to
 # factors.
 
-# %%
-fig = figures.predicted_mass(scratch.m, scratch.m_hat, scratch.y)
-figures.save(fig, "07_mass", profile)
+# %% tags=["figure"]
+fig = drawings.finetune.predicted_mass(scratch.m, scratch.m_hat, scratch.y)
+plots.save(fig, "07_mass", profile)
 edges = np.quantile(scratch.m, np.linspace(0.005, 0.995, 9))
 bins = metrics.response(scratch, edges)
-figures.save(figures.response(bins), "07_response", profile)
+plots.save(drawings.finetune.response(bins), "07_response", profile);
+
+# %%
 for c, name in enumerate(("QCD", "top")):
     found = metrics.evaluate(p := scratch.where(scratch.y == c))
     experiment.values.setdefault("mass_by_class", {})[name.lower()] = {
@@ -463,11 +483,18 @@ assert abs(before["auc"] - after["auc"]) < 1e-3  # the order has not changed
 print(f"T = {T:.2f}; test cross-entropy {before['loss_class']:.3f} → "
       f"{after['loss_class']:.3f}, calibration error {before['ece']:.3f} → "
       f"{after['ece']:.3f}")
-fig = figures_scores.reliability({
-    name: metrics.reliability(p.y, p.score) for name, p in {
-        "as trained": scratch, f"T = {T:.2f}": calm,
-        "boosted trees": boosted}.items()})
-figures.save(fig, "07_calibration", profile);
+
+# %% tags=["figure"]
+rows = {name: metrics.reliability(p.y, p.score) for name, p in {
+    "as trained": scratch, f"T = {T:.2f}": calm,
+    "boosted trees": boosted}.items()}
+ax = plots.lines({name: [[row[k] for row in found] for k in
+                         ("score", "fraction", "low", "high")]
+                  for name, found in rows.items()},
+                 "score: probability of top, as stated",
+                 "fraction of tops, as observed", bars=True, marks=True, lw=1)
+ax.plot([0, 1], [0, 1], **plots.RULE)
+plots.save(ax, "07_calibration", profile);
 
 # %% [markdown]
 # *Figure: fraction of tops among test jets against their mean score, in ten
@@ -599,13 +626,15 @@ LABEL = {"scratch": "from scratch", **{
 
 # %%
 curves = {LABEL[k]: r.history.curve("val_auc") for k, r in live.items()}
-fig = figures_claims.learning_curves(
-    curves, "AUC on validation jets",
-    {LABEL[k]: r.history.best_update for k, r in live.items()})
-figures.save(fig, "07_learning", profile)
 for name, (updates, values) in curves.items():
     print(f"{name:15s} AUC {values[0]:.4f} after {updates[0]} updates, best "
           f"{max(values):.4f}")
+
+# %% tags=["figure"]
+fig = drawings.finetune.learning_curves(
+    curves, "AUC on validation jets",
+    {LABEL[k]: r.history.best_update for k, r in live.items()})
+plots.save(fig, "07_learning", profile);
 
 # %% [markdown]
 # *Figure: AUC on the validation jets against updates of supervised training, a
@@ -776,9 +805,11 @@ display(Markdown(made), differences(shown, PAIRS),
 reading(shown, PAIRS + PAIRS_R1)
 rows = {LABEL[a]: found for a, b in PAIRS + PAIRS_R1
         if (found := gap(shown, a, b))}
-fig = figures_comparison.ingredients(rows, {
+
+# %% tags=["figure"]
+fig = plots.differences(rows, {
     k: f"Δ {FIVE[k]}" for k in ("accuracy", "auc", "mass_mae")})
-figures.save(fig, "07_pretraining", profile);
+plots.save(fig, "07_pretraining", profile);
 
 # %% [markdown]
 # *Figure: accuracy, AUC and mass error of each pretrained arm minus those of
@@ -947,7 +978,7 @@ for arm, ps in null.items():
         "wide": float(np.quantile(np.abs(drawn[arm]), 0.95)),
         "pairs": [q, delta]}
 
-# %%
+# %% tags=["figure"]
 shares = np.geomspace(0.01, 0.25, 100)
 x = np.linspace(-1, 1, 400) * max(0.02, np.abs(drawn["scratch"]).max())
 q, delta = chance["scratch"]["pairs"]
@@ -956,12 +987,12 @@ densities = {
     "closed form, same jets": (x, np.mean(
         [norm.pdf(x, d, sigma) for d, sigma in zip(delta, sigmas)], axis=0)),
     "closed form, as if independent": (x, norm.pdf(x, 0, apart))}
-fig = figures_claims.chance(
+fig = drawings.finetune.chance(
     drawn["scratch"], N, GAINS, densities,
     {k: (shares, closed_form(g, shares)) for k, g in GAINS.items()},
     {f"seeds, {LABEL[k]}": (c["disagree"], c["often"])
      for k, c in chance.items()}, {"independent": 2 * 0.9 * 0.1})
-figures.save(fig, "07_chance", profile);
+plots.save(fig, "07_chance", profile);
 
 # %% [markdown]
 # *Figure: left, differences in accuracy between seeds of one recipe on tests

@@ -61,8 +61,8 @@ from lib.data.tokens import tokenize
 from lib.data.views import transformed
 from lib.models.baselines import BoostedTrees, Linear, MassCut, observables
 from lib.models.vit import R1, JetViT
-from lib.report import figures, figures_comparison, figures_labels
-from lib.report import figures_scores, results
+import drawings.comparison
+from lib.report import plots, results
 from lib.report import numbers
 from lib.report.numbers import METRICS, against, markdown_table, with_interval
 from lib.report.results import Experiment
@@ -81,7 +81,7 @@ from lib.evaluation.predictions import resolve_precision
 
 profile = profiles.get(PROFILE, DATA)
 experiment = Experiment("08_comparison", profile)
-figures.style()
+plots.style()
 files = course_files(profile)
 jets, train, validation, test_jets, test, hold_out = course_jets(profile)
 print(f"PyTorch {torch.__version__}, profile {profile.tag}, "
@@ -214,14 +214,16 @@ kind[where[fine]] = 2
 coarse = torch.zeros(jets.grid.coarse, dtype=torch.bool)
 coarse.view(-1)[where[~fine] - jets.grid.patches] = True
 torch.testing.assert_close(one.features.sum(), two.features.sum())
-fig = figures_comparison.scales(
-    kind.view(jets.grid.rows, jets.grid.columns), coarse)
-figures.save(fig, "08_two_scales", profile)
 some = jets.hits(train[:200])
 count = {keep: tokenize(some, jets.grid, keep).valid.sum(1).float().mean()
          for keep in ("all", "active", "two_scale")}
 print({k: f"{v:.0f} tokens a jet" for k, v in count.items()})
 assert count["two_scale"] < count["active"] < count["all"]
+
+# %% tags=["figure"]
+fig = drawings.comparison.scales(
+    kind.view(jets.grid.rows, jets.grid.columns), coarse)
+plots.save(fig, "08_two_scales", profile);
 
 # %% [markdown]
 # *Figure: the patches of one training jet. Left, dark: patches with a track or
@@ -543,8 +545,9 @@ rows = {LABEL[n]: {"auc": against(shown, "ours").get(n),
         if n in against(shown, "ours") and not n.startswith("r1_")}
 AXES = {"auc": "AUC minus that of ours",
         "mass_mae": "mass MAE minus that of ours (GeV)"}
-fig = figures_comparison.ingredients(rows, AXES)
-figures.save(fig, "08_rivals", profile);
+
+# %% tags=["figure"]
+plots.save(plots.differences(rows, AXES), "08_rivals", profile);
 
 # %% [markdown]
 # *Figure: each rival's AUC (left) and mass error (right) minus those of our
@@ -599,8 +602,6 @@ points = {LABEL[n]: {**shown["summary"][n]["auc"], **price[n]}
           for n in SYSTEMS if n in price and n in shown["summary"]}
 flat = {LABEL[n]: shown["summary"][n]["auc"]
         for n in ("boosted_trees", "mass_only") if n in shown["summary"]}
-fig = figures_comparison.pareto(points, flat)
-figures.save(fig, "08_pareto", profile)
 
 
 def frontier(points, key):
@@ -616,6 +617,9 @@ def frontier(points, key):
 for what, key in {"operations": lambda r: r["gflop"],
                   "time": lambda r: 1 / r["ratio"]}.items():
     print(f"on the frontier by {what}:", " → ".join(frontier(points, key)))
+
+# %% tags=["figure"]
+plots.save(drawings.comparison.pareto(points, flat), "08_pareto", profile);
 
 # %% [markdown]
 # *Figure: AUC on the test jets against operations (left) and measured time
@@ -656,13 +660,14 @@ def reading(rows):
 
 rows = changes([*INGREDIENTS, *ZOO]) or changes(["softmax"], "ours")
 display(Markdown(made))
-fig = figures_comparison.ingredients(rows, AXES)
-figures.save(fig, "08_ingredients", profile)
 reading(rows)
 lost = [n for n, r in rows.items() if r["auc"]["high"] < 0]
 won = [n for n, r in rows.items() if r["auc"]["low"] > 0]
 print(f"\nof {len(rows)} changes {len(lost)} lose AUC, {len(won)} gain it; "
       f"chance alone gives {0.05 * len(rows):.1f} of both kinds together")
+
+# %% tags=["figure"]
+plots.save(plots.differences(rows, AXES), "08_ingredients", profile);
 
 # %% [markdown]
 # *Figure: AUC (left) and mass error (right) after one change to our model,
@@ -727,14 +732,18 @@ if GRIDS:
             and n != "mean" and not n.startswith("r1_")}
     shown["values"]["beyond_mass"] = out.values["beyond_mass"] = beyond(some)
 left, label_of = shown["values"].get("beyond_mass", left), LABEL.get
-fig = figures_comparison.beyond_mass(
-    {label_of(n): left[n] for n in left})
-figures.save(fig, "08_beyond_mass", profile)
 display(Markdown(made))
 for name in left:
     row = left[name]["decorrelated"]
     print(f"{LABEL[name]:22s} {with_interval(left[name]['all jets'])}"
           f" → {with_interval(row)} decorrelated")
+
+# %% tags=["figure"]
+_, ((ax,),) = plots.new(1, 1, 3.6)
+plots.intervals({label_of(n): left[n] for n in left}, "AUC", value="mean",
+                ax=ax, vertical=True, reference=0.5, legend=False)
+plots.legend_below(ax)
+plots.save(ax, "08_beyond_mass", profile);
 
 # %% [markdown]
 # *Figure: AUC on all test jets, in a window of mass, with the mass spectra of
@@ -748,11 +757,16 @@ for name in left:
 #
 # ## 9. Can the scores be believed?
 
-# %%
-fig = figures_scores.reliability(
-    {LABEL[n]: metrics.reliability(ps[0].y, ps[0].score)
-     for n, ps in answers_live.items() if n != "mass_only"})
-figures.save(fig, "08_calibration", profile);
+# %% tags=["figure"]
+rows = {LABEL[n]: metrics.reliability(ps[0].y, ps[0].score)
+        for n, ps in answers_live.items() if n != "mass_only"}
+ax = plots.lines({name: [[row[k] for row in found] for k in
+                         ("score", "fraction", "low", "high")]
+                  for name, found in rows.items()},
+                 "score: probability of top, as stated",
+                 "fraction of tops, as observed", bars=True, marks=True, lw=1)
+ax.plot([0, 1], [0, 1], **plots.RULE)
+plots.save(ax, "08_calibration", profile);
 
 # %% [markdown]
 # *Figure: fraction of tops against mean score in ten bins, live systems, with
@@ -930,8 +944,6 @@ effects = {
     for name, predict in {"ours": live["ours"].predict,
                           "boosted trees": tree_predict}.items()}
 experiment.values["shifts"] = effects
-fig = figures_comparison.shifts(effects)
-figures.save(fig, "08_shifts", profile)
 for system, found in effects.items():
     for what, row in found.items():
         print(f"{system:14s} {what:22s} AUC {row['auc']['difference']:+.4f}"
@@ -940,6 +952,9 @@ for system, found in effects.items():
 if GEV:
     moved = effects["ours"]["calorimeters +5 %"]["mass"]["difference"]
     assert abs(moved) < 0.02, "cms8 should not know the energy scale"
+
+# %% tags=["figure"]
+plots.save(drawings.comparison.shifts(effects), "08_shifts", profile);
 
 # %% [markdown]
 # *Figure: change of the AUC (left) and mean change of the predicted mass (right)
@@ -1189,13 +1204,15 @@ where = "test jets" if lab_grid else "validation jets"
 LAB_AXES = {m: title for m, title in {
     "auc": f"AUC on the {where}", "mass_mae": "mass MAE (GeV)"}.items()
     if lab_grid or m == "auc"}
-fig = figures_labels.curves({LABEL[n]: lab["curves"][n] for n in ORDER},
-                            lab["labels"], LAB_AXES)
-figures.save(fig, "08_labels", profile)
 display(Markdown(made_labels))
 if lab_grid and (changed_since := list(other_settings(lab_grid, recipes.label_arms(
         profile, {n: dict.fromkeys(profile.seeds, "") for n in PRETRAINED})))):
     print("settings have changed since:", ", ".join(changed_since))
+
+# %% tags=["figure"]
+fig = drawings.comparison.labelled(
+    {LABEL[n]: lab["curves"][n] for n in ORDER}, lab["labels"], LAB_AXES)
+plots.save(fig, "08_labels", profile);
 
 # %% [markdown]
 # *Figure: AUC (left) and mass error (right) against the number of labelled jets,
@@ -1209,11 +1226,6 @@ if lab_grid and (changed_since := list(other_settings(lab_grid, recipes.label_ar
 # %%
 reference = lab["reference"]
 names = [n for n in PRETRAINED if n in lab["gains"]] or [*lab["gains"]]
-fig = figures_labels.gains(
-    {LABEL[n]: lab["gains"][n] for n in names}, lab["labels"],
-    {m: f"{title} minus {reference.removesuffix('_frozen')}" for m, title in
-     {"auc": "AUC", "mass_mae": "mass MAE (GeV)"}.items() if m in LAB_AXES})
-figures.save(fig, "08_labels_gains", profile)
 rows = [[LABEL[n], *(f"{with_interval(row[c]['auc'])}, "
                      f"p {row[c]['auc']['p']:.3f}" if c in row else "–"
                      for c in lab["labels"])]
@@ -1225,6 +1237,14 @@ for c in lab["labels"]:
     best = sorted((-row[c]["auc"]["mean"], LABEL[n])
                   for n, row in lab["curves"].items() if c in row)
     print(f"{c:>4s} labels:", " > ".join(f"{n} {-v:.3f}" for v, n in best[:4]))
+
+# %% tags=["figure"]
+fig = drawings.comparison.labelled(
+    {LABEL[n]: lab["gains"][n] for n in names}, lab["labels"],
+    {m: f"{title} minus {reference.removesuffix('_frozen')}" for m, title in
+     {"auc": "AUC", "mass_mae": "mass MAE (GeV)"}.items() if m in LAB_AXES},
+    "difference", first=1)
+plots.save(fig, "08_labels_gains", profile);
 
 # %% [markdown]
 # *Figure: what pretraining adds to the AUC (left; above zero it helps) and to the
@@ -1321,10 +1341,6 @@ if "price" in lab:
 # pretraining, SimCLR smeared energies, lost channels and other pile-up.
 
 # %%
-fig = figures_comparison.shifts(
-    {LABEL[n]: row for n, row in lab["shifts"].items()}
-    if "shifts" in lab else effects)
-figures.save(fig, "08_labels_shifts", profile)
 display(Markdown(made_labels))
 if ahead := lab.get("lead"):
     rows = [[what, *(ahead[n][what]["auc"] for n in ahead)]
@@ -1332,6 +1348,12 @@ if ahead := lab.get("lead"):
     display(Markdown(markdown_table(
         ["damaged jets, AUC minus that of scratch",
          *(LABEL[n] for n in ahead)], rows)))
+
+# %% tags=["figure"]
+fig = drawings.comparison.shifts(
+    {LABEL[n]: row for n, row in lab["shifts"].items()}
+    if "shifts" in lab else effects)
+plots.save(fig, "08_labels_shifts", profile);
 
 # %% [markdown]
 # *Figure: change of the AUC (left) and mean change of the predicted mass (right)

@@ -11,7 +11,7 @@ from scipy.stats import binom, norm, rankdata
 from lib.evaluation import metrics
 from lib.evaluation.metrics import Predictions
 from lib.profiles import ROOT
-from lib.report import figures_claims, numbers
+from lib.report import numbers
 
 SOURCE = ROOT / "notebooks" / "07_finetune.py"
 
@@ -96,26 +96,3 @@ def test_verdicts_follow_the_interval_and_the_metric(shown, capsys):
     assert "accuracy: cannot be told apart" in said
     assert "auc, mass_mae, mass_mse, loss_class: pretrained is ahead" in said
     assert "1.5 points: excluded; of zero: compatible" in said
-
-
-def test_learning_curves_ring_the_weights_that_were_kept():
-    fig = figures_claims.learning_curves(
-        {"a": ([10, 20, 30], [0.7, 0.9, 0.8]), "b": ([10, 20], [0.6, 0.7])}, "AUC", {"a": 20})
-    lines = fig.axes[0].lines
-    assert [len(line.get_xdata()) for line in lines] == [3, 1, 2]
-    assert (lines[1].get_xdata()[0], lines[1].get_ydata()[0]) == (20, 0.9)
-
-
-def test_bins_of_the_chance_figure_hold_equally_many_steps():
-    jets = 2000
-    steps = np.repeat(np.arange(-50, 51), 3)  # flat in steps of one jet
-    share = np.array([0.01, 0.1])
-    fig = figures_claims.chance(
-        steps / jets, jets, {"+1.5 points": 0.015}, {"form": (share, share)},
-        {"+1.5 points": (share, np.array([1e-9, 0.2]))}, {"seeds": (0.04, {"+1.5 points": 0.0})},
-        {"independent": 0.18})
-    left, right = fig.axes
-    heights = [bar.get_height() for bar in left.patches]
-    assert np.ptp(heights[:-1]) < 1e-9 * max(heights)
-    assert right.get_ylim()[0] > 0
-    assert [line.get_xdata()[0] for line in right.lines[:2]] == [10, 4]  # rare ones are not drawn

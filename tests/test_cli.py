@@ -209,12 +209,12 @@ print("scratch: from the cache (scratch-1234)")
     write(folder, "01_second", """
 import matplotlib.pyplot as plt
 from lib import profiles
-from lib.report import figures
+from lib.report import plots
 from lib.report.results import Experiment
 profile = profiles.get(PROFILE, DATA)
-figures.save(plt.figure(), "01_figure", profile)
+plots.save(plt.figure(), "01_figure", profile)
 if GRIDS:
-    figures.save(plt.figure(), "01_grid", profile)
+    plots.save(plt.figure(), "01_grid", profile)
 experiment = Experiment("01_second", profile)
 experiment.save()
 """)

@@ -14,7 +14,7 @@ from lib.data.augment import DeadTower, EnergyScale
 from lib.data.images import JetImages
 from lib.data.views import transformed
 from lib.evaluation.metrics import Predictions, auc, decorrelate
-from lib.report import figures_comparison, results
+from lib.report import results
 
 
 @pytest.fixture(scope="module")
@@ -128,25 +128,6 @@ def test_a_missing_grid_names_its_flag(monkeypatch, tmp_path):
     monkeypatch.setenv("JETS_HOME", str(tmp_path))
     with pytest.raises(results.ResultsError, match="--grids --only 08"):
         results.load("08_comparison_grid", profiles.get("laptop"))
-
-
-def test_figures_of_the_comparison_hold_what_they_are_given():
-    row = dict(difference=-0.01, low=-0.02, high=0.0, points=[-0.01, -0.02])
-    bare = dict(difference=0.01, low=None, high=None)
-    fig = figures_comparison.ingredients({"a": {"auc": row, "mae": row}, "b": {"auc": bare}},
-                                         {"auc": "AUC", "mae": "mass (GeV)"})
-    assert [t.get_text() for t in fig.axes[0].get_yticklabels()] == ["b", "a"]
-    value = dict(mean=0.93, low=0.92, high=0.94, gflop=0.1, ratio=50)
-    far = dict(value, mean=0.6, low=None, high=None, gflop=20, ratio=1)
-    fig = figures_comparison.pareto({"near": value, "far": far}, {"trees": value})
-    assert "0.60" in fig.axes[0].texts[0].get_text()  # an arrow, with the number beside it
-    assert fig.axes[0].get_ylim()[0] > 0.8
-    figures_comparison.beyond_mass({"a": {"all": value, "window": far}})
-    figures_comparison.shifts({"a": {"dead": {"auc": row, "mass": bare}}})
-    kind = np.zeros((25, 25), int)
-    kind[:3], kind[10] = 1, 2
-    fig = figures_comparison.scales(kind, np.arange(25).reshape(5, 5) < 5)
-    assert "two scales: 30 tokens" in fig.axes[1].get_title()
 
 
 META = dict.fromkeys(("commit", "created", "machine", "profile", "data"), "") | {"runs": []}

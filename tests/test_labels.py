@@ -11,7 +11,6 @@ from lib.data.images import JetImages
 from lib.data.views import transformed
 from lib.evaluation.metrics import Predictions
 from lib.models.baselines import Linear
-from lib.report import figures_labels
 from lib.training import recipes
 from lib.training.efficiency import by_system, judged, needed, over_groups
 
@@ -100,15 +99,3 @@ def test_a_miscalibration_is_the_same_for_all_jets_and_touches_energies_only():
     assert len(np.unique(ecal[20:25, 40:45])) == 1  # one tower, one factor
     assert len(np.unique(ecal[20:30, 40:50])) == 4
     assert not np.allclose(ecal, after[0, HCAL])
-
-
-def test_figures_of_labels_take_what_there_is():
-    row = dict(mean=0.9, low=0.88, high=0.92, difference=0.01, points=[0.01, 0.02])
-    rows = {"scratch": {"100": {"auc": row}, "all": {"auc": row, "mass_mae": row}},
-            "probe": {"100": {"auc": {"mean": 0.8, "low": None, "high": None}}}}
-    axes = {"auc": "AUC", "mass_mae": "mass (GeV)"}
-    fig = figures_labels.curves(rows, {"100": 100, "all": 6000}, axes)
-    assert [t.get_text() for t in fig.axes[0].get_xticklabels()] == ["100", "all"]
-    assert len(fig.axes[0].lines) == 2
-    assert len(fig.axes[1].lines) == 1
-    figures_labels.gains({"scratch": rows["scratch"]}, {"100": 100, "all": 6000}, axes)

@@ -12,7 +12,7 @@ from course import paper, tables
 from lib import profiles
 from lib.evaluation import metrics
 from lib.evaluation.metrics import Predictions
-from lib.report import figures, numbers, results
+from lib.report import numbers, results
 
 
 @pytest.fixture
@@ -201,55 +201,3 @@ def test_readme_blocks_are_refreshed_and_unknown_ones_refused(profile, tmp_path)
     readme.write_text("<!-- generated: nonsense -->\n<!-- end -->\n")
     with pytest.raises(results.ResultsError, match="nonsense"):
         tables.write_readme(readme, profile)
-
-
-# --- figures --------------------------------------------------------------------------------------
-
-
-def all_figures():
-    random = np.random.default_rng(0)
-    p, q = predictions(1.5), predictions(0.7, seed=1)
-    image = random.poisson(0.02, (8, 125, 125)).astype(float)
-    counts = np.array([5.0, 20.0, 9.0])
-    spectrum = {"edges": [0, 1, 2, 3], "published": counts, "measured": counts + 1,
-                "error": np.sqrt(counts), "pull": 1 / np.sqrt(counts)}
-    history = [{"update": u, "loss": 1 / u, "val_loss": 1 / u, "val_auc": 1 - 1 / u}
-               for u in range(1, 5)]
-    rows = [{"quantity": "zeros", "published": 0.988, "measured": 0.98, "tolerance": "±0.003",
-             "ok": False}]
-    from lib.models.vit import R1, ViTConfig
-
-    yield "image", figures.jet_image(image, "a jet")
-    yield "empty", figures.jet_image(0 * image)
-    yield "mean", figures.mean_images({"QCD": image, "top": image})
-    yield "closure", figures.closure_histograms({"mass": spectrum, "pt": spectrum})
-    yield "rows", figures.closure_channels(rows)
-    yield "sparsity", figures.sparsity([0.01] * 8, [0.1] * 9)
-    yield "counts", figures.counts({"QCD": random.random(9), "top": random.random(9)}, "x")
-    yield "roc", figures.roc({"a": metrics.roc(p), "b": metrics.roc(q)}, {"a": "AUC 0.9"})
-    yield "confusion", figures.confusion(metrics.confusion(p.y, p.score))
-    yield "mass", figures.predicted_mass(p.m, p.m_hat, p.y)
-    yield "mass_all", figures.predicted_mass(p.m, p.m_hat)
-    yield "training", figures.training_curves(history, best=3)
-    yield "response", figures.response(metrics.response(p, [40, 120, 200, 280]))
-    yield "score", figures.score_histogram(p.y, p.score)
-    yield "differences", figures.differences(
-        {"a - b": {"difference": 0.1, "low": 0.0, "high": 0.2, "points": [0.0, 0.2]}}, "x")
-    for name, config in (("ours", ViTConfig(dim=96, depth=3, heads=3)), ("r1", ViTConfig(**R1))):
-        yield f"model_{name}", figures.model_diagram(config, 1_000_000)
-        yield f"block_{name}", figures.block_diagram(config)
-
-
-def test_every_figure_is_drawn_and_saved_small_and_the_same_each_time(profile):
-    import matplotlib.pyplot as plt
-
-    for name, fig in all_figures():
-        if name in ("image", "roc"):
-            path = figures.save(fig, name, profile)
-            assert path.stat().st_size <= 200_000
-            before = [path.with_suffix(s).read_bytes() for s in (".png", ".pdf")]
-            figures.save(fig, name, profile)
-            assert before == [path.with_suffix(s).read_bytes() for s in (".png", ".pdf")]
-        else:
-            fig.draw_without_rendering()
-        plt.close(fig)

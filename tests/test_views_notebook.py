@@ -21,8 +21,6 @@ from lib.data.tokens import Hits
 from lib.data.views import R1
 from lib.profiles import ROOT
 from lib.registry import Registry
-from lib.report import figures_views
-from lib.report.style import render
 from lib.training import recipes
 from lib.training.pretraining import nt_xent
 
@@ -86,27 +84,3 @@ def test_every_arm_of_the_grid_is_r1_s_list_with_one_change():
     full = recipes.recipe("simclr", laptop, 1)
     assert space["arm"]("simclr", 1) == full
     assert 0 < settings["r1"]["fit"]["updates"] < full["fit"]["updates"]
-
-
-def test_figures_draw():
-    rng = np.random.default_rng(0)
-    image = np.zeros((8, 125, 125))
-    image[:, 60:65, 60:65] = 200
-    row = {"mean": 0.6, "low": 0.5, "high": 0.7}
-    history = [{"update": u, "loss": 4.0, "val_loss": 3.9, "match": 0.1, "feature_std": 0.3,
-                "effective_rank": 20.0, "mean_cosine": 0.8} for u in (10, 20)]
-    plane = {"plane": rng.normal(size=(30, 2)), "auc": 0.8, "mass": 0.5, "pt": 0.1}
-    names = {"a": "first", "b": "second"}
-    figures = [
-        figures_views.views({"a jet with a long title": image, "no hits": 0 * image}),
-        figures_views.symmetry({"cms8": {"a": {"trees": row}, "b": {"trees": row, "net": row}},
-                                "gev": {"b": {"trees": row}}}, names),
-        figures_views.similarities({"before": torch.eye(6), "after": torch.ones(6, 6)}),
-        figures_views.monitor(history, 4.8, {"feature_std": 0.2}, best=20),
-        figures_views.collapse({"x": {k: [1, 2] for k in ("update", "feature_std",
-                                                          "effective_rank")}}),
-        figures_views.embeddings({"random": plane, "trained": plane}, rng.integers(0, 2, 30),
-                                 rng.uniform(50, 200, 30), rng.uniform(400, 900, 30)),
-        figures_views.moved({"random": {"a": 0.1, "b": 2.0}}, names, ["a"]),
-    ]
-    assert all(render(fig, "png", 40) for fig in figures)

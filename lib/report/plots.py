@@ -23,8 +23,8 @@ from lib.report.style import CYCLE, EMPTY, GREY, LINES, MARKS, RULE, WIDTH, arra
 
 __all__ = [
     "CYCLE", "EMPTY", "GREY", "LINES", "MARKS", "RULE", "array", "bars", "colourbar",
-    "differences", "grid_map", "histograms", "images", "intervals", "legend_below", "lines",
-    "look", "matrix", "new", "roc", "save", "style", "ticks", "training",
+    "differences", "ends_of", "grid_map", "histograms", "images", "intervals", "legend_below",
+    "lines", "look", "matrix", "new", "roc", "save", "style", "ticks", "training",
 ]
 Row = Mapping[str, Any]
 
@@ -93,7 +93,7 @@ def intervals(
         mine = [row for row in names if rows.get(row) is not None]
         place = np.array([names.index(row) for row in mine], float)
         place += gap * (number - (len(series) - 1) / 2)
-        ends = scale * np.array([_ends(rows[row], value) for row in mine], float).reshape(-1, 3).T
+        ends = scale * np.array([ends_of(rows[row], value) for row in mine], float).reshape(-1, 3).T
         drawn = dict(look(number + first, True), ls="none", elinewidth=1.2, label=name)
         if number + first >= len(CYCLE):
             drawn["mfc"] = "w"
@@ -389,7 +389,7 @@ def _log_norm(pictures: Any) -> LogNorm:
     return LogNorm(low, max(top, low * 10))
 
 
-def _ends(row: Row | float, value: str) -> tuple[float, float, float]:
+def ends_of(row: Row | float, value: str) -> tuple[float, float, float]:
     """Value and ends of its interval; where there is none, the value itself."""
     if not isinstance(row, Mapping):
         return (row,) * 3

@@ -1,0 +1,119 @@
+"""Drawings of notebook 08: two scales, quality against cost, shifts, label efficiency."""
+
+import numpy as np
+from matplotlib.markers import CARETDOWN
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from lib.report import plots
+
+DEPTH = 0.06  # of the AUC below the best that a figure shows
+KINDS = {"empty": "white", "pixel hits only (right: coarse token)": "#bfd7ea",
+         "track or calorimeter": plots.CYCLE[0]}
+
+
+def scales(kind, coarse):
+    """The tokens of one jet at one scale and at two.
+
+    kind: (rows, columns) of patches, 0 empty, 1 pixel-layer hits only, 2 more than that; coarse:
+    (rows / 5, columns / 5) bool, coarse tokens that hold something.
+    """
+    kind, coarse = plots.array(kind), plots.array(coarse)
+    block = [n // m for n, m in zip(kind.shape, coarse.shape)]
+    two = np.where(kind == 2, 2, np.kron(coarse, np.ones(block)))
+    counts = (kind > 0).sum(), (kind == 2).sum() + coarse.sum()
+    axes = plots.grid_map({f"one scale: {counts[0]} tokens": kind,
+                           f"two scales: {counts[1]} tokens": two}, kinds=KINDS)
+    for draw, size, step in zip((axes[0, 1].axhline, axes[0, 1].axvline), kind.shape, block):
+        for line in range(0, size + 1, step):
+            draw(line, color=plots.GREY, lw=0.6)
+    return axes[0, 0].figure
+
+
+def pareto(rows, flat):
+    """AUC against cost: operations of a training step per jet, and measured time.
+
+    rows: system → ``{mean, low, high, gflop, ratio}``: AUC with its interval, GFLOP per jet and
+    speed as a multiple of the reference's; flat: systems without such a cost → ``{mean, low,
+    high}``, drawn as lines. The staircase joins those that no cheaper system surpasses; those far
+    below the best are arrows at the lower edge.
+    """
+    fig, (axes,) = plots.new(1, 2, 4.0, sharey=True)
+    costs = {"GFLOP per jet and step": lambda row: row["gflop"],
+             "time per jet (R1, dense: 1)": lambda row: 1 / row["ratio"]}
+    floor = max(row["mean"] for row in rows.values()) - DEPTH
+    for ax, (label, cost) in zip(axes, costs.items(), strict=True):
+        for number, (name, row) in enumerate(rows.items()):
+            x, value, look = cost(row), row["mean"], plots.look(number, True)
+            ends = plots.ends_of(row, "mean")[1:]
+            if value < floor:
+                ax.text(x, floor + 0.03 * DEPTH, f"{value:.2f}\n", ha="center", fontsize=7,
+                        color=look["color"])
+                value, ends, look["marker"] = floor, (floor, floor), CARETDOWN
+            look |= dict(ls="none", ms=5, elinewidth=1, mfc="w" if number > 6 else None)
+            plots.lines({name: ([x], [value], *([end] for end in ends))}, label, ax=ax, log="x",
+                        bars=True, **look)
+        best, front = -np.inf, []
+        for row in sorted(rows.values(), key=cost):
+            if row["mean"] > best:
+                best = row["mean"]
+                front.append((cost(row), best))
+        ax.step(*zip(*front), where="post", **plots.RULE)
+        for number, (name, row) in enumerate(flat.items(), 2):
+            value, low, high = plots.ends_of(row, "mean")
+            ax.axhline(value, color=plots.GREY, lw=1, ls=plots.LINES[number], label=name)
+            ax.axhspan(low, high, color=plots.GREY, alpha=0.12, lw=0)
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    axes[0].set_ylabel("AUC on the test jets")
+    plots.legend_below(axes[0])
+    return fig
+
+
+def shifts(rows):
+    """What a change of the jets at test time does, by system.
+
+    rows: system → shift → ``{"auc": {difference, low, high}, "mass": {difference, ...}}``, the
+    mass as a fraction of the predicted mass.
+    """
+    names = next(iter(rows.values()))
+    fig, (axes,) = plots.new(1, 2, 0.32 * len(names) + 1.1, sharey=True)
+    for ax, what, scale, label in zip(axes, ("auc", "mass"), (1, 100), (
+            "change of the AUC", "mean change of the predicted mass (%)")):
+        plots.intervals({system: {name: found[name][what] for name in names}
+                         for system, found in rows.items()}, label, ax=ax, scale=scale,
+                        legend=ax is axes[1])
+    return fig
+
+
+def labelled(rows, labels, panels, value="mean", first=0):
+    """Metrics against the number of labels, a line with its 95 % band for each system; paired
+    differences to one system as points, with single seeds as ticks beside them.
+
+    rows: system → count → metric → ``{mean or difference, low, high[, points]}``; counts and
+    metrics may be missing. labels: count, as a key of ``rows``, → number of jets; panels: metric
+    → label of its axis; value: "mean" or "difference"; first: number of the first look.
+    """
+    fig, (axes,) = plots.new(1, len(panels), 3.6, 6.3 if len(panels) > 1 else 4.8)
+    apart = value == "difference"
+    for ax, (metric, title) in zip(axes, panels.items(), strict=True):
+        for number, (system, found) in enumerate(rows.items()):
+            counts = [c for c in labels if metric in found.get(c, {})]
+            if not counts:
+                continue
+            shift = 1.13 ** (number - (len(rows) - 1) / 2) if apart else 1
+            x = shift * np.array([labels[c] for c in counts])
+            ends = np.array([plots.ends_of(found[c][metric], value) for c in counts]).T
+            plots.lines({system: (x, *ends)}, "labelled jets", title, ax=ax, log="x", marks=True,
+                        bars=apart, first=number + first, **({"ls": "none"} if apart else {}))
+            for place, c in zip(x, counts):
+                points = [p for p in found[c][metric].get("points") or [] if p is not None]
+                if apart and len(points) > 1:
+                    ax.plot([place * 1.05] * len(points), points, "_", ms=4, alpha=0.6,
+                            color=plots.look(number + first)["color"])
+        if apart:
+            ax.axhline(0, **plots.RULE)
+        plots.ticks(ax.xaxis, list(labels.values()),
+                    [name if name == "all" else f"{int(name):,}" for name in labels])
+    plots.legend_below(axes[0])
+    return fig

@@ -1,0 +1,108 @@
+"""Drawings of notebook 07: masses, how arms learn, how often chance alone shows a gain."""
+
+import numpy as np
+from matplotlib.colors import LogNorm
+
+from lib.report import plots
+
+RARE = 1e-4  # probabilities below are not drawn
+
+
+def predicted_mass(m, m_hat, y, limits=(0.0, 400.0)):
+    """Predicted against true jet mass (GeV), a panel a class."""
+    edges = np.linspace(*limits, 61)
+    found = {name: np.histogram2d(m_hat[y == number], m[y == number], edges)[0]
+             for number, name in enumerate(("QCD", "top"))}
+    norm = LogNorm(1, max(2, *(image.max() for image in found.values())))
+    axes = plots.images(found, "jets / bin", norm=norm, empty="w", extent=limits * 2)
+    for ax in axes.flat:
+        ax.plot(limits, limits, **plots.RULE)
+        ax.set(xlabel="true jet mass (GeV)", ylabel="predicted jet mass (GeV)")
+        ax.label_outer()
+    return axes.flat[0].figure
+
+
+def response(rows):
+    """Response and resolution of the mass in bins of the true mass, by class: rows of
+    ``metrics.response``."""
+    fig, (axes,) = plots.new(1, 2, sharex=True)
+    looks = {"all": ("s", plots.GREY), "QCD": ("o", plots.CYCLE[0]), "top": ("^", plots.CYCLE[1])}
+    for name in dict.fromkeys(row["class"] for row in rows):
+        mine = [row for row in rows if row["class"] == name]
+        marker, colour = looks[name]
+        low, high, found, error, width = (
+            np.array([row[k] for row in mine])
+            for k in ("low", "high", "response", "error", "resolution"))
+        look = dict(fmt=marker, ms=4, lw=1, color=colour, label=name)
+        axes[0].errorbar((low + high) / 2, found, error, (high - low) / 2, **look)
+        axes[1].errorbar((low + high) / 2, 100 * width, None, (high - low) / 2, **look)
+    axes[0].axhline(1, **plots.RULE)
+    axes[0].set_ylabel("median of predicted / true mass")
+    axes[1].set(ylabel="resolution (%)", ylim=(0, 110 * max(row["resolution"] for row in rows)))
+    axes[0].legend()
+    for ax in axes:
+        ax.set_xlabel("true jet mass (GeV)")
+    return fig
+
+
+def learning_curves(curves, ylabel, kept):
+    """One validation metric against updates: arm → (updates, values); a ring around the update
+    whose weights were kept, arm → update."""
+    fig, ((ax,),) = plots.new(1, 1, 3.0, 5.4)
+    plots.lines(curves, "update", ylabel, ax=ax, marks=True)
+    for number, (name, (updates, values)) in enumerate(curves.items()):
+        if kept.get(name) in updates:
+            ax.plot(kept[name], values[list(updates).index(kept[name])], "o", ms=9, mfc="none",
+                    mec=plots.look(number)["color"])
+    return fig
+
+
+def chance(simulated, jets, claims, densities, odds, measured, share):
+    """How large a difference two equal recipes show on a small test, and how often.
+
+    simulated: differences in accuracy on tests of ``jets`` jets, as fractions; claims: label →
+    a claimed gain, as a fraction: vertical lines; densities: label → (difference, density per
+    unit of it): closed forms on the left; odds: label of a claim → (share of jets on which the
+    two disagree, probability of at least that gain): lines on the right; measured: label →
+    (share, {label of a claim: probability}): points on the right; share: label → a share of
+    disagreement to mark with a vertical line.
+    """
+    simulated = 100 * plots.array(simulated)
+    fig, ((left, right),) = plots.new(1, 2, 3.4)
+
+    def mark(ax, x, text, y, shift, colour, va, line):
+        ax.axvline(x, color=colour, lw=1.2, ls=line)
+        ax.annotate(text, (x, y), (shift, 0), xycoords=("data", "axes fraction"), rotation=90,
+                    va=va, ha="left" if shift > 0 else "right", textcoords="offset points",
+                    fontsize=7, color=colour)
+
+    # differences come in steps of one jet: every bin holds as many of them
+    count = np.round(simulated * jets / 100)
+    step = max(1, round(np.ptp(count) / 40))
+    edges = 100 / jets * np.arange(count.min() - 0.5, count.max() + step + 0.5, step)
+    left.hist(100 / jets * count, edges, density=True, color=plots.GREY, alpha=0.35,
+              label="resampled")
+    plots.lines({name: (100 * plots.array(x), plots.array(density) / 100)
+                 for name, (x, density) in densities.items()},
+                f"difference in accuracy on {jets:,} jets (points)", "density (1 / point)",
+                ax=left, legend=False)
+    for number, (name, gain) in enumerate(claims.items(), 2):
+        mark(left, 100 * gain, name, 0.98, 2, plots.CYCLE[number], "top", plots.LINES[number])
+    reach = max(np.abs(simulated).max(), 120 * max(claims.values()))
+    left.set(yticks=[], xlim=(-reach, reach))
+    shown = {f"at least {name}": (100 * plots.array(x), np.where(
+        plots.array(p) > RARE, p, np.nan)) for name, (x, p) in odds.items()}
+    plots.lines(shown, "jets on which the two disagree (%)", "probability", ax=right, log="xy",
+                first=2, legend=False)
+    for number, (name, (x, found)) in enumerate(measured.items()):
+        point = dict(marker=plots.MARKS[number], ms=6, mec="k", mew=0.6, ls="none")
+        for line, claim in enumerate(odds, 2):
+            right.plot(100 * x, max(found[claim], RARE), color=plots.CYCLE[line], **point)
+        right.plot([], [], color="w", label=name, **point)
+    for name, x in share.items():
+        mark(right, 100 * x, name, 0.02, -2, plots.GREY, "bottom", ":")
+    right.set_ylim(RARE, 1)
+    plots.ticks(right.xaxis, (1, 2, 5, 10, 20))
+    fig.legend(*map(sum, zip(left.get_legend_handles_labels(), right.get_legend_handles_labels()),
+                    ([], [])), loc="outside lower center", ncols=3)
+    return fig

@@ -1,0 +1,77 @@
+"""Drawings of notebook 05: masked and denoising pretraining."""
+
+import numpy as np
+from matplotlib.colors import PowerNorm
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from lib.report import plots
+
+HIDDEN = "#b8b8b8"
+KINDS = {"empty, in view": "#ffffff", "empty, hidden": "#c9c9c9",
+         "holds something, in view": plots.CYCLE[0], "holds something, hidden": "#a6cbe3"}
+
+
+def square_root(image):
+    """Colours that follow the square root, from 0 to the largest value."""
+    return PowerNorm(0.5, 0, max(float(np.nanmax(plots.array(image))), 1e-6))
+
+
+def reconstructions(rows, unit):
+    """Images beside each other: what is there, what the encoder sees, what it makes of it.
+
+    rows: system → title of the column → image (H, W), the same columns for each system; the
+    colours go up to the largest value of the first column, NaN is drawn grey: hidden.
+    """
+    columns = list(next(iter(rows.values())))
+    fig, axes = plots.new(len(rows), len(columns), 1.8 * len(rows) + 0.5, sharex=True, sharey=True)
+    norm = square_root(np.stack([plots.array(found[columns[0]]) for found in rows.values()]))
+    for line, (name, found) in zip(axes, rows.items(), strict=True):
+        plots.images(found, ax=line, norm=norm, empty=HIDDEN, bar=False)
+        line[0].set_ylabel(f"{name}\n{line[0].get_ylabel()}")
+    for ax in axes[1:].flat:
+        ax.set_title("")
+    plots.colourbar(axes[0, 0].images[0], axes, unit)
+    return fig
+
+
+def losses(panels):
+    """Loss curves, each beside what trivial answers would get on the same jets.
+
+    panels: title → ``{"update": [...], "model": {label: [...]}, "trivial": {label: [...]}}``.
+    """
+    fig, axes = plots.new(-(-len(panels) // 2), 2, 2.3 * -(-len(panels) // 2))
+    for ax, (title, curves) in zip(axes.flat, panels.items()):
+        update = curves["update"]
+        plots.lines({name: (update, found) for name, found in curves["model"].items()}, ax=ax,
+                    marks=True)
+        plots.lines({name: (update, found) for name, found in curves["trivial"].items()},
+                    "update", "loss on held-out jets", ax=ax, log="y", first=1,
+                    color=plots.GREY, lw=1)
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        ax.set_title(title)
+        ax.legend()
+    return fig
+
+
+def probe_curves(curves, flat):
+    """AUC of probes through pretraining, beside encoders that have learned nothing.
+
+    curves: system → rows of a history; flat: rival → ``{probe_auc, neighbour_auc}``, drawn as
+    lines; one may be missing.
+    """
+    fig, (axes,) = plots.new(1, 2, 2.8, sharey=True)
+    titles = {"probe_auc": "linear probe", "neighbour_auc": "nearest neighbours"}
+    for ax, (key, title) in zip(axes, titles.items(), strict=True):
+        plots.lines({name: ([r["update"] for r in rows], [r[key] for r in rows])
+                     for name, rows in curves.items()}, "update", "", ax=ax, marks=True)
+        for number, (name, values) in enumerate(flat.items()):
+            if key in values:
+                ax.axhline(values[key], color=plots.GREY, ls=plots.LINES[2 + number], lw=1,
+                           label=name)
+        ax.set_title(title)
+        ax.set_xlim(0)
+    axes[0].set_ylabel("AUC on validation jets")
+    plots.legend_below(axes[0], 4)
+    return fig

@@ -1,0 +1,104 @@
+"""Figures that only a notebook draws: each is drawn here from a few numbers."""
+
+import importlib
+import sys
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from lib.evaluation import metrics
+from lib.profiles import ROOT
+
+RNG = np.random.default_rng(0)
+IMAGE = RNG.poisson(0.05, (8, 125, 125)) * 50.0
+ROW = {"mean": 0.93, "low": 0.92, "high": 0.94, "difference": 0.01, "points": [0.01, 0.02]}
+BARE = {"mean": 0.6, "difference": 0.02, "low": None, "high": None}
+X = np.arange(1, 6)
+PREDICTED = metrics.Predictions(np.arange(400), np.arange(400) % 2, RNG.random(400),
+                                RNG.uniform(50, 250, 400), RNG.uniform(50, 250, 400))
+HISTORY = [{"update": u, "loss": 4.0, "val_loss": 3.9, "match": 0.1, "feature_std": 0.3,
+            "probe_auc": 0.8, "neighbour_auc": 0.7, "effective_rank": 20.0, "mean_cosine": 0.8}
+           for u in (10, 20)]
+SPECTRUM = {"edges": [0, 1, 2, 3], "published": [5, 20, 9], "measured": [6, 21, 10],
+            "error": [2, 4, 3], "pull": [0.5, 0.2, 0.3]}
+CLOSURE = {"quantity": "zeros", "published": 0.988, "measured": 0.98, "tolerance": "±0.003",
+           "ok": False}
+PLANE = {"plane": RNG.normal(size=(30, 2)), "auc": 0.8, "mass": 0.5, "pt": 0.1}
+SQUARE = np.where(RNG.random((25, 25)) < 0.3, RNG.random((25, 25)), np.nan)
+
+DRAWN = {
+    "start.tokens_on_image": ({"top": IMAGE, "QCD": IMAGE},),
+    "start.mass_alone": (PREDICTED.m, PREDICTED.y, X, X / 9),
+    "collisions.event_stages": ({"a": [[0, 1, 9]], "b": [[1, 1, 2]]}, [[0, 3]], 0.8),
+    "collisions.transverse_tracks": (((1, 0.3), (-1, 3.0)), 0.011, (4, 7, 11), 129),
+    "collisions.jet_in_units": (IMAGE - 50 * (IMAGE[::-1] > 50),
+                                ["GeV", "cm", "cm", "GeV", "GeV", "hits", "hits", "hits"], "a"),
+    "collisions.encodings": (RNG.normal(0, 0.02, 50), abs(RNG.normal(0, 0.02, 20)), X, X),
+    "collisions.closure_histograms": ({"mass": SPECTRUM, "pt": SPECTRUM},),
+    "collisions.closure_channels": ([CLOSURE, dict(CLOSURE, tolerance="±5%", ok=True)],),
+    "attention.two_orders": (100, 16),
+    "attention.spectra": ({"a": 1 / X}, {"a": X / 9}, 3),
+    "attention.attention_rows": (np.nan_to_num(SQUARE), {"a": SQUARE, "b": SQUARE * 9}, (3, 4)),
+    "attention.cost": (X, {"a": X}, {"a": 1 / X}, (2, 4)),
+    "simclr.views": ({"a jet with a long title": IMAGE, "no hits": 0 * IMAGE},),
+    "simclr.monitor": (HISTORY, 4.8, {"feature_std": 0.2}, 20),
+    "simclr.embeddings": ({"a": PLANE, "b": PLANE}, np.arange(30) % 2,
+                          np.arange(30.0), np.arange(30.0)),
+    "mae.reconstructions": ({"a": {"there": SQUARE, "seen": SQUARE}}, "GeV"),
+    "mae.losses": ({"a": {"update": X, "model": {"a": X}, "trivial": {"zero": X * 2}}},),
+    "mae.probe_curves": ({"a": HISTORY}, {"random": {"probe_auc": 0.7}}),
+    "finetune.predicted_mass": (PREDICTED.m, PREDICTED.m_hat, PREDICTED.y),
+    "finetune.response": (metrics.response(PREDICTED, [40, 120, 200, 280]),),
+    "finetune.learning_curves": ({"a": (X, X / 9), "b": (X[:2], X[:2])}, "AUC", {"a": 2}),
+    "finetune.chance": (np.repeat(np.arange(-50, 51), 3) / 2000, 2000, {"+1.5 points": 0.015},
+                        {"form": (X / 100, X)}, {"+1.5 points": (X / 100, X / 9)},
+                        {"seeds": (0.04, {"+1.5 points": 0.0})}, {"independent": 0.18}),
+    "comparison.scales": (RNG.integers(0, 3, (25, 25)), np.arange(25).reshape(5, 5) < 5),
+    "comparison.pareto": ({"near": dict(ROW, gflop=0.1, ratio=50),
+                           "far": dict(BARE, gflop=20, ratio=1)}, {"trees": ROW}),
+    "comparison.shifts": ({"a": {"dead": {"auc": ROW, "mass": BARE}}},),
+    "comparison.labelled": ({"a": {"100": {"auc": ROW}, "all": {"auc": ROW, "mass_mae": ROW}},
+                             "b": {"100": {"auc": BARE}}}, {"100": 100, "all": 6000},
+                            {"auc": "AUC", "mass_mae": "mass MAE (GeV)"}),
+}
+
+
+@pytest.fixture
+def drawings(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "notebooks")
+    yield lambda name: importlib.import_module(f"drawings.{name}")
+    plt.close("all")
+    for name in [name for name in sys.modules if name.split(".")[0] == "drawings"]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_every_drawing_is_drawn(drawings, name):
+    module, function = name.split(".")
+    fig = getattr(drawings(module), function)(*DRAWN[name])
+    fig.draw_without_rendering()
+    assert any(ax.get_xlabel() or ax.texts for ax in fig.axes) or name == "simclr.views"
+
+
+def test_no_drawing_is_left_out(drawings):
+    for path in (ROOT / "notebooks/drawings").glob("[a-z]*.py"):
+        if path.stem == "hcal":
+            continue  # drawn in test_notebook_hcal
+        module = drawings(path.stem)
+        functions = {f"{path.stem}.{name}" for name, found in vars(module).items()
+                     if getattr(found, "__module__", "") == module.__name__}
+        assert functions - {"collisions.grow", "mae.square_root"} <= set(DRAWN)
+
+
+def test_far_systems_are_arrows_with_their_number(drawings):
+    ax = drawings("comparison").pareto(*DRAWN["comparison.pareto"]).axes[0]
+    assert "0.60" in ax.texts[0].get_text()
+    assert ax.get_ylim()[0] > 0.8
+
+
+def test_the_chance_figure_leaves_rare_claims_out_and_bins_evenly(drawings):
+    left, right = drawings("finetune").chance(*DRAWN["finetune.chance"]).axes
+    heights = [bar.get_height() for bar in left.patches]
+    assert np.ptp(heights[:-1]) < 1e-9 * max(heights)
+    assert right.get_ylim()[0] > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,9 @@ def score(maps: Path, out: Path, reference: Path | None = None,
     """
     if out.suffix != ".npz":
         raise ValueError(f"{out}: scores are written as .npz")
+    if not math.isfinite(threshold):
+        raise ValueError(f"--threshold {threshold}: give a number, the log odds above which a cell "
+                         "is suspicious")
     if out.is_dir():
         raise ValueError(f"{out}: is a folder; choose another name")
     for source in (maps, reference):

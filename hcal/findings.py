@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hcal.events import estimate_events, estimate_scale
 from hcal.maps import LIVE, ROWS, HcalMaps, ieta, iphi, live_cells
-from hcal.scores import angle, log_odds, ring_centre, spread_of
+from hcal.scores import SICK, angle, log_odds, ring_centre, ring_median, spread_of
 from hcal.simulation import CONDITIONS, NAMED
 from lib.files import DataError
 
@@ -21,6 +21,8 @@ KINDS = ("fine", "dead", "degraded", "hot")
 THRESHOLD = 3.0  # log odds of 20:1; healthy maps of a run: see tests/test_channels.py
 DEAD = 0.05  # below this share of what is expected
 OTHER = 0.03  # rings off by so much, in the median: the reference has other conditions
+MANY = 30  # expected counts: no cell misses so many by chance
+CROWD = 0.1  # silent cells above this share would pass for the spread of healthy ones
 ASYMMETRY = 0.25  # of a ring and its mirror image; healthy ones differ by up to 0.1
 
 
@@ -96,25 +98,44 @@ def regions(kind: np.ndarray, ratio: np.ndarray, score: np.ndarray, live: np.nda
 
 
 def cells_there(total: Tensor) -> tuple[Tensor, list[str]]:
-    """Cells that must be read out, judged by the sum of the maps alone: (H, W) bool, and notes.
+    """Cells that must be read out, by the sum of the maps alone: (H, W) bool, and notes.
 
-    A column pattern (even or odd columns) of a ring is there if half of it counts. A silent cell
-    of it is dead -- it is live -- if it is one of the published cells, or if its column counts in
-    half of the rings of that pattern; else it is not there, as is column 71.
+    A column pattern (even or odd columns) of a ring is there if half of it counts, or if it is a
+    published one and half of its mirror image counts. A silent cell of it is dead -- it is live --
+    if it is one of the published cells, or if its column counts in half of the rings of that
+    pattern; else it is not there, as is column 71.
     """
     seen, live, notes = total > 0, torch.zeros_like(LIVE), []
-    for parity in (0, 1):
+    for parity, name in enumerate(("even", "odd")):
         column = slice(parity, None, 2)
-        there = seen[:, column].float().mean(1) >= 0.5
-        elsewhere = seen[there][:, column].float().mean(0) >= 0.5
+        known = LIVE[:, column].float().mean(1) > 0.5
+        counts = seen[:, column].float().mean(1) >= 0.5
+        there = counts | known & counts.flip(0)
+        elsewhere = seen[counts][:, column].float().mean(0) >= 0.5
         live[:, column] = there[:, None] & (seen[:, column] | LIVE[:, column] | elsewhere)
-        for r in (LIVE[:, column].any(1) & ~there).nonzero().flatten().tolist():
-            if LIVE[r, column].float().mean() > 0.5:
-                notes.append(f"ieta {ieta(r)}: fewer than half of its cells in "
-                             f"{'even' if parity else 'odd'} iphi count; they are left out")
+        for r in (known & ~counts).nonzero().flatten().tolist():
+            then = "most of its mirror image does" if there[r] else "they are left out"
+            notes.append(f"ieta {ieta(r)}: fewer than half of its cells in {name} iphi count; "
+                         + then)
     if odd := int((seen & ~live).sum()):
         notes.append(f"{odd} cells count where their ring is not read out; they are left out")
     return live, notes
+
+
+def silent(total: Tensor, live: Tensor, reference: HcalMaps | None = None) -> Tensor:
+    """What live cells without a count should have counted, where that is many: (H, W), else 0.
+
+    Such a cell is dead whatever the spread of the others is. Expected is the median of what cells
+    count in the ring and in its mirror image, or what the reference has, scaled to these maps.
+    """
+    counting = live & (total > 0)
+    if reference is None:
+        both = torch.cat([total, total.flip(0)], 1), torch.cat([counting, counting.flip(0)], 1)
+        expected = ring_median(*both).expand_as(total)
+    else:
+        mean = reference.counts.mean(0)
+        expected = mean * (total[counting] / mean[counting]).median()
+    return expected * ((expected >= MANY) & live & ~counting)
 
 
 def _known() -> tuple[Tensor, Tensor]:
@@ -196,21 +217,24 @@ def judge(maps: HcalMaps, reference: HcalMaps | None = None,
         notes.append(f"{int((~used).sum())} of {len(maps)} lumi-sections hold no count; they are "
                      "left out")
     summed = maps.counts[used].sum(0)
-    if reference is None:
-        live, more = cells_there(summed)
-        if not live.any():
-            raise DataError("no ring counts in half of its cells; give more lumi-sections, or a "
-                            "reference")
-        notes += more
-    else:
-        live = live_cells(reference)
-        if extra := int(((summed > 0) & ~live).sum()):
-            notes.append(f"{extra} cells count that the reference lacks; they are left out")
-        if not summed[live].any():
-            raise DataError("the maps count nowhere where the reference does; give healthy maps of "
-                            "the same detector")
-    good = maps.subset(used).with_(live=live, strength=None)
-    total = HcalMaps(summed[None], live)
+    live, more = cells_there(summed) if reference is None else (live_cells(reference), [])
+    if reference is None and not live.any():
+        raise DataError("no ring counts in half of its cells; give more lumi-sections, or a "
+                        "reference")
+    if extra := int(((summed > 0) & ~live).sum()) if reference else 0:
+        notes.append(f"{extra} cells count that the reference lacks; they are left out")
+    if not summed[live].any():
+        raise DataError("the maps count nowhere where the reference does; give healthy maps of "
+                        "the same detector")
+    notes += more
+    if declared := int((maps.declared & live).sum()) if maps.declared is not None else 0:
+        notes.append(f"{declared} cells hold no number in any map: dead, as declared")
+
+    missed = silent(summed, live, reference)
+    crowd = (missed > 0).sum() > CROWD * live.sum()
+    kept = live & (missed == 0) if crowd else live  # the cells that say what is usual
+    good = maps.subset(used).with_(live=kept, strength=None)
+    total = HcalMaps(summed[None], kept)
     single = estimate_events(good)  # each section alone: they may be of different runs
     events = single.sum(0, keepdim=True).clamp(min=1)
     if reference is None:
@@ -219,17 +243,22 @@ def judge(maps: HcalMaps, reference: HcalMaps | None = None,
         scale = estimate_scale(good, reference.counts.mean(0))
         mean, sigma, more = _by_reference(total, events, scale, reference)
     theta = angle(total.counts, events)
-    score = log_odds(theta, mean, sigma, events, live)[0]
+    score = log_odds(theta, mean, sigma, events, kept)[0]
     expected = events * mean[0].clamp(max=math.pi / 2).sin().square()
-    ratio = torch.where(live, summed / expected.clamp(min=1e-6), 1.0)
-    kind = torch.zeros_like(ratio, dtype=torch.int8)
-    sick = (score > threshold) & live
-    kind[sick] = torch.where(ratio < DEAD, 1, torch.where(ratio < 1, 2, 3)).to(torch.int8)[sick]
     # Each section by itself: its own rings, the cells' offsets from all of them.
-    away = mean - ring_centre(theta, live)
     alone = torch.zeros_like(maps.counts)
-    alone[used] = _alone(good, single, away, sigma)
-    arrays = [v.cpu().numpy() for v in (score, ratio, kind, live)]
+    alone[used] = _alone(good, single, mean - ring_centre(theta, kept), sigma)
+
+    # A silent cell whose odds say nothing: the probability of no count is e^-expected.
+    dead = (missed > 0) & (score <= threshold)
+    if maps.declared is not None:
+        dead |= maps.declared & live & (score <= threshold)
+    certain = (missed + math.log(SICK)).clamp(min=threshold + 1)
+    score = torch.where(dead, certain, score)
+    alone[used] = torch.where(dead, (single / events)[:, None, None] * certain, alone[used])
+    ratio = torch.where(live & ~dead, summed / expected.clamp(min=1e-6), 1.0 - dead.float())
+    kind = torch.where(ratio < DEAD, 1, torch.where(ratio < 1, 2, 3)) * (live & (score > threshold))
+    arrays = [v.cpu().numpy() for v in (score, ratio, kind.to(torch.int8), live)]
     found = regions(arrays[2], arrays[1], arrays[0], arrays[3])
     return Findings(*arrays, alone.cpu().numpy(), found, notes + more)
 

@@ -66,7 +66,7 @@ class HcalMaps(Images):
     never of these values: a live cell that counts nothing is a finding. labels: (N,) int64, 0 for
     run 355456 and 1 for 357479, or None. events: (N,) float32, the true number of events where a
     simulation knows it. strength: (N, H, W), 1 for a healthy cell, where faults were injected.
-    grid: how maps are cut into patches.
+    grid: how maps are cut into patches. declared: (H, W) bool, cells that their file calls dead.
     """
 
     counts: Tensor
@@ -75,6 +75,7 @@ class HcalMaps(Images):
     events: Tensor | None = None
     strength: Tensor | None = None
     grid: Grid = HCAL
+    declared: Tensor | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
     encoding = "counts"
     kind = "map"
@@ -196,7 +197,7 @@ class HcalMaps(Images):
         """Only the first columns, as R3's code has it: patches of 32 x 32 leave out 64...71."""
         strength = None if self.strength is None else self.strength[..., :columns]
         return self.with_(counts=self.counts[..., :columns], live=self.live[:, :columns],
-                          strength=strength, grid=replace(self.grid, width=columns))
+                          strength=strength, declared=None, grid=replace(self.grid, width=columns))
 
     # ------------------------------------------------------------ splitting
 
@@ -275,10 +276,13 @@ def load(path: str | Path, live: Any = None, run: int | None = None) -> HcalMaps
             overlooked.
         run: its number; None takes it from the file's name. The two published runs give labels.
 
+    A cell that is NaN, or masked (an array ``mask`` beside the maps of an .npz), in all maps
+    is declared dead: it counts 0 here, and ``declared`` remembers it. A single map without counts
+    among others is kept: the detector was off.
+
     Raises: DataError in one line, naming file, cause and next step, for a file that is missing,
         truncated, pickled or foreign, another geometry, no maps, a value that is negative or no
-        number, and for maps without a single count. A single map without counts among others is
-        kept: the detector was off.
+        number, occupancies, and for maps without a single count.
     """
     path = Path(path)
     array = _array(path)
@@ -295,9 +299,11 @@ def load(path: str | Path, live: Any = None, run: int | None = None) -> HcalMaps
         raise DataError(f"{path}: holds no maps; give at least one")
     if array.dtype.kind not in "iuf":
         raise DataError(f"{path}: values of type {array.dtype}; give integers or floats")
-    counts = np.empty(array.shape, np.float32)
+    counts, declared = np.empty(array.shape, np.float32), np.ones(SHAPE, bool)
     for start in range(0, len(array), BLOCK):
-        part = np.asarray(array[start:start + BLOCK])
+        declared &= np.isnan(array[start:start + BLOCK]).all(0)
+    for start in range(0, len(array), BLOCK):
+        part = np.where(declared, 0, array[start:start + BLOCK])
         for wrong, what, advice in (
             (~np.isfinite(part), "is no finite number", "leave such lumi-sections out"),
             (part > EXACT, "is no count", "give how often a cell was read out"),
@@ -311,6 +317,9 @@ def load(path: str | Path, live: Any = None, run: int | None = None) -> HcalMaps
     if not counts.any():
         raise DataError(f"{path}: not a single count in {len(counts):,} maps; give maps of a "
                         "lumi-section with data")
+    if counts.max() <= 1 and (counts % 1).any():
+        raise DataError(f"{path}: values of 0 to {counts.max():.3g} are occupancies; give counts, "
+                        "how often a cell was read out")
     live = LIVE.clone() if live is None else torch.as_tensor(np.asarray(live))
     if tuple(live.shape) != SHAPE or live.dtype != torch.bool or not live.any():
         raise DataError(f"{path}: live cells of {live.dtype}, {tuple(live.shape)}; give a (64, 72) "
@@ -318,7 +327,8 @@ def load(path: str | Path, live: Any = None, run: int | None = None) -> HcalMaps
     if run is None and (named := re.search(r"Run(\d+)", path.name)):
         run = int(named[1])
     labels = torch.full((len(counts),), RUNS.index(run)) if run in RUNS else None
-    return HcalMaps(torch.from_numpy(counts), live, labels)
+    return HcalMaps(torch.from_numpy(counts), live, labels,
+                    declared=torch.from_numpy(declared) if declared.any() else None)
 
 
 def _array(path: Path) -> np.ndarray:
@@ -338,6 +348,9 @@ def _array(path: Path) -> np.ndarray:
             cause = "it holds pickled objects, which are never loaded"
         raise DataError(f"{path}: is damaged, or no .npy or .npz file of numbers ({cause}); "
                         "download it again, or write the maps with numpy.save") from error
+    if (mask := arrays.get("mask")) is not None and mask.dtype == bool:
+        arrays = {name: np.where(mask, np.nan, array) if array.shape == mask.shape else array
+                  for name, array in arrays.items() if name != "mask"}
     maps = [name for name, array in arrays.items() if array.shape[1:] == SHAPE]
     maps = maps or [name for name, array in arrays.items()
                     if array.shape == SHAPE and array.dtype != bool]

@@ -11,7 +11,7 @@ import torch
 from course.commands import main
 from hcal import health
 from hcal.findings import KINDS, judge
-from hcal.maps import LIVE, HcalMaps
+from hcal.maps import LIVE, HcalMaps, load
 from hcal.masked import (
     CellModel,
     MaskedCells,
@@ -394,3 +394,94 @@ def test_score_hcal_refuses_to_overwrite_its_maps(tmp_path, capsys):
     assert main(["score-hcal", path, "--out", path]) == 2
     assert "would overwrite" in capsys.readouterr().err
     assert main(["score-hcal", path, "--out", str(tmp_path / "scores.npy")]) == 2
+
+
+# ---------------------------------------------------------------- many dead cells, declared ones
+
+
+def dead_where(maps: HcalMaps, where) -> HcalMaps:
+    counts = maps.counts.clone()
+    counts[(slice(None), *where)] = 0
+    return maps.with_(counts=counts)
+
+
+CROWDS = {"a third of every ring": (slice(None), slice(0, 24)),
+          "two thirds of an endcap": (slice(0, 32), slice(0, 48)),
+          "a whole endcap": (slice(0, 32),),
+          "every ring of one end but two": (slice(3, 12),),
+          "nine tenths of every ring of one end": (slice(50, 61), slice(0, 65))}
+
+
+@pytest.mark.parametrize("with_reference", [False, True])
+@pytest.mark.parametrize("crowd", CROWDS)
+@pytest.mark.parametrize("like", ["run B", "unseen"])
+def test_many_dead_cells_do_not_hide_themselves(crowd, with_reference, like):
+    maps, reference = (simulate(B, 10, seed=3, low_statistics=False),
+                       simulate(B, 40, seed=4, low_statistics=False)) if like == "run B" else (
+                           unseen(), unseen(40, seed=6))
+    bad = dead_where(maps, CROWDS[crowd])
+    truth = np.zeros((64, 72), bool)
+    truth[CROWDS[crowd]] = True
+    truth &= LIVE.numpy()
+    found = judge(bad, reference if with_reference else None)
+    assert (found.kind[truth] == KINDS.index("dead")).all()
+    assert (found.score[truth] > 3).all()
+    assert (found.ratio[truth] == 0).all()
+    assert (found.sections[:, truth] > 0).all()
+    assert int((found.kind[~truth] > 0).sum()) <= 2
+
+
+def test_few_events_leave_silent_cells_alone():
+    """A cell of which little is expected may be silent by chance."""
+    for seed in range(5):
+        maps = simulate(A, 1, seed=seed, events=12, integer=True, noise=1.0)
+        assert (maps.counts[0, LIVE] == 0).any()
+        assert not (judge(maps).kind > 0).any()
+
+
+@pytest.mark.parametrize("how", ["nan", "masked", "nan where nothing is read out"])
+def test_cells_without_a_number_are_dead_as_declared(how, tmp_path, capsys):
+    counts = unseen(5).counts.numpy().astype("f8")
+    mask = np.zeros(counts.shape, bool)
+    mask[:, 5, 10] = True
+    path = tmp_path / "maps.npz"
+    if how == "masked":
+        np.savez(path, data=counts, mask=mask)
+    else:
+        counts[mask] = np.nan
+        if how != "nan":
+            counts[:, ~LIVE.numpy()] = np.nan
+        np.savez(path, counts)
+    maps = load(path)
+    assert torch.isfinite(maps.counts).all()
+    found = judge(maps)
+    assert found.kind[5, 10] == KINDS.index("dead")
+    assert (found.kind > 0).sum() == 1
+    assert main(["score-hcal", str(path), "--out", str(tmp_path / "s.npz")]) == 0
+    assert "1 cells hold no number in any map: dead, as declared" in capsys.readouterr().out
+
+
+def test_a_declared_cell_is_dead_where_little_is_expected():
+    maps = simulate(A, 1, seed=1, events=30, integer=True, noise=1.0)
+    declared = torch.zeros_like(LIVE)
+    declared[50, 5] = True
+    maps.counts[:, declared] = 0
+    found = judge(maps.with_(declared=declared))
+    assert found.kind[50, 5] == KINDS.index("dead")
+    assert (found.kind > 0).sum() == 1
+
+
+def test_occupancies_are_refused(tmp_path):
+    maps = simulate(B, 3, seed=1)
+    np.save(tmp_path / "maps.npy", (maps.counts / maps.events[:, None, None]).numpy())
+    with pytest.raises(DataError, match="occupancies; give counts"):
+        load(tmp_path / "maps.npy")
+
+
+@pytest.mark.parametrize("threshold", ["nan", "inf", "-inf"])
+def test_a_threshold_that_is_no_number_is_refused(threshold, tmp_path, capsys):
+    np.save(tmp_path / "maps.npy", unseen(2).counts.numpy())
+    assert main(["score-hcal", str(tmp_path / "maps.npy"), "--out", str(tmp_path / "s.npz"),
+                 f"--threshold={threshold}"]) == 2
+    assert "--threshold" in capsys.readouterr().err
+    assert not (tmp_path / "s.npz").exists()

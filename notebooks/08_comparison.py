@@ -53,8 +53,7 @@ import torch
 from IPython.display import Markdown, display
 
 from lib import profiles
-from lib.data.augment import DeadTower, DropHits, EnergyScale, Miscalibration
-from lib.data.augment import Noise
+from lib.data.augment import DropHits, Noise, recalibrated
 from lib.data.images import JetImages
 from collider.course import course_files, course_jets, more_jets
 from lib.data.tokens import tokenize
@@ -814,7 +813,7 @@ if not rows:
 
 # %% [markdown]
 # What exactly is lost can be said without training. Multiply the calorimeter
-# energies of a jet by 1.05 and encode again, with `EnergyScale`: every peak
+# energies of a jet by 1.05 and encode again, with `recalibrated`: every peak
 # is 255 as before, and everything else follows it. A change takes hits and returns
 # hits; written out, this one is
 #
@@ -835,8 +834,7 @@ N, GEV = min(1000, len(test)), DATA == "simulated"
 if GEV:
     raw = JetImages.open(more_jets(profile, "test", "shift_gev", N,
                                    encoding="gev"))
-    nominal, brighter = (encoded(EnergyScale(raw.grid, factor=f))
-                         for f in (1, 1.05))
+    nominal, brighter = (encoded(recalibrated(f)) for f in (1, 1.05))
     first = test_jets.subset(torch.arange(N))
     assert torch.equal(nominal.indices, first.indices)
     assert torch.equal(nominal.data, first.data)
@@ -875,17 +873,25 @@ else:
 off = dict(encoding=raw.encoding)
 noisy = Noise(raw.grid, levels=51 if GEV else 5, **off)  # of 255
 fewer = DropHits(raw.grid, rate=0.2, **off)
-changed_jets = {"hottest tower dead": encoded(DeadTower(raw.grid)),
-                "a neighbour dead": encoded(DeadTower(raw.grid, row=13)),
+own = np.random.default_rng(0).normal(1, 0.2, (2, 25, 25)).clip(0.05)
+
+
+def dead_tower(row, column):
+    """No energy in ECAL and HCAL of one tower (5 x 5 pixels)."""
+    factors = np.ones((2, 25, 25))
+    factors[:, row, column] = 0
+    return recalibrated(factors)
+
+
+changed_jets = {"hottest tower dead": encoded(dead_tower(12, 12)),
+                "a neighbour dead": encoded(dead_tower(13, 12)),
                 "noise": encoded(noisy), "dropped cells": encoded(fewer)}
 if GEV:
     piled = more_jets(profile, "test", "shift_pile_up", N, pile_up=31.0)
     changed_jets = {"calorimeters +5 %": brighter,
-                    "calorimeters −5 %": encoded(
-                        EnergyScale(raw.grid, factor=0.95)),
+                    "calorimeters −5 %": encoded(recalibrated(0.95)),
                     **changed_jets,
-                    "miscalibration": encoded(
-                        Miscalibration(raw.grid, spread=0.2)),
+                    "miscalibration": encoded(recalibrated(own)),
                     "31 pile-up collisions": JetImages.open(piled)}
 
 # %% [markdown]
@@ -973,8 +979,7 @@ if GRIDS and GEV:
     gev_run = grid_runs["gev"][0]
     out.values["shifts_gev"] = {
         f"calorimeters {name}": response(pair(
-            gev_run.predict, raw, transformed(
-                raw, EnergyScale(raw.grid, factor=factor))))
+            gev_run.predict, raw, transformed(raw, recalibrated(factor))))
         for name, factor in {"+5 %": 1.05, "−5 %": 0.95}.items()}
     shown["values"]["shifts_gev"] = out.values["shifts_gev"]
 for what, row in shown["values"].get("shifts_gev", {}).items():
@@ -1392,8 +1397,7 @@ plots.save(fig, "08_labels_shifts", profile);
 # **Quick.** Which system of the price list would you deploy if a step may cost
 # 0.1 GFLOP per jet at most? Does the choice change if time counts?
 #
-# **Quick.** Change `DeadTower(raw.grid, row=13)` to a tower at the edge,
-# `DeadTower(raw.grid, row=0, column=0)`. Say
+# **Quick.** Change `dead_tower(13, 12)` to a tower at the edge, `dead_tower(0, 0)`. Say
 # beforehand what happens.
 #
 # **Medium.** Add an arm of your own to `INGREDIENTS`, for example `depth=1`, and

@@ -31,7 +31,7 @@ from hcal.experts import Routed
 from hcal.health import healthy
 from hcal.maps import HcalMaps
 from hcal.runs import R3_FIT, R3_GRIDS, R3_LOSS, R3_MOE, R3_VIT
-from lib.data.augment import DeadTower, EnergyScale, Miscalibration
+from lib.data.augment import recalibrated
 from lib.data.batches import Batches
 from lib.data.encoding import encode_cms8
 from lib.data.images import JetImages
@@ -165,9 +165,11 @@ def view_sets():
 
 @component("shifts")
 def damage():
-    changes = {"scaled": EnergyScale(TOP_QCD, factor=1.05),
-               "miscalibrated": Miscalibration(TOP_QCD, spread=0.1),
-               "dead_tower": DeadTower(TOP_QCD, row=12, column=11)}
+    dead = np.ones((2, 25, 25))
+    dead[:, 12, 11] = 0
+    own = np.random.default_rng(0).normal(1, 0.1, dead.shape).clip(0.05)
+    changes = {"scaled": recalibrated(1.05), "miscalibrated": recalibrated(own),
+               "dead_tower": recalibrated(dead)}
     found = {}
     for name, change in changes.items():
         changed = transformed(jets("gev"), change, encoding="cms8")

@@ -10,7 +10,7 @@ from notebook_code import shown
 
 from course import bench, tables
 from lib import profiles
-from lib.data.augment import DeadTower, EnergyScale
+from lib.data.augment import recalibrated
 from lib.data.images import JetImages
 from lib.data.views import transformed
 from lib.evaluation.metrics import Predictions, auc, decorrelate
@@ -69,11 +69,10 @@ def simulated_like(count=3):
 
 def test_eight_bits_do_not_know_the_energy_scale():
     jets = simulated_like()
-    plain, brighter = (transformed(jets, EnergyScale(jets.grid, factor=f), encoding="cms8")
-                       for f in (1, 1.05))
+    plain, brighter = (transformed(jets, recalibrated(f), encoding="cms8") for f in (1, 1.05))
     assert plain.encoding == "cms8"
     assert (plain.dense([0, 1, 2]) - brighter.dense([0, 1, 2])).abs().max() <= 1  # truncation
-    kept = transformed(jets, EnergyScale(jets.grid, factor=1.05))
+    kept = transformed(jets, recalibrated(1.05))
     ratio = kept.dense([0])[0] / jets.dense([0])[0].clamp(min=1e-9)
     lit = jets.dense([0])[0] > 0
     assert np.allclose(ratio[3:5][lit[3:5]], 1.05)
@@ -81,9 +80,11 @@ def test_eight_bits_do_not_know_the_energy_scale():
 
 
 def test_a_dead_tower_is_dark_in_both_calorimeters_and_changes_nothing_else():
+    space = {"np": np, "recalibrated": recalibrated}
+    dead_tower = shown("08", ["dead_tower"], **space)["dead_tower"]
     jets = simulated_like()
     before = jets.dense([0])[0]
-    after = transformed(jets, DeadTower(jets.grid, row=12, column=12)).dense([0])[0]
+    after = transformed(jets, dead_tower(12, 12)).dense([0])[0]
     assert (after[3:5, 60:65, 60:65] == 0).all()
     before[3:5, 60:65, 60:65] = 0
     assert np.array_equal(before, after)

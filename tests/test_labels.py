@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lib import profiles
-from lib.data.augment import ECAL, HCAL, Miscalibration
+from lib.data.augment import ECAL, HCAL, recalibrated
 from lib.data.images import JetImages
 from lib.data.views import transformed
 from lib.evaluation.metrics import Predictions
@@ -91,7 +91,8 @@ def test_a_miscalibration_is_the_same_for_all_jets_and_touches_energies_only():
     image = np.zeros((2, 8, 125, 125), np.float32)
     image[:, :, 20:30, 40:50] = 8.0
     jets = JetImages.from_dense(image, "gev", labels=[0, 1])
-    after = transformed(jets, Miscalibration(jets.grid, spread=0.2, seed=3)).dense([0, 1]).numpy()
+    factors = np.random.default_rng(3).normal(1, 0.2, (2, 25, 25)).clip(0.05)
+    after = transformed(jets, recalibrated(factors)).dense([0, 1]).numpy()
     assert np.array_equal(after[0], after[1])
     others = [c for c in range(8) if c not in (ECAL, HCAL)]
     assert np.array_equal(after[:, others], image[:, others])

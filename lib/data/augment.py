@@ -6,8 +6,7 @@ with every channel at the peak it had, as the encoding of the changed jet would 
 What is one reading of the detector is changed as one: the 25 pixels of an HCAL tower, and pT, dz
 and d0 of a track.
 
-At the end are faults of a detector, for jets at test time. Sets of augmentations, and whole data
-sets through one, are in `lib.data.views`.
+Sets of augmentations, and whole data sets through one, are in `lib.data.views`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.cms import CHANNELS, ECAL_RESOLUTION, HCAL_RESOLUTION, PIXEL, TOWER
+from lib.cms import CHANNELS, ECAL_RESOLUTION, HCAL_RESOLUTION, PIXEL, SIZE, TOWER
 from lib.data.tokens import Grid, Hits
 from lib.registry import Registry
 
@@ -91,17 +90,12 @@ def _peaks(hits: Hits, value: Tensor, channels: int) -> Tensor:
 
 def _calorimeters(grid: Grid) -> tuple[int, int]:
     """Channels of ECAL and HCAL: of eight, or the last two of three (tracks, ECAL, HCAL)."""
-    return (ECAL, HCAL) if grid.channels == len(CHANNELS) else (grid.channels - 2,
-                                                                grid.channels - 1)
-
-
-def _is_hcal(hits: Hits, grid: Grid) -> Tensor:
-    return hits.channel == _calorimeters(grid)[1]
+    return (ECAL, HCAL) if grid.channels == len(CHANNELS) else (1, 2)
 
 
 def _cells(hits: Hits, grid: Grid) -> Tensor:
     """The reading that each hit belongs to: equal for one HCAL tower and for one track."""
-    tower = _is_hcal(hits, grid)
+    tower = hits.channel == _calorimeters(grid)[1]
     row = torch.where(tower, hits.row - hits.row % TOWER, hits.row)
     column = torch.where(tower, hits.column - hits.column % TOWER, hits.column)
     part = hits.channel.clamp(min=D0) if grid.channels == len(CHANNELS) else hits.channel
@@ -189,7 +183,7 @@ class Rotation(Step):
     def __call__(self, hits: Hits) -> Hits:
         draw = torch.rand(hits.images, device=hits.value.device)
         angle = (-self.degrees + 2 * self.degrees * draw)[hits.image] * (math.pi / 180)
-        size = torch.where(_is_hcal(hits, self.grid), TOWER, 1)
+        size = torch.where(hits.channel == _calorimeters(self.grid)[1], TOWER, 1)
         middle = [(n // size - 1) / 2 for n in (self.grid.height, self.grid.width)]
         y, x = hits.row // size - middle[0], hits.column // size - middle[1]
         along = -torch.tan(angle / 2)
@@ -323,7 +317,8 @@ class PileUp(Step):
     def __call__(self, hits: Hits) -> Hits:
         y = (hits.row - (self.grid.height - 1) / 2) * PIXEL
         x = (hits.column - (self.grid.width - 1) / 2) * PIXEL
-        hcal, side = _is_hcal(hits, self.grid), TOWER * PIXEL  # a tower is far or near as a whole
+        side = TOWER * PIXEL  # a tower is far or near as a whole
+        hcal = hits.channel == _calorimeters(self.grid)[1]
         y, x = (torch.where(hcal, a.div(side).round() * side, a) for a in (y, x))
         far = y.square() + x.square() > self.radius**2
         goes = far & (_draw(_cells(hits, self.grid)) < self.rate)
@@ -351,53 +346,20 @@ AUGMENTATIONS["phi_flip"] = partial(Flips, eta=False)
 AUGMENTATIONS["pixel_noise"] = partial(Noise, channels=None, by_cell=False)
 
 
-# --- faults of the detector -----------------------------------------------------------------------
+# --- a detector that is not the one that was trained on -------------------------------------------
 
 
-class Fault(Step):
-    """A calorimeter that is not the one that was trained on; values stay in the encoding's unit."""
+def recalibrated(factors: float | np.ndarray) -> Augment:
+    """All energies in ECAL and HCAL times a factor, or the towers' own (2, 25, 25), where 0 is a
+    dead tower: hits in GeV at test time, the same fault for all jets."""
+    towers = (2, SIZE // TOWER, SIZE // TOWER)
+    table = torch.from_numpy(np.broadcast_to(np.float32(factors), towers).copy())
 
-    def part(self, hits: Hits) -> tuple[Tensor, Tensor, Tensor]:
-        """0 in the ECAL, 1 in the HCAL, -1 elsewhere; row and column of the tower."""
-        ecal, hcal = (hits.channel == channel for channel in _calorimeters(self.grid))
-        part = torch.where(ecal, 0, torch.where(hcal, 1, -1))
-        return part, hits.row // TOWER, hits.column // TOWER
+    def change(hits: Hits) -> Hits:
+        energy = (hits.channel == ECAL) | (hits.channel == HCAL)
+        part = (hits.channel == HCAL).long()
+        factor = table.to(part.device)[part, hits.row // TOWER, hits.column // TOWER]
+        changed = replace(hits, value=torch.where(energy, hits.value * factor, hits.value))
+        return changed.select(changed.value != 0)
 
-
-@dataclass(frozen=True)
-class EnergyScale(Fault):
-    """Every energy in both calorimeters times a factor: a wrong energy scale."""
-
-    factor: float = 1.05
-
-    def __call__(self, hits: Hits) -> Hits:
-        energy = self.part(hits)[0] >= 0
-        return replace(hits, value=torch.where(energy, hits.value * self.factor, hits.value))
-
-
-@dataclass(frozen=True)
-class Miscalibration(Fault):
-    """The energies of every tower in both calorimeters times a factor of its own, the same for all
-    jets: normal around 1 with width `spread`. Calibration constants that are off."""
-
-    spread: float = 0.2
-    seed: int = 0
-
-    def __call__(self, hits: Hits) -> Hits:
-        towers = 2, -(-self.grid.height // TOWER), -(-self.grid.width // TOWER)
-        factors = np.random.default_rng(self.seed).normal(1, self.spread, towers).clip(0.05)
-        part, row, column = self.part(hits)
-        factor = torch.from_numpy(factors).float().to(part.device)[part, row, column]
-        return replace(hits, value=torch.where(part >= 0, hits.value * factor, hits.value))
-
-
-@dataclass(frozen=True)
-class DeadTower(Fault):
-    """No energy in the ECAL and HCAL cells of one tower (5 x 5 pixels)."""
-
-    row: int = 12
-    column: int = 12
-
-    def __call__(self, hits: Hits) -> Hits:
-        part, row, column = self.part(hits)
-        return hits.select((part < 0) | (row != self.row) | (column != self.column))
+    return change

@@ -171,13 +171,13 @@ def chunk(number: int, settings: Settings, size: int) -> Chunk:
 
     names = {"Y": "label", "m": "mass", "pT": "pt"} if settings.labelled else {}
     # true_mass and true_pt: particle level without pile-up (GeV), 0 where there is no such jet.
-    truth = {name: column(name, np.float32) for name in ("true_mass", "true_pt")}
-    truth |= {name: column(name, np.int32) for name in ("label", "parton", "vertices")}
+    truth = {f"truth/{name}": column(name, np.float32) for name in ("true_mass", "true_pt")}
+    truth |= {f"truth/{name}": column(name, np.int32) for name in ("label", "parton", "vertices")}
     return Chunk(
         np.concatenate([[0], np.cumsum([len(i) for i, _ in images])]).astype(np.int64),
         np.concatenate([i for i, _ in images]).astype(np.int32),
         np.concatenate([v for _, v in images]),
-        {key: column(name, np.float32) for key, name in names.items()}, truth,
+        {key: column(name, np.float32) for key, name in names.items()} | truth,
     )
 
 

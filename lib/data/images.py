@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -192,11 +192,11 @@ class JetImages(Images):
         indptr = to_numpy(indptr).astype(np.int64)
         columns = {k: store.check_column(to_numpy(v).reshape(-1), k, where) for k, v in
                    zip(store.COLUMNS, (labels, mass, pt), strict=True) if v is not None}
-        truth = {k: to_numpy(v) for k, v in (truth or {}).items()}
+        columns |= {f"truth/{k}": to_numpy(v) for k, v in (truth or {}).items()}
         rows = len(indptr) - 1
-        for name, values in (columns | truth).items():
+        for name, values in columns.items():
             require(len(values) == rows, where, "values", name=name, found=len(values), jets=rows)
-        header = Header(where, "packed", rows, tuple(shape), encoding, True, columns, truth,
+        header = Header(where, "packed", rows, tuple(shape), encoding, True, columns,
                         attributes or {})
         return cls._assemble(header, store.rows_of(indptr, to_numpy(indices), to_numpy(data),
                                                    header))
@@ -221,23 +221,31 @@ class JetImages(Images):
     def _assemble(cls, header: Header, chunks: Iterator[Chunk]) -> JetImages:
         """Chunks, already checked, to one store."""
         parts = list(chunks)
-        counts = [np.diff(part.indptr) for part in parts]
+        indptr = np.concatenate([[0], *(np.diff(part.indptr) for part in parts)])
         indices = [part.indices for part in parts] or [np.empty(0, np.int32)]
         data = [part.data for part in parts] or [np.empty(0, ENCODINGS[header.encoding])]
-        arrays = np.concatenate([[0], *counts]).cumsum(dtype=np.int64), *map(
-            np.concatenate, (indices, data))
-        labels, mass, pt = (None if name not in header.columns else
-                            torch.from_numpy(header.columns[name]) for name in store.COLUMNS)
-        return cls(*map(torch.from_numpy, arrays), header.shape, header.encoding,
-                   None if labels is None else labels.long(), mass, pt,
-                   {k: torch.from_numpy(v) for k, v in header.truth.items()}, header.attributes)
+        columns = {name: torch.from_numpy(values) for name, values in header.columns.items()}
+        if "Y" in columns:
+            columns["Y"] = columns["Y"].long()
+        return cls._of(header, columns, torch.from_numpy(indptr.cumsum(dtype=np.int64)),
+                       *(torch.from_numpy(np.concatenate(part)) for part in (indices, data)))
+
+    @classmethod
+    def _of(cls, like: Header | JetImages, columns: dict[str, Tensor], *csr: Tensor) -> JetImages:
+        truth = {k.removeprefix("truth/"): v for k, v in columns.items() if k.startswith("truth/")}
+        return cls(*csr, like.shape, like.encoding, *map(columns.get, store.COLUMNS), truth,
+                   like.attributes)
+
+    def _columns(self) -> dict[str, Tensor]:
+        """Columns with one entry a jet, by their name in a file."""
+        named = dict(zip(store.COLUMNS, (self.labels, self.mass, self.pt), strict=True))
+        named |= {f"truth/{name}": self.truth[name] for name in sorted(self.truth)}
+        return {name: column for name, column in named.items() if column is not None}
 
     def save(self, path: str | Path) -> Path:
         """Write a packed file, whole or not at all; returns its path."""
-        columns = zip(store.COLUMNS, (self.labels, self.mass, self.pt), strict=True)
         header = Header(path, "packed", len(self), self.shape, self.encoding, True,
-                        {k: to_numpy(v) for k, v in columns if v is not None},
-                        {k: to_numpy(v) for k, v in self.truth.items()})
+                        {name: to_numpy(column) for name, column in self._columns().items()})
         arrays = map(to_numpy, (self.indptr, self.indices, self.data))
         return store.write_packed(path, store.rows_of(*arrays, header), self.shape, self.encoding,
                                   self.attributes)
@@ -306,26 +314,19 @@ class JetImages(Images):
             _, where = self._gather(index[start:stop])
             part = slice(int(indptr[start]), int(indptr[stop]))
             indices[part], data[part] = self.indices[where], self.data[where]
-        return self._each(lambda column: column[index], indptr, indices, data)
+        columns = {name: column[index] for name, column in self._columns().items()}
+        return self._of(self, columns, indptr, indices, data)
 
     def to(self, device: str | torch.device) -> JetImages:
         """The same images with every tensor on ``device``."""
-        return self._each(lambda column: column.to(device), self.indptr.to(device),
-                         self.indices.to(device), self.data.to(device))
-
-    def _each(self, change: Callable[[Tensor], Tensor], indptr: Tensor, indices: Tensor,
-              data: Tensor) -> JetImages:
-        """Other hits, and a change of every column with one entry a jet."""
-        labels, mass, pt = (None if column is None else change(column)
-                            for column in (self.labels, self.mass, self.pt))
-        return replace(self, indptr=indptr, indices=indices, data=data, labels=labels, mass=mass,
-                       pt=pt, truth={name: change(value) for name, value in self.truth.items()})
+        columns = {name: column.to(device) for name, column in self._columns().items()}
+        return self._of(self, columns, self.indptr.to(device), self.indices.to(device),
+                        self.data.to(device))
 
     def columns(self) -> dict[str, Tensor | None]:
         """Hits, labels, masses, momenta and truth."""
         return {"indptr": self.indptr, "indices": self.indices, "data": self.data,
-                "Y": self.labels, "m": self.mass, "pT": self.pt,
-                **{f"truth/{name}": self.truth[name] for name in sorted(self.truth)}}
+                **self._columns()}
 
 
 def to_numpy(values: Any) -> np.ndarray:

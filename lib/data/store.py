@@ -49,10 +49,7 @@ REFUSED = {  # everything that is refused: the cause and the next step
     "foreign": "{cause}; fetch or make it again",
     "damaged": "{part} cannot be read, the file is damaged ({cause}); fetch or make it again",
     "jet": "holds no `jet` (it holds {names}); this is not a file of jet images",
-    "channels": "`jet` is {found}, channels first; {wanted}: write it as "
-                "numpy.moveaxis(jet, 1, -1)",
-    "shape": "`jet` has the shape {found}; {wanted}: crop or reorder the images",
-    "dtype": "`jet` is {found}; {wanted}: write it with astype('float32')",
+    "dense": "`jet` {found}; expected is (N, 125, 125, 8) float32 with the channels last: {then}",
     "images": "holds no images; make it again",
     "encoding": "its encoding is {found!r}; use cms8 or gev: {again}",
     "provenance": "its attribute `provenance` is not JSON of an object; make the file again",
@@ -83,13 +80,12 @@ REFUSED = {  # everything that is refused: the cause and the next step
     "no dense": "images of {found} have no dense format; dense files are for (8, 125, 125) and "
                 "(3, 125, 125): keep it packed",
 }
-PHRASES = {"again": "pack it again from its source",
-           "wanted": "expected is (N, 125, 125, 8) float32 with the channels last"}
+AGAIN = "pack it again from its source"
 
 
 def refuse(path: str | Path, what: str, **facts: Any) -> NoReturn:
     """A DataError that names the file: the message ``what`` of ``REFUSED``, with its facts."""
-    raise DataError(f"{path}: {REFUSED[what].format(**PHRASES, **facts)}")
+    raise DataError(f"{path}: {REFUSED[what].format(again=AGAIN, **facts)}")
 
 
 def require(good: bool, path: str | Path, what: str, **facts: Any) -> None:
@@ -106,15 +102,14 @@ class _NotEightBit(Exception):
 class Chunk:
     """Some consecutive images: CSR arrays as in the packed file, and their columns.
 
-    indptr (n+1,) int64 starting at 0, indices (hits,) int32, data (hits,);
-    columns: those of Y, m, pT that exist, each (n,) float32; truth: arrays (n, ...).
+    indptr (n+1,) int64 starting at 0, indices (hits,) int32, data (hits,). columns: arrays (n, ...)
+    by their name in the file, those of Y, m, pT (float32) and truth/NAME that exist.
     """
 
     indptr: np.ndarray
     indices: np.ndarray
     data: np.ndarray
     columns: dict[str, np.ndarray] = field(default_factory=dict)
-    truth: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -128,13 +123,11 @@ class Header:
     encoding: str
     declared: bool = True
     columns: dict[str, np.ndarray] = field(default_factory=dict)
-    truth: dict[str, np.ndarray] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
 
     def with_columns(self, chunk: Chunk, start: int, stop: int) -> Chunk:
         """The chunk with rows start...stop of the columns of the whole file."""
-        return replace(chunk, columns={k: v[start:stop] for k, v in self.columns.items()},
-                       truth={k: v[start:stop] for k, v in self.truth.items()})
+        return replace(chunk, columns={k: v[start:stop] for k, v in self.columns.items()})
 
 
 # ---------------------------------------------------------------- from file to file
@@ -181,8 +174,9 @@ def _describe_content(header: Header, chunks: Iterable[Chunk]) -> dict[str, Any]
         "bytes_per_jet": size / header.jets, "smaller_than_dense": 4 * pixels * channels / size,
         "zeros": 1 - int(hits.sum()) / (pixels * channels),
         "nonzero_per_image": (hits / header.jets).tolist(),
-        "mean_pixel": (total / pixels).tolist(), "columns": sorted(header.columns),
-        "truth": sorted(header.truth), "attributes": header.attributes,
+        "mean_pixel": (total / pixels).tolist(), "attributes": header.attributes,
+        "columns": sorted(name for name in header.columns if name in COLUMNS),
+        "truth": sorted(name[6:] for name in header.columns if name not in COLUMNS),
     }
     if "Y" in header.columns:
         facts["top"] = int(header.columns["Y"].sum())
@@ -264,20 +258,23 @@ def read_header(file: h5py.File, path: Path | str) -> Header:
     require(isinstance(provenance, dict), path, "provenance")
     columns = {name: _column(file, name, jets, path) for name in COLUMNS if name in file}
     with _reading(path, "truth"):
-        known = list(file["truth"]) if isinstance(file.get("truth"), h5py.Group) else ()
-    truth = {name: _values(file, f"truth/{name}", path) for name in known}
-    for name, values in truth.items():
-        require(values.shape[:1] == (jets,), path, "rows", name=f"truth/{name}", jets=jets,
+        truth = list(file["truth"]) if isinstance(file.get("truth"), h5py.Group) else ()
+    for name in (f"truth/{name}" for name in truth):
+        values = columns[name] = _values(file, name, path)
+        require(values.shape[:1] == (jets,), path, "rows", name=name, jets=jets,
                 found=(*values.shape, "no")[0])
     return Header(path, "dense" if dense else "packed", jets, shape, encoding,
-                  not dense or "encoding" in attributes, columns, truth, provenance)
+                  not dense or "encoding" in attributes, columns, provenance)
 
 
 def _dense_shape(jet: h5py.Dataset, path: Path | str) -> tuple[tuple, int]:
-    first = jet.ndim == 4 and jet.shape[1] < min(jet.shape[2:])
-    require(not first, path, "channels", found=jet.shape)
-    require(jet.ndim == 4 and jet.shape[1:] in DENSE_SHAPES, path, "shape", found=jet.shape)
-    require(jet.dtype == np.float32, path, "dtype", found=jet.dtype)
+    for bad, found, then in (
+            (jet.ndim == 4 and jet.shape[1] < min(jet.shape[2:]),
+             f"is {jet.shape}, channels first", "write it as numpy.moveaxis(jet, 1, -1)"),
+            (jet.ndim != 4 or jet.shape[1:] not in DENSE_SHAPES,
+             f"has the shape {jet.shape}", "crop or reorder the images"),
+            (jet.dtype != np.float32, f"is {jet.dtype}", "write it with astype('float32')")):
+        require(not bad, path, "dense", found=found, then=then)
     jets, height, width, channels = jet.shape
     return (channels, height, width), jets
 
@@ -414,22 +411,20 @@ class _Disk(io.FileIO):
 
     error: OSError | None = None
 
-    def write(self, data: Any) -> int:
-        view = memoryview(data).cast("B")
-        written = 0
-        while self.error is None and written < len(view):
-            try:
-                written += super().write(view[written:])
-            except OSError as error:
-                self.error = error
-        return len(view)
-
-    def truncate(self, size: int | None = None) -> int:
+    def _unless_failed(self, work: Callable[[Any], int], argument: Any) -> int | None:
         try:
-            return self.tell() if self.error else super().truncate(size)
+            return work(argument) if self.error is None else None
         except OSError as error:
             self.error = error
-            return self.tell()
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        while rest:
+            rest = rest[self._unless_failed(super().write, rest) or len(rest):]
+        return memoryview(data).nbytes
+
+    def truncate(self, size: int | None = None) -> int:
+        return self._unless_failed(super().truncate, size) or self.tell()
 
     def check(self) -> None:
         if self.error is not None:
@@ -459,7 +454,7 @@ def write_packed(path: str | Path, chunks: Iterable[Chunk], shape: tuple[int, in
     path, rows = Path(path), 0
     header = Header(path, "packed", rows, shape, encoding)
     options = dict(maxshape=(None,), chunks=(HDF5_CHUNK,), compression="gzip", compression_opts=6)
-    counts, columns, truth = [[0]], defaultdict(list), defaultdict(list)
+    counts, columns = [[0]], defaultdict(list)
     with _creating(path, encoding, attributes) as (file, disk):
         file.attrs["schema"], file.attrs["shape"] = SCHEMA, np.array(shape, np.int64)
         # Shuffled bytes halve the rising indices, but would hide that a tower repeats its value.
@@ -471,9 +466,8 @@ def write_packed(path: str | Path, chunks: Iterable[Chunk], shape: tuple[int, in
             chunk = checked(chunk, header, rows)
             counts.append(np.diff(chunk.indptr))
             rows += len(counts[-1])
-            for parts, new in ((columns, chunk.columns), (truth, chunk.truth)):
-                for name, values in new.items():
-                    parts[name].append(values)
+            for name, values in chunk.columns.items():
+                columns[name].append(values)
             waiting = [np.concatenate(pair) for pair in
                        zip(waiting, (chunk.indices, chunk.data), strict=True)]
             while waiting[0].size >= HDF5_CHUNK:
@@ -483,11 +477,8 @@ def write_packed(path: str | Path, chunks: Iterable[Chunk], shape: tuple[int, in
         _append(stored, waiting)
         file.create_dataset("jet/indptr", data=np.cumsum(np.concatenate(counts).astype(np.int64)),
                             compression="gzip", shuffle=True)
-        columns, truth = ({name: np.concatenate(parts) for name, parts in found.items()}
-                          for found in (columns, truth))
-        for name, values in (columns | truth).items():
-            require(len(values) == rows, path, "values", name=name, found=len(values), jets=rows)
-        _write_columns(file, columns, truth, path)
+        columns = {name: np.concatenate(parts) for name, parts in columns.items()}
+        _write_columns(file, columns, rows, path)
     return path
 
 
@@ -498,11 +489,14 @@ def _append(datasets: list[h5py.Dataset], arrays: list[np.ndarray]) -> None:
         dataset[start:] = values
 
 
-def _write_columns(file: h5py.File, columns: dict, truth: dict, path: Path) -> None:
-    for name in (name for name in COLUMNS if name in columns):
-        file.create_dataset(name, data=check_column(columns[name], name, path)[:, None])
-    for name, values in sorted(truth.items()):
-        file.create_dataset(f"truth/{name}", data=values, compression="gzip", shuffle=True)
+def _write_columns(file: h5py.File, columns: dict, jets: int, path: Path) -> None:
+    for name in (*COLUMNS, *sorted(set(columns) - set(COLUMNS))):
+        if (values := columns.get(name)) is not None:
+            require(len(values) == jets, path, "values", name=name, found=len(values), jets=jets)
+            if name in COLUMNS:
+                file.create_dataset(name, data=check_column(values, name, path)[:, None])
+            else:
+                file.create_dataset(name, data=values, compression="gzip", shuffle=True)
 
 
 def write_dense(path: str | Path, header: Header, chunks: Iterable[Chunk]) -> Path:
@@ -511,7 +505,7 @@ def write_dense(path: str | Path, header: Header, chunks: Iterable[Chunk]) -> Pa
     require((height, width, channels) in DENSE_SHAPES, header.path, "no dense", found=header.shape)
     room = 4 * header.jets * channels * height * width
     with _creating(path, header.encoding, header.attributes, room) as (file, disk):
-        _write_columns(file, header.columns, header.truth, path)
+        _write_columns(file, header.columns, header.jets, path)
         jet = file.create_dataset("jet", (header.jets, height, width, channels), np.float32)
         number = 0
         for chunk in chunks:

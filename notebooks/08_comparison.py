@@ -51,6 +51,7 @@ import dataclasses
 import numpy as np
 import torch
 from IPython.display import Markdown, display
+from scipy import stats
 
 from lib import profiles
 from lib.data.augment import DropHits, Noise, recalibrated
@@ -69,8 +70,6 @@ from course import bench
 from course.weights import published
 from lib.evaluation import metrics
 from lib.training import recipes, runs
-from lib.training.efficiency import (by_system, judged, needed,
-                                     over_groups)
 from lib.training.grids import grid
 from lib.evaluation.metrics import Predictions
 from lib.training.objectives import make_model
@@ -1046,6 +1045,28 @@ if len(backbones) == 1:
 # labels there are.
 
 # %%
+def judged(answers, reference, names=("auc", "mass_mae")):
+    """Metrics of each system, and paired differences to the reference.
+
+    answers: system → predictions of each seed, the same jets for all."""
+    own, gains = {}, {}
+    for system, ps in answers.items():
+        mine = [n for n in names if n in metrics.available(ps[0])]
+        own[system] = metrics.summary(ps, mine)
+        if system != reference:
+            rival = answers[reference]
+            both = [n for n in mine if n in metrics.available(rival[0])]
+            gains[system] = metrics.compare(ps, rival, both, 1000)
+    return own, gains
+
+
+def by_system(found):
+    """count → system → rows turned into system → count → rows."""
+    systems = dict.fromkeys(name for rows in found.values() for name in rows)
+    return {s: {c: rows[s] for c, rows in found.items() if s in rows}
+            for s in systems}
+
+# %%
 counts = {str(n): n for n in recipes.LABELS if n <= min(1000, len(train))}
 some = torch.randperm(len(train), generator=torch.manual_seed(0))[:1000]
 held = validation[:500]
@@ -1158,6 +1179,22 @@ def robust(found, reference="scratch"):
                 [b for _, b in pairs], [b for _, b in after[reference][what]],
                 ["auc"], 1000) for what, pairs in rows.items()}
                 for name, rows in after.items() if name != reference}}
+
+
+# %% [markdown]
+# Seeds that share a pretraining are not independent. Seed $i$ belongs to
+# pretraining $i$ modulo their number; each group, averaged, is one measurement.
+
+# %%
+def over_groups(points, groups):
+    """Mean with a 95 % interval of Student's t over the groups."""
+    means = np.reshape(points, (-1, groups)).mean(0)
+    middle, half = float(means.mean()), None
+    if groups > 1:
+        error = means.std(ddof=1) / groups**0.5
+        half = float(stats.t.ppf(0.975, groups - 1) * error)
+    return {"mean": middle, "low": None if half is None else middle - half,
+            "high": None if half is None else middle + half}
 
 
 # %%
@@ -1296,7 +1333,35 @@ for n, found in lab.get("frozen", {}).items():
 # The same curves read sideways: with how many labels is a system as good as our
 # model from scratch with a given number? Between two counts the AUC is taken to
 # be straight in the logarithm of the labels; for the interval both curves move
-# by their scatter over seeds. "≤" and ">" stand where a curve begins or ends.
+# by their scatter over seeds, times draws of Student's t. "≤" and ">" stand where a
+# curve begins or ends.
+
+# %%
+def drawn(values, random, draws=4000):
+    """(1 + draws,): the mean over seeds, then draws of it."""
+    values, count = np.asarray(values, float), len(values)
+    if count == 1:
+        return np.full(1 + draws, values[0])
+    t = stats.t.rvs(count - 1, size=draws, random_state=random)
+    return values.mean() + np.append(0, t) * values.std(ddof=1) / count**0.5
+
+
+def needed(points, target, seed=0):
+    """Labels with which a system is as good as `target`, with an interval.
+
+    points: number of labels → AUC of each seed; infinity: not even with most."""
+    random, x = np.random.default_rng(seed), np.log(sorted(points))
+    curves = np.stack([drawn(points[n], random) for n in sorted(points)], 1)
+    goal = drawn(target, random)
+    reached = curves >= goal[:, None]
+    first = reached.argmax(1)
+    row, before = np.arange(len(goal)), np.maximum(first - 1, 0)
+    low, high = curves[row, before], curves[row, first]
+    part = np.where(first > 0, (goal - low) / np.where(high > low, high - low, 1), 0)
+    labels = np.exp(x[before] + part * (x[first] - x[before]))
+    labels = np.where(reached.any(1), labels, np.inf)
+    low, high = np.quantile(labels[1:], [0.025, 0.975], method="nearest")
+    return {"value": float(labels[0]), "low": float(low), "high": float(high)}
 
 # %%
 def in_words(x, ends):

@@ -24,8 +24,6 @@ from lib.data.images import JetImages
 from lib.data.tokens import TOP_QCD, Hits
 from lib.data.views import SETS, Damaged, TwoViews, transformed, transforms, views
 from lib.profiles import ROOT
-from lib.training.fit import FitSettings
-from lib.training.symmetry import two_sample
 
 JETS = 24
 
@@ -296,17 +294,3 @@ def test_the_same_seed_gives_the_same_jets(jets):
     assert one.fingerprint() == two.fingerprint()
     assert one.fingerprint() != transformed(jets, step, seed=6).fingerprint()
     assert torch.equal(one.labels, jets.labels)
-
-
-def test_a_classifier_finds_what_is_no_symmetry():
-    jets = make("cms8", jets=240)
-    shifted = two_sample(jets, Translation(jets.grid, towers=6))
-    assert shifted["low"] > 0.7, "the crop is centred on its hottest tower"
-    nothing = two_sample(jets, compose([]))
-    assert nothing["low"] < 0.5 < nothing["high"]
-    assert nothing["jets"] == 96
-    short = FitSettings(updates=2, batch_size=16, accelerator="cpu")
-    seen = two_sample(jets.subset(range(60)), compose([]), "vit", settings=short)
-    assert 0 <= seen["low"] <= seen["auc"] <= seen["high"] <= 1
-    with pytest.raises(ValueError, match="too few"):
-        two_sample(jets.subset(range(30)), compose([]))

@@ -2,17 +2,24 @@
 
 import math
 
+import notebook_code
 import numpy as np
 import pytest
+from scipy import stats
 
 from lib import profiles
 from lib.data.augment import ECAL, HCAL, recalibrated
 from lib.data.images import JetImages
 from lib.data.views import transformed
+from lib.evaluation import metrics
 from lib.evaluation.metrics import Predictions
 from lib.models.baselines import Linear
 from lib.training import recipes
-from lib.training.efficiency import by_system, judged, needed, over_groups
+
+shown = notebook_code.shown("08", ("judged", "by_system", "over_groups", "drawn", "needed"), np=np,
+                            metrics=metrics, stats=stats)
+judged, by_system, over_groups, needed = (
+    shown[name] for name in ("judged", "by_system", "over_groups", "needed"))
 
 
 def arms_of(profile):
@@ -56,7 +63,7 @@ def test_systems_are_judged_against_one_of_them_in_what_both_have():
     good = [Predictions(np.arange(200), y, (y + rng.normal(size=200)) / 4, m, m + 1)
             for _ in range(3)]
     bad = [Predictions(np.arange(200), y, rng.random(200), m) for _ in range(3)]
-    own, gains = judged({"scratch": bad, "other": good}, "scratch", resamples=200)
+    own, gains = judged({"scratch": bad, "other": good}, "scratch")
     assert own["scratch"].keys() == {"auc"}
     assert own["other"].keys() == {"auc", "mass_mae"}
     assert gains.keys() == {"other"}

@@ -12,16 +12,25 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.ensemble import HistGradientBoostingClassifier
 from test_augment import check_hits, make
 from torch.testing import assert_close
 
 from lib import profiles
+from lib.data.augment import Translation
+from lib.data.batches import Batches
 from lib.data.images import JetImages
 from lib.data.tokens import Hits
-from lib.data.views import R1
+from lib.data.views import R1, transformed
+from lib.evaluation import metrics
+from lib.evaluation.metrics import Predictions
+from lib.evaluation.predictions import predict
+from lib.models.baselines import observables
+from lib.models.vit import JetViT, ViTConfig
 from lib.profiles import ROOT
 from lib.registry import Registry
-from lib.training import recipes
+from lib.training import fit as training
+from lib.training import objectives, recipes
 from lib.training.pretraining import nt_xent
 
 SOURCE = ROOT / "notebooks" / "04_simclr.py"
@@ -84,3 +93,24 @@ def test_every_arm_of_the_grid_is_r1_s_list_with_one_change():
     full = recipes.recipe("simclr", laptop, 1)
     assert space["arm"]("simclr", 1) == full
     assert 0 < settings["r1"]["fit"]["updates"] < full["fit"]["updates"]
+
+
+def test_a_classifier_finds_what_is_no_symmetry():
+    names = ("in_halves", "JUDGE", "FIT", "by_trees", "by_transformer", "two_sample")
+    two_sample, by_transformer = (notebook_code.shown(
+        "04", names, torch=torch, np=np, JetImages=JetImages, transformed=transformed,
+        observables=observables, HistGradientBoostingClassifier=HistGradientBoostingClassifier,
+        training=training, JetViT=JetViT, ViTConfig=ViTConfig, Batches=Batches, predict=predict,
+        objectives=objectives, metrics=metrics, Predictions=Predictions)[name]
+        for name in ("two_sample", "by_transformer"))
+    jets = make("cms8", jets=240)
+    shifted = two_sample(jets, Translation(jets.grid, towers=6))
+    assert shifted["low"] > 0.7, "the crop is centred on its hottest tower"
+    nothing = two_sample(jets, lambda hits: hits)
+    assert nothing["low"] < 0.5 < nothing["high"]
+    assert nothing["jets"] == 96
+    seen = two_sample(jets.subset(range(60)), lambda hits: hits, by_transformer, updates=2,
+                      batch_size=16)
+    assert 0 <= seen["low"] <= seen["mean"] <= seen["high"] <= 1
+    with pytest.raises(AssertionError, match="too few"):
+        two_sample(jets.subset(range(30)), lambda hits: hits)

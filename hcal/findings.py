@@ -38,8 +38,13 @@ class Region:
 
     @property
     def where(self) -> str:
-        return f"ieta {_span(sorted({ieta(r) for r in self.rows}))}, " \
-               f"iphi {_span(_around([iphi(c) for c in self.columns]))}"
+        """Its ends in ieta and in iphi; columns start after the largest gap: 71 to 1."""
+        columns = sorted({iphi(c) for c in self.columns})
+        first = int(np.argmax([(b - a) % 72 for a, b in zip(columns[-1:] + columns, columns)]))
+        return ", ".join(
+            f"{name} {a}" if a == b else f"{name} {a} to {b}" for name, a, b in (
+                ("ieta", ieta(min(self.rows)), ieta(max(self.rows))),
+                ("iphi", columns[first], columns[first - 1])))
 
 
 @dataclass
@@ -56,18 +61,6 @@ class Findings:
     notes: list[str] = field(default_factory=list)
 
 
-def _span(values: list[int]) -> str:
-    return str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"
-
-
-def _around(values: list[int]) -> list[int]:
-    """Values of iphi in order, starting after the largest gap: 71, 72, 1 rather than 1...72."""
-    values = sorted(set(values))
-    gaps = [(values[i] - values[i - 1]) % 72 for i in range(len(values))]
-    start = int(np.argmax(gaps)) if len(values) > 1 else 0
-    return values[start:] + values[:start]
-
-
 def regions(kind: np.ndarray, ratio: np.ndarray, score: np.ndarray, live: np.ndarray,
             ) -> list[Region]:
     """Sick cells that touch, joined: (H, W) arrays -> regions, the largest score first.
@@ -79,16 +72,11 @@ def regions(kind: np.ndarray, ratio: np.ndarray, score: np.ndarray, live: np.nda
     wide = live & ~np.roll(live, -1, 1)
     for wanted in ((1, 2), (3,)):
         sick = np.isin(kind, wanted)
-        label, count = ndimage.label(sick | np.roll(sick & wide, 1, 1), np.ones((3, 3)))
-        joined = np.arange(count + 1)
-        for shift in (-1, 0, 1):  # across the seam between the last column and the first
-            last = np.roll(label[:, -1], shift)
-            if shift:
-                last[0 if shift > 0 else -1] = 0
-            for a, b in zip(last, label[:, 0], strict=True):
-                if a and b:
-                    joined[joined == joined[a]] = joined[b]
-        label = np.where(sick, joined[label], 0)
+        covered = np.pad(sick | np.roll(sick & wide, 1, 1), ((0, 0), (0, 1)), mode="wrap")
+        label = ndimage.label(covered, np.ones((3, 3)))[0]
+        for r in np.flatnonzero(covered[:, 0]):  # the last column is the first one again
+            label[label == label[r, -1]] = label[r, 0]
+        label = label[:, :-1] * sick
         for number in np.unique(label[sick]):
             r, c = np.nonzero(label == number)
             kinds = np.bincount(kind[r, c], minlength=4)

@@ -199,32 +199,6 @@ class HcalMaps(Images):
         return self.with_(counts=self.counts[..., :columns], live=self.live[:, :columns],
                           strength=strength, declared=None, grid=replace(self.grid, width=columns))
 
-    # ------------------------------------------------------------ splitting
-
-    def split_random(self, test: float = 0.2, seed: int = 42) -> tuple[Tensor, Tensor]:
-        """Numbers of the maps for training and for the test, drawn at random, runs in proportion.
-
-        Neighbouring lumi-sections, which are alike, end up on both sides.
-        """
-        return tuple(map(torch.from_numpy, self.divide(test, seed)))
-
-    def split_blocks(self, test: float = 0.2, blocks: int = 5,
-                     seed: int = 42) -> tuple[Tensor, Tensor]:
-        """As ``split_random``, but whole stretches of consecutive lumi-sections go one way.
-
-        Each run is cut into stretches, ``blocks`` of which, drawn at random, are the test.
-        """
-        rng = np.random.default_rng(seed)
-        labels = torch.zeros(len(self)) if self.labels is None else self.labels.cpu()
-        held = torch.zeros(len(self), dtype=torch.bool)
-        for label in labels.unique():
-            members = (labels == label).nonzero().squeeze(1)
-            stretches = np.array_split(members.numpy(), max(2, round(blocks / test)))
-            count = max(1, round(test * len(stretches)))
-            for number in rng.choice(len(stretches), count, replace=False):
-                held[stretches[number]] = True
-        return (~held).nonzero().squeeze(1), held.nonzero().squeeze(1)
-
     def columns(self) -> dict[str, Tensor | None]:
         """Everything that is the content of the maps, by name."""
         return {name: getattr(self, name) for name in ("live", *COLUMNS)}

@@ -187,10 +187,7 @@ def simulate(run: int, sections: int, seed: int = 0, low_statistics: bool = True
 
 @dataclass(frozen=True)
 class Fault:
-    """Live cells of a box that count wrongly: strength times what they should.
-
-    kind: "dead" (0), "degraded" (below 1) or "hot" (above 1).
-    """
+    """Live cells of a box that count wrongly: strength times what they should."""
 
     strength: float
     row: int
@@ -198,27 +195,23 @@ class Fault:
     height: int = 1
     width: int = 1
 
-    @property
-    def kind(self) -> str:
-        return "dead" if self.strength == 0 else "degraded" if self.strength < 1 else "hot"
-
 
 def random_faults(rng: np.random.Generator, live: Tensor, rate: float,
-                  strengths: Sequence[float] = STRENGTHS, columns: int = 5,
-                  rows: int = 3) -> list[Fault]:
-    """Faults of a lumi-section: Poisson(rate) of them, a third single cells, the others boxes."""
+                  strengths: Sequence[float] = STRENGTHS) -> list[Fault]:
+    """Faults of a lumi-section: Poisson(rate) of them, a third single cells, the others boxes of
+    up to 3 rows and 5 columns."""
     cells, faults = live.nonzero().numpy(), []
     for _ in range(rng.poisson(rate)):
         r, c = (int(x) for x in cells[rng.integers(len(cells))])
         height, width = (1, 1) if rng.random() < 1 / 3 else (
-            int(rng.integers(1, rows + 1)), int(rng.integers(2, columns + 1)))
+            int(rng.integers(1, 4)), int(rng.integers(2, 6)))
         faults.append(Fault(float(rng.choice(strengths)), r, c, height, width))
     return faults
 
 
 def inject(maps: HcalMaps, faults: Sequence[Fault] | None = None, *, seed: int = 0,
-           rate: float = 1.0, strengths: Sequence[float] = STRENGTHS, columns: int = 5,
-           rows: int = 3, width: int = 1) -> tuple[HcalMaps, Tensor]:
+           rate: float = 1.0, strengths: Sequence[float] = STRENGTHS,
+           width: int = 1) -> tuple[HcalMaps, Tensor]:
     """Make live cells of healthy maps faulty: (maps, strength (N, H, W), 1 where healthy).
 
     dead: the count is 0. degraded: each count is kept with probability ``strength`` (binomial
@@ -226,21 +219,19 @@ def inject(maps: HcalMaps, faults: Sequence[Fault] | None = None, *, seed: int =
     is noisier than a healthy one of the same mean.
 
     Args:
-        faults: for every map; None draws ``random_faults`` for each map from ``seed`` (a mean of
-            ``rate`` a map, boxes of up to ``columns`` x ``rows``), the same ones for ``width``
-            consecutive maps, so that ``windows`` of that width can be made.
+        faults: for every map; None draws ``random_faults`` (a mean of ``rate`` a map) from
+            ``seed``, the same ones for ``width`` consecutive maps, so that ``windows`` of that
+            width can be made.
     """
     rng = np.random.default_rng([5, seed])
-    strength = torch.ones(maps.counts.shape)
-    live = maps.live.cpu()
-    for start in range(0, len(maps), width if faults is None else len(maps)):
-        stop = start + width if faults is None else len(maps)
-        drawn = faults if faults is not None else random_faults(rng, live, rate, strengths,
-                                                                 columns, rows)
+    strength, live = torch.ones(maps.counts.shape), maps.live.cpu()
+    step = width if faults is None else max(len(maps), 1)
+    for start in range(0, len(maps), step):
+        drawn = random_faults(rng, live, rate, strengths) if faults is None else faults
         for fault in drawn:
             box = (slice(fault.row, fault.row + fault.height),
                    slice(fault.column, fault.column + fault.width))
-            part = strength[(slice(start, stop), *box)]
+            part = strength[(slice(start, start + step), *box)]
             part[(part == 1) & live[box]] = fault.strength  # the first fault of a cell stays
     counts = maps.counts.cpu().clone()
     where = strength != 1

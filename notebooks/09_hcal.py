@@ -389,10 +389,25 @@ print(f"best cell {apart.max():.0f} standard deviations, median cell "
 # cautious one. We make both.
 
 # %%
+def in_blocks(labels, test=0.2, blocks=5, seed=42):
+    """Numbers of the maps for training and for the test: each run is cut into
+    stretches, ``blocks`` of which, drawn at random, are the test."""
+    rng = np.random.default_rng(seed)
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique():
+        members = (labels == label).nonzero().squeeze(1)
+        stretches = np.array_split(members.numpy(), max(2, round(blocks / test)))
+        count = max(1, round(test * len(stretches)))
+        for number in rng.choice(len(stretches), count, replace=False):
+            held[stretches[number]] = True
+    return (~held).nonzero().squeeze(1), held.nonzero().squeeze(1)
+
+
+# %%
 maps = HcalMaps.concat([one, other])
 del one
-train, test = maps.split_random(test=0.2)
-block_train, block_test = maps.split_blocks(test=0.2)
+train, test = map(torch.from_numpy, maps.divide(0.2, seed=42))
+block_train, block_test = in_blocks(maps.labels)
 y = maps.labels.numpy()
 for name, part in {"random": test, "blocks": block_test}.items():
     held = torch.zeros(len(maps)).index_fill(0, part, 1)

@@ -148,7 +148,6 @@ def test_faults_do_what_they_say(maps):
     healthy = maps[A].subset(range(200))
     faults = [Fault(0.0, 4, 10), Fault(0.4, 52, 20, 2, 5), Fault(2.0, 6, 0, width=5)]
     faulty, strength = inject(healthy, faults, seed=1)
-    assert [fault.kind for fault in faults] == ["dead", "degraded", "hot"]
     ratio = faulty.counts.sum(0) / healthy.counts.sum(0)
     assert ratio[4, 10] == 0
     assert strength[0, 52:54, 20:25:2].eq(0.4).all()
@@ -229,10 +228,6 @@ def test_scaled(maps):
 
 def test_splits(maps):
     both = HcalMaps.concat([maps[A], maps[B]])
-    for train_part, test in (both.split_random(0.2, 1), both.split_blocks(0.2, 4, 1)):
-        assert sorted([*train_part.tolist(), *test.tolist()]) == list(range(800))
-        assert both.labels[test].bincount().tolist() == [80, 80]
-    assert (test.diff() > 1).sum() < 10  # the last: blocks
     parts = both.split(42)
     assert [len(part) for part in parts] == [560, 80, 160]
     assert torch.equal(both.split(42).test, parts.test)

@@ -88,6 +88,14 @@ def test_turned_maps_hold_the_same_counts_and_are_rotations_or_mirror_images(sho
     assert found == ways
 
 
+def test_blocks_are_a_fifth_of_each_run_in_few_stretches(shown):
+    labels = torch.arange(800) // 400
+    train, test = shown.in_blocks(labels, 0.2, 4, 1)
+    assert sorted([*train.tolist(), *test.tolist()]) == list(range(800))
+    assert labels[test].bincount().tolist() == [80, 80]
+    assert (test.diff() > 1).sum() < 10
+
+
 def test_readings_have_the_published_number_of_tokens(maps):
     tokens = {name: runs.read_as(maps, name).grid.patches for name in ("coded", "table", "fine")}
     assert tokens == {"coded": 4, "table": 32, "fine": 144}
@@ -157,7 +165,7 @@ def test_the_mirror_ratio_is_one_for_mirrored_maps(shown, maps):
 def test_a_run_is_trained_watched_and_found_again(shown, maps, tmp_path, monkeypatch):
     monkeypatch.setenv("JETS_HOME", str(tmp_path))
     profile = profiles.get("smoke")
-    train, test = maps.split_random()
+    train, test = map(torch.from_numpy, maps.divide(0.2, 42))
     lines = []
     trainer = runs.Trainer(maps.with_(counts=maps.counts.log1p()), train, test, profile,
                            lines.append)

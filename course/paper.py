@@ -41,7 +41,7 @@ def _installed(programs: str, packages: str) -> bool:
     if not all(shutil.which(name) for name in ("kpsewhich", *programs.split())):
         return False
     found = subprocess.run(["kpsewhich", *packages.split()], capture_output=True, text=True)
-    return len(found.stdout.split()) == len(packages.split())
+    return len(found.stdout.splitlines()) == len(packages.split())
 
 
 def has_latex() -> bool:

@@ -80,7 +80,7 @@ def test_every_requirement_is_pinned_and_says_what_it_is_for():
 TOOLS = {"jupyterlab", "ipykernel", "ruff", "pytest"}
 MODULES = {"torch": "torch", "lightning-fabric": "lightning_fabric", "scikit-learn": "sklearn",
            "pillow": "PIL", "ipython": "IPython"}  # where the module is called something else
-AHEAD = {"fsspec", "filelock"}  # pinned before they are imported
+AHEAD = {"filelock"}  # pinned before it is imported
 
 
 def test_what_is_imported_is_pinned_and_what_is_pinned_is_imported():

@@ -122,8 +122,10 @@ qcd = int((pair.labels == 0).nonzero()[0])
 for name, i in {"top": top, "QCD": qcd}.items():
     print(f"{name}: mass {pair.mass[i]:.0f} GeV, pT {pair.pt[i]:.0f} GeV")
 
-# %% tags=["figure"]
+# %%
 image = pair.dense([top])[0]  # (C, H, W) = (8, 125, 125)
+
+# %% tags=["figure"]
 axes = plots.images(dict(zip(CHANNELS, image)), "8-bit value")
 fig = axes[0, 0].figure
 fig.suptitle("a simulated top jet" if DATA == "simulated"

@@ -505,9 +505,11 @@ gev = JetImages.open(path)
 print(f"{gev}\n{rate:.0f} jets/s, the start of the workers included")
 assert (gev.dense([0])[0, 1] < 0).any(), "dz has a sign"
 
-# %% tags=["figure"]
+# %%
 best = int(torch.where(gev.labels == 1, gev.mass - 178, 999).abs().argmin())
 image = gev.dense([best])[0]                              # (8, 125, 125)
+
+# %% tags=["figure"]
 units = ("GeV", "cm", "cm", "GeV", "GeV", "hits", "hits", "hits")
 fig = drawings.collisions.jet_in_units(
     image, units, f"one top jet: pT {gev.pt[best]:.0f} GeV, "

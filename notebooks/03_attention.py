@@ -870,8 +870,10 @@ torch.set_num_threads(threads)
 measured = {name: [a / b for a, b in zip(row, clock["softmax"])]
             for name, row in clock.items()}
 
-# %% tags=["figure"]
+# %%
 shown = [name for name in measured if name != "softmax"]
+
+# %% tags=["figure"]
 fig = drawings.attention.cost(
     lengths, {name: measured[name] for name in shown},
     {name: counted[name] for name in shown if name in counted}, (low, high))

@@ -273,7 +273,7 @@ assert set(R1) | set(OURS) | set(CONTROLS) < set(LABEL)
 # rotation, translation, energies measured again, pile-up exchanged and channel
 # dropout; the last five are our controls.
 
-# %% tags=["figure"]
+# %%
 tops = known[jets.labels[known] == 1][:40]
 x, names = observables(jets, tops)  # the widest jets first
 wide = x[:, names.index("HCAL angular mass")].argsort()[::-1].copy()
@@ -290,7 +290,7 @@ def pictured(name):
             break
     return image
 
-
+# %% tags=["figure"]
 fig = drawings.simclr.views(
     {LABEL[name]: pictured(name) for name in LABEL})
 plots.save(fig, "04_views", profile);
@@ -878,7 +878,7 @@ found = {"untrained": cosines(begun), "pretrained": cosines(trained)}
 # %% tags=["figure"]
 fig, (axes,) = plots.new(1, 2, 3.0, sharey=True)
 for ax, (name, cosine) in zip(axes, found.items()):
-    plots.matrix(cosine, ax=ax, bar=False, vmin=-1, vmax=1,
+    plots.matrix(cosine, 12, ax=ax, bar=False, vmin=-1, vmax=1,
                  mask=np.eye(len(cosine), dtype=bool))
     ax.set(title=name, xlabel="view", ylabel="view")
 plots.colourbar(ax.collections[0], axes, "cosine")
@@ -955,9 +955,9 @@ def displacement(model):
 moved = {"untrained": displacement(begun.model),
          "pretrained": displacement(trained.model)}
 experiment.values["moved"] = moved
+starred = {*OURS, "eta_flip", "phi_flip"}
 
 # %% tags=["figure"]
-starred = {*OURS, "eta_flip", "phi_flip"}
 ax = plots.intervals({
     name: {f"{'* ' if n in starred else ''}{LABEL[n]}": found[n]
            for n in RATED} for name, found in moved.items()},

@@ -498,12 +498,12 @@ for name in ("a", "dae"):
     live[name] = runs.train(f"05-{title(name)}-short", settings,
                             source, runs=profile.runs_dir)
 
-# %% tags=["figure"]
+# %%
 SHORT = f"{short} updates"
 NAME = {"a": f"a, {SHORT}", "e": f"e, {full} updates",
         "dae": f"denoising, {SHORT}"}
 
-
+# %% tags=["figure"]
 def curves(run, kind):
     """Held-out losses of a run beside those of trivial answers."""
     rows = list(run.history)
@@ -596,6 +596,8 @@ def pictures(objective, tokens):
 trained = {name: run.objective() for name, run in live.items()}
 one = unlabelled.batch(check[:1], KEEP).tokens
 UNIT = "scaled value, ECAL + HCAL"
+
+# %% tags=["figure"]
 fig = drawings.mae.reconstructions(
     {NAME[n]: pictures(trained[n], one) for n in ("a", "e")}, UNIT)
 plots.save(fig, "05_reconstructions", profile);
@@ -630,6 +632,8 @@ def restored(objective, batch):
 torch.manual_seed(0)
 _, batches = make_batches(runs.complete(arm("dae"), unlabelled), unlabelled)
 damaged = unlabelled.batch(check[:64], KEEP, augment=batches.augment)
+
+# %% tags=["figure"]
 fig = drawings.mae.reconstructions(
     {NAME["dae"]: restored(trained["dae"], runs.first_jets(damaged, 1))}, UNIT)
 plots.save(fig, "05_denoising", profile);
@@ -695,7 +699,9 @@ for name, row in ranked.items():
 # %% tags=["figure"]
 ax = plots.intervals({name: dict(zip(CHANNELS, found))
                       for name, found in ranked.items()},
-                     "AUC, pixel hit or not", vertical=True, reference=0.5)
+                     "AUC, pixel hit or not", vertical=True, reference=0.5,
+                     legend=False)
+plots.legend_below(ax, 4)
 plots.save(ax, "05_occupancy", profile);
 
 # %% [markdown]

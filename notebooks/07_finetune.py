@@ -308,8 +308,10 @@ display(Markdown(markdown_table(
 # keeps half of the tops. Intervals are 95 %, over jets; with a single seed they
 # do **not** contain the luck of initialisation and order.
 
-# %% tags=["figure"]
+# %%
 bands = {k: metrics.roc(p) for k, p in systems.items() if k != "constant"}
+
+# %% tags=["figure"]
 text = {k: f"AUC {table[k]['auc']['mean']:.3f}" for k in bands}
 plots.save(plots.roc(bands, text), "07_roc", profile)
 counted = metrics.confusion(scratch.y, scratch.score)
@@ -433,11 +435,13 @@ display(Markdown(markdown_table(head, rows)))
 # as the *shape* of a jet betrays its mass: $m \approx p_T\,\Delta R$ up to
 # factors.
 
+# %%
+edges = np.quantile(scratch.m, np.linspace(0.005, 0.995, 9))
+bins = metrics.response(scratch, edges)
+
 # %% tags=["figure"]
 fig = drawings.finetune.predicted_mass(scratch.m, scratch.m_hat, scratch.y)
 plots.save(fig, "07_mass", profile)
-edges = np.quantile(scratch.m, np.linspace(0.005, 0.995, 9))
-bins = metrics.response(scratch, edges)
 plots.save(drawings.finetune.response(bins), "07_response", profile);
 
 # %%
@@ -485,16 +489,11 @@ print(f"T = {T:.2f}; test cross-entropy {before['loss_class']:.3f} → "
       f"{after['ece']:.3f}")
 
 # %% tags=["figure"]
-rows = {name: metrics.reliability(p.y, p.score) for name, p in {
-    "as trained": scratch, f"T = {T:.2f}": calm,
-    "boosted trees": boosted}.items()}
-ax = plots.lines({name: [[row[k] for row in found] for k in
-                         ("score", "fraction", "low", "high")]
-                  for name, found in rows.items()},
-                 "score: probability of top, as stated",
-                 "fraction of tops, as observed", bars=True, marks=True, lw=1)
-ax.plot([0, 1], [0, 1], **plots.RULE)
-plots.save(ax, "07_calibration", profile);
+fig = drawings.finetune.calibration({
+    name: metrics.reliability(p.y, p.score) for name, p in {
+        "as trained": scratch, f"T = {T:.2f}": calm,
+        "boosted trees": boosted}.items()})
+plots.save(fig, "07_calibration", profile);
 
 # %% [markdown]
 # *Figure: fraction of tops among test jets against their mean score, in ten

@@ -62,6 +62,7 @@ from lib.data.views import transformed
 from lib.models.baselines import BoostedTrees, Linear, MassCut, observables
 from lib.models.vit import R1, JetViT
 import drawings.comparison
+import drawings.finetune
 from lib.report import plots, results
 from lib.report import numbers
 from lib.report.numbers import METRICS, against, markdown_table, with_interval
@@ -756,15 +757,10 @@ plots.save(ax, "08_beyond_mass", profile);
 # ## 9. Can the scores be believed?
 
 # %% tags=["figure"]
-rows = {LABEL[n]: metrics.reliability(ps[0].y, ps[0].score)
-        for n, ps in answers_live.items() if n != "mass_only"}
-ax = plots.lines({name: [[row[k] for row in found] for k in
-                         ("score", "fraction", "low", "high")]
-                  for name, found in rows.items()},
-                 "score: probability of top, as stated",
-                 "fraction of tops, as observed", bars=True, marks=True, lw=1)
-ax.plot([0, 1], [0, 1], **plots.RULE)
-plots.save(ax, "08_calibration", profile);
+fig = drawings.finetune.calibration({
+    LABEL[n]: metrics.reliability(ps[0].y, ps[0].score)
+    for n, ps in answers_live.items() if n != "mass_only"})
+plots.save(fig, "08_calibration", profile);
 
 # %% [markdown]
 # *Figure: fraction of tops against mean score in ten bins, live systems, with

@@ -54,6 +54,7 @@ DRAWN = {
     "finetune.chance": (np.repeat(np.arange(-50, 51), 3) / 2000, 2000, {"+1.5 points": 0.015},
                         {"form": (X / 100, X)}, {"+1.5 points": (X / 100, X / 9)},
                         {"seeds": (0.04, {"+1.5 points": 0.0})}, {"independent": 0.18}),
+    "finetune.calibration": ({"a": metrics.reliability(PREDICTED.y, PREDICTED.score)},),
     "comparison.scales": (RNG.integers(0, 3, (25, 25)), np.arange(25).reshape(5, 5) < 5),
     "comparison.pareto": ({"near": dict(ROW, gflop=0.1, ratio=50),
                            "far": dict(BARE, gflop=20, ratio=1)}, {"trees": ROW}),

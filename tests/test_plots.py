@@ -49,8 +49,10 @@ def test_intervals_go_from_the_top_and_keep_a_place_for_what_is_missing():
     low, high = ax.get_ylim()
     assert low > high
     assert ax.get_xlabel() == "AUC"
-    points = [line for line in ax.lines if line.get_marker() == "|"]
-    assert sorted(points[0].get_xdata()) == [-0.02, -0.01]
+    ax = plots.intervals({"": {"a": ROW}})
+    points = ax.lines[-2]  # the dashed line of zero comes last
+    assert points.get_marker() == "|"
+    assert sorted(points.get_xdata()) == [-0.02, -0.01]
     ax = plots.intervals({"one": {"a": {"mean": 1.0, "low": None, "high": None}}}, "AUC",
                          value="mean", vertical=True)
     assert (labels(ax.xaxis), ax.get_ylabel()) == (["a"], "AUC")

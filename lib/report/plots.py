@@ -53,6 +53,8 @@ def lines(
         first: number of the first look, see ``look``. line: more for ``Axes.plot``.
     """
     ax = ax or _one()
+    for axis in log:  # before there is something to draw: limits follow
+        ax.set(**{f"{axis}scale": "log"})
     for number, (name, curve) in enumerate(curves.items(), first):
         x, y, *ends = map(array, curve)
         drawn = {**look(number, marks), "label": name, **line}
@@ -62,8 +64,6 @@ def lines(
         ax.plot(x, y, **drawn)
         if ends:
             ax.fill_between(x, *ends, color=drawn["color"], alpha=0.15, lw=0)
-    for axis in log:
-        ax.set(**{f"{axis}scale": "log"})
     ax.set(xlabel=xlabel, ylabel=ylabel)
     if legend and len(curves) > 1:
         ax.legend()
@@ -81,7 +81,7 @@ def intervals(
     Args:
         series: name → category → ``{value, low, high[, points]}`` or a plain number; None keeps
             the place free. Categories go from the top, or from the left where ``vertical``.
-            ``points`` (single seeds) become ticks.
+            ``points`` (single seeds) of a lone series become ticks.
         label: of the axis of values. value: key of the value in a row. scale: factor on values.
         reference: value of the dashed line. axis: more of ``Axes.set``, e.g. ``xscale="log"``.
     """
@@ -102,7 +102,7 @@ def intervals(
         for at, row in zip(place, mine, strict=True):
             points = rows[row].get("points") if isinstance(rows[row], Mapping) else None
             points = [scale * p for p in points or [] if p is not None]
-            if len(points) > 1:
+            if len(points) > 1 and len(series) == 1:
                 where = [at + (0.25 if vertical else -0.25)] * len(points), points
                 ax.plot(*(where if vertical else where[::-1]), "_" if vertical else "|",
                         color=GREY, ms=6)
@@ -324,13 +324,13 @@ def grid_map(
 
 
 def matrix(
-    values: Any, names: Sequence[str] | bool = False, label: str = "", *, ax: Axes | None = None,
-    text: Any = False, bar: bool = True, **show: Any,
+    values: Any, names: Sequence[str] | int | bool = False, label: str = "", *,
+    ax: Axes | None = None, text: Any = False, bar: bool = True, **show: Any,
 ) -> Axes:
     """A square matrix, its first row on top: confusion, correlation, similarity, attention.
 
     Args:
-        values: (n, n). names: of rows and columns; False for none. text: of the cells.
+        values: (n, n). names: of rows and columns; n: the number of each n-th. text: of the cells.
         label: of the colour bar; bar: whether there is one.
         show: more for ``seaborn.heatmap``, e.g. ``vmin``, ``vmax``, ``cmap``.
     """
@@ -340,7 +340,7 @@ def matrix(
     sns.heatmap(array(values), ax=ax, annot=text, fmt="", square=True, cbar=bar, rasterized=True,
                 xticklabels=names, yticklabels=names, cbar_kws={"label": label} if bar else None,
                 **{"cmap": "cividis", **show})
-    ax.tick_params(length=0)
+    ax.tick_params(length=0, rotation=0)
     return ax
 
 

@@ -57,6 +57,16 @@ def learning_curves(curves, ylabel, kept):
     return fig
 
 
+def calibration(curves):
+    """Observed fraction of tops against the mean score: name → rows of ``metrics.reliability``."""
+    fig, ((ax,),) = plots.new(1, 1, 3.3, 4.8)
+    plots.lines({name: [[row[k] for row in rows] for k in ("score", "fraction", "low", "high")]
+                 for name, rows in curves.items()}, "score: probability of top, as stated",
+                "fraction of tops, as observed", ax=ax, bars=True, marks=True, lw=1)
+    ax.plot([0, 1], [0, 1], **plots.RULE)
+    return fig
+
+
 def chance(simulated, jets, claims, densities, odds, measured, share):
     """How large a difference two equal recipes show on a small test, and how often.
 

@@ -11,6 +11,7 @@ Notation: N images, n selected images, C channels, H rows (eta), W columns (phi)
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -43,27 +44,15 @@ class Split(NamedTuple):
 class Images:
     """N images to learn from: what jets and calorimeter maps have in common.
 
-    A subclass has labels (N,) int64, mass and pt (N,) float32 in GeV, each a tensor or None; grid,
-    shape (C, H, W), encoding, device, a length; ``hits`` and ``columns``. It may then be trained
-    on, whatever it holds.
+    A subclass has a length, ``shape`` (C, H, W), ``grid``, ``encoding``, ``device``, what is below
+    where it is known, ``hits(index)``, and ``columns()``: all its content, tensors by name. Then it
+    can be trained on, whatever it holds.
     """
 
     kind = "image"  # what one of them is called in messages
-    labels: Tensor | None = None
-    mass: Tensor | None = None
-    pt: Tensor | None = None
-
-    def columns(self) -> dict[str, Tensor | None]:
-        """Everything that is the content of the set, by name."""
-        raise NotImplementedError
-
-    def hits(self, index: Index) -> Hits:
-        """The non-zero pixels of some images, on the device of the data, sorted by image.
-
-        index: image numbers (n,), a slice or a mask (N,). ``Hits.image`` counts 0...n-1 in
-        the order of ``index``. Raises: IndexError for a number that is not an image.
-        """
-        raise NotImplementedError
+    labels: Tensor | None = None  # (N,) int64
+    mass: Tensor | None = None  # (N,) float32, GeV
+    pt: Tensor | None = None  # (N,) float32, GeV
 
     def numbers(self, index: Index) -> Tensor:
         """Image numbers (n,) int64 of an index, a slice or a mask; IndexError beyond the last."""
@@ -263,32 +252,33 @@ class JetImages(Images):
     @property
     def grid(self) -> Grid:
         """The patch grid of these images: that of their shape, or the attribute ``patch`` (5x5)."""
-        known = {(g.channels, g.height, g.width): g for g in (TOP_QCD, QUARK_GLUON, HCAL)}
+        known = {grid.shape: grid for grid in (TOP_QCD, QUARK_GLUON, HCAL)}
         return known.get(self.shape, Grid(*self.shape, *self.attributes.get("patch", (5, 5))))
 
     @property
     def device(self) -> torch.device:
         return self.indptr.device
 
-    def hits(self, index: Any) -> Hits:
+    def hits(self, index: Index) -> Hits:
+        """The non-zero pixels of some images, on the device of the data, sorted by image.
+
+        index: image numbers (n,), a slice or a mask (N,). ``Hits.image`` counts 0...n-1 in
+        the order of ``index``. Raises: IndexError for a number that is not an image.
+        """
         index = self.numbers(index)
         image, where = self._gather(index)
-        channel, row, column = self._pixel(self.indices[where].long())
-        return Hits(image, channel, row, column, self.data[where].float(), len(index))
+        flat, (_, height, width) = self.indices[where].long(), self.shape
+        line = flat // width
+        return Hits(image, line // height, line % height, flat % width, self.data[where].float(),
+                    len(index))
 
-    def dense(self, index: Any) -> Tensor:
+    def dense(self, index: Index) -> Tensor:
         """Some images (see ``hits``) as a dense tensor (n, C, H, W) float32."""
         index = self.numbers(index)
         image, where = self._gather(index)
-        size = self.shape[0] * self.shape[1] * self.shape[2]
-        images = torch.zeros(len(index) * size, device=self.device)
-        images[image * size + self.indices[where]] = self.data[where].float()
+        images = torch.zeros(len(index), math.prod(self.shape), device=self.device)
+        images[image, self.indices[where].long()] = self.data[where].float()
         return images.view(len(index), *self.shape)
-
-    def _pixel(self, flat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        _, height, width = self.shape
-        line = flat // width
-        return line // height, line % height, flat % width
 
     def _gather(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """For each hit of the images: number within ``index``, position in ``indices``."""
@@ -303,7 +293,7 @@ class JetImages(Images):
 
     # ------------------------------------------------------------ choosing
 
-    def subset(self, index: Any) -> JetImages:
+    def subset(self, index: Index) -> JetImages:
         """The images ``index`` (see ``hits``), in that order, as a store of their own."""
         index = self.numbers(index)
         counts = self.indptr[index + 1] - self.indptr[index]

@@ -9,6 +9,7 @@ F = channels x patch_height x patch_width features.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -70,18 +71,17 @@ QUARK_GLUON = Grid(3, 125, 125, 5, 5)
 HCAL = Grid(1, 64, 72, 8, 4)
 
 
-def _to(record, device):
-    """A copy of a dataclass with each of its tensors (and records) on `device`."""
-    moved = {
-        name: value.to(device)
-        for name, value in vars(record).items()
-        if isinstance(value, (Tensor, TokenBatch))
-    }
-    return replace(record, **moved)
+class OnDevice:
+    """A dataclass of tensors that moves as one."""
+
+    def to(self, device: str | torch.device) -> Self:
+        """A copy with each of its tensors on `device`."""
+        return replace(self, **{name: value.to(device) for name, value in vars(self).items()
+                                if isinstance(value, Tensor | OnDevice)})
 
 
 @dataclass
-class Hits:
+class Hits(OnDevice):
     """Non-zero pixels of `images` jets as flat tensors of one length, sorted by image.
 
     image, channel, row, column: int64; value: float32 in the encoding's unit.
@@ -97,9 +97,6 @@ class Hits:
     def __len__(self) -> int:
         return len(self.value)
 
-    def to(self, device) -> Hits:
-        return _to(self, device)
-
     def select(self, keep: Tensor) -> Hits:
         """The hits where the boolean mask `keep` holds."""
         kept = keep.nonzero().squeeze(1)
@@ -108,7 +105,7 @@ class Hits:
 
 
 @dataclass
-class TokenBatch:
+class TokenBatch(OnDevice):
     """features (B, K, F) float32, position (B, K) int64 in 0..P-1, valid (B, K) bool.
 
     F runs over (channel, row in patch, column in patch). Positions of P and
@@ -124,12 +121,9 @@ class TokenBatch:
     def __len__(self) -> int:
         return len(self.features)
 
-    def to(self, device) -> TokenBatch:
-        return _to(self, device)
-
 
 @dataclass
-class Batch:
+class Batch(OnDevice):
     """What an objective's `loss` gets: label (B,) int64, mass and pt (B,) float32 in GeV.
 
     label, mass and pt are None where the data lack them; index (B,) numbers
@@ -147,13 +141,9 @@ class Batch:
     def __len__(self) -> int:
         return len(self.index)
 
-    def to(self, device) -> Batch:
-        return _to(self, device)
 
-
-def tokenize(
-    hits: Hits, grid: Grid, keep: str = "active", live: Tensor | None = None
-) -> TokenBatch:
+def tokenize(hits: Hits, grid: Grid, keep: str = "active",
+             live: Tensor | None = None) -> TokenBatch:
     """Cut hits into patches, on the device that holds them, without a loop over jets.
 
     keep:
@@ -172,7 +162,7 @@ def tokenize(
         raise ValueError(f"keep={keep!r}: use {', '.join(KEEP)}")
     if keep == "two_scale" and live is not None:
         raise ValueError("keep='two_scale' knows no live cells: use active, masked or all")
-    number, cell, numbers = (_two_scale if keep == "two_scale" else _by_patch)(hits, grid)
+    number, cell, numbers = (_two_scale if keep == "two_scale" else by_patch)(hits, grid)
     key = hits.image * numbers + number
     if live is None:
         active = torch.zeros(hits.images * numbers, dtype=torch.bool, device=key.device)
@@ -197,7 +187,7 @@ def tokenize(
     return TokenBatch(features, position, valid, grid)
 
 
-def _by_patch(hits: Hits, grid: Grid) -> tuple[Tensor, Tensor, int]:
+def by_patch(hits: Hits, grid: Grid) -> tuple[Tensor, Tensor, int]:
     """Each hit's patch and its cell in there, and how many patches there are."""
     height, width = grid.patch_height, grid.patch_width
     patch = (hits.row // height) * grid.columns + hits.column // width
@@ -205,9 +195,9 @@ def _by_patch(hits: Hits, grid: Grid) -> tuple[Tensor, Tensor, int]:
 
 
 def _two_scale(hits: Hits, grid: Grid) -> tuple[Tensor, Tensor, int]:
-    """As `_by_patch`; hits of patches without a track or calorimeter hit go to coarse tokens,
+    """As `by_patch`; hits of patches without a track or calorimeter hit go to coarse tokens,
     each to the cell of the patch that it came from."""
-    patch, cell, patches = _by_patch(hits, grid)
+    patch, cell, patches = by_patch(hits, grid)
     fine = torch.zeros(hits.images * patches, dtype=torch.bool, device=patch.device)
     pixel = torch.isin(hits.channel, torch.tensor(PIXEL_LAYERS, device=patch.device))
     fine[(hits.image * patches + patch)[~pixel]] = True

@@ -148,7 +148,7 @@ class Course:
     def public_files(self) -> None:
         """--data cms: pack the public files that were downloaded and are not packed yet."""
         from lib.data.download import SOURCES
-        from lib.data.images import pack
+        from lib.data.store import pack
 
         folder = self.profile.data_dir
         for name, source in SOURCES.items():

@@ -13,8 +13,10 @@ from jetfiles import cms, write
 
 import lib
 from lib.data import store
-from lib.data.images import JetImages
+from lib.data.batches import Batches
+from lib.data.images import Images, JetImages
 from lib.data.store import Chunk, pack, unpack
+from lib.data.tokens import Grid, Hits, densify
 from lib.files import DataError
 
 quick = settings(max_examples=40, deadline=None,
@@ -285,3 +287,53 @@ def test_a_fingerprint_is_of_what_is_there_now():
 def test_a_mask_has_one_entry_an_image():
     with pytest.raises(IndexError, match="a mask of 2 for 4 jets"):
         bare([0, 1, 1, 0]).hits(torch.tensor([True, False]))
+
+
+def test_jets_share_no_memory_with_what_they_were_made_of():
+    mass, vertices = np.ones(4, np.float32), np.ones(4)
+    jets = JetImages.from_arrays(np.zeros(5), [], [], (8, 125, 125), "cms8", mass=mass,
+                                 truth={"vertices": vertices})
+    mass[:] = vertices[:] = 7
+    assert jets.mass.tolist() == jets.truth["vertices"].tolist() == [1] * 4
+
+
+class Squares(Images):
+    """A toy data set: squares of two sizes on a canvas of its own."""
+
+    shape, grid, encoding, kind = (2, 12, 10), Grid(2, 12, 10, 4, 5), "gev", "square"
+
+    def __init__(self, count):
+        self.labels = torch.arange(count) % 2
+        self.pictures = torch.zeros(count, *self.shape)
+        for number, label in enumerate(self.labels.tolist()):
+            self.pictures[number, label, 2:5 + 4 * label, 2:5 + 4 * label] = 1 + number
+
+    def __len__(self):
+        return len(self.pictures)
+
+    @property
+    def device(self):
+        return self.pictures.device
+
+    def columns(self):
+        return {"pictures": self.pictures, "labels": self.labels}
+
+    def hits(self, index):
+        pictures = self.pictures[self.numbers(index)]
+        places = pictures.nonzero(as_tuple=True)
+        return Hits(*places, pictures[places], len(pictures))
+
+
+def test_a_new_data_set_is_one_class():
+    """It splits, batches, hashes and tokenises as jets do."""
+    squares = Squares(30)
+    split = squares.split()
+    assert [len(part) for part in split] == [21, 3, 6]
+    assert int(squares.labels[split.test].sum()) == 3
+    for batch in Batches(squares, split.train, 8, shuffle=True):
+        assert torch.equal(densify(batch.tokens), squares.pictures[batch.index])
+        assert torch.equal(batch.label, squares.labels[batch.index])
+        assert batch.mass is None
+    assert squares.fingerprint() == Squares(30).fingerprint() != Squares(31).fingerprint()
+    with pytest.raises(IndexError, match=r"square numbers must be 0\.\.\.29"):
+        squares.batch([30])

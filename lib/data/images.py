@@ -23,11 +23,9 @@ import torch
 from torch import Tensor
 
 from lib.data import store
-from lib.data.store import ENCODINGS, Chunk, Header, inspect, pack, require, unpack
+from lib.data.store import ENCODINGS, Chunk, Header, require
 from lib.data.tokens import HCAL, QUARK_GLUON, TOP_QCD, Batch, Grid, Hits, tokenize
 from lib.files import DataError
-
-__all__ = ["DataError", "JetImages", "Split", "inspect", "pack", "unpack"]
 
 Index = Tensor | Sequence[int] | slice
 BLOCK = 1024  # images handled at once where there may be very many
@@ -213,7 +211,7 @@ class JetImages(Images):
         indptr = np.concatenate([[0], *(np.diff(part.indptr) for part in parts)])
         indices = [part.indices for part in parts] or [np.empty(0, np.int32)]
         data = [part.data for part in parts] or [np.empty(0, ENCODINGS[header.encoding])]
-        columns = {name: torch.from_numpy(values) for name, values in header.columns.items()}
+        columns = {name: torch.tensor(values) for name, values in header.columns.items()}
         if "Y" in columns:
             columns["Y"] = columns["Y"].long()
         return cls._of(header, columns, torch.from_numpy(indptr.cumsum(dtype=np.int64)),

@@ -186,13 +186,13 @@ class Course:
 
         if not self.minutes:
             return
-        course = results.Experiment(results.TIMES, self.profile)
+        course = results.Experiment(results.TIMES, self.profile, uses=())
         try:
             course.values = results.load(results.TIMES, self.profile)["values"]
         except results.ResultsError:
             course.values = {"minutes": {}}
-        code = {path.stem: results.code_hashes(path.stem, self.profile).get(
-            f"notebooks/{path.name}") for path in self.found.values()}
+        code = {path.stem: results.measuring_cells(path.stem, path.parent)
+                for path in self.found.values()}
         timed = course.values.setdefault("sources", {})
         timed.update({name: code[name] for name in self.minutes})
         known = course.values["minutes"] | {k: round(v, 2) for k, v in self.minutes.items()}

@@ -13,7 +13,8 @@ import torch
 from lib.profiles import ROOT
 
 # What a number can depend on; generated files do not make the code dirty.
-SOURCES = ("lib", "notebooks/*.py", "requirements.txt", "pyproject.toml", "run_all.sh")
+SOURCES = ("lib", "collider", "hcal", "course", "notebooks/*.py", "notebooks/drawings",
+           "requirements.txt", "pyproject.toml", "run_all.sh")
 
 
 @cache
@@ -26,7 +27,10 @@ def commit() -> str:
 
 
 def is_past(made: str) -> bool:
-    """Whether a commit is in the history of this one."""
+    """Whether a commit is in the history of this one, as far as a shallow clone can tell."""
+    if _git("rev-parse", "--is-shallow-repository") == "true" and not _git(
+            "rev-parse", "--verify", "--quiet", f"{made}^{{commit}}"):
+        return True
     return _git("merge-base", "--is-ancestor", made, "HEAD") is not None
 
 

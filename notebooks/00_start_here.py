@@ -503,7 +503,9 @@ display(Markdown("\n".join(rows)))
 
 # %%
 # The results of this notebook.
-experiment = Experiment("00_start_here", profile)
+experiment = Experiment(
+    "00_start_here", profile,
+    uses=["sample.top_qcd", "fit", "baselines"])
 experiment.add_run("tiny", network, labels=len(train), parameters=count,
                    train_seconds=history.train_seconds)
 experiment.add_run("mass_only", by_mass, labels=len(train))

@@ -67,7 +67,7 @@ from lib.report import plots
 from lib.report.results import Experiment
 
 profile = profiles.get(PROFILE, DATA)
-experiment = Experiment("01_collisions", profile)
+experiment = Experiment("01_collisions", profile, uses=["sample.top_qcd"])
 rng = np.random.default_rng(0)
 plots.style()
 print(f"profile {profile.tag}; torch {torch.__version__},",

@@ -65,7 +65,9 @@ from lib.report import plots
 from lib.report.results import Experiment
 
 profile = profiles.get(PROFILE, DATA)
-experiment = Experiment("02_sparsity", profile)
+experiment = Experiment(
+    "02_sparsity", profile,
+    uses=["sample.top_qcd", "batches", "vit"])
 plots.style()
 torch.manual_seed(0)
 print(f"profile {profile.tag}; torch {torch.__version__}")

@@ -63,7 +63,9 @@ from lib.report.results import Experiment
 from lib.training import runs
 
 profile = profiles.get(PROFILE, DATA)
-experiment = Experiment("03_attention", profile)
+experiment = Experiment(
+    "03_attention", profile,
+    uses=["sample.top_qcd", "fit", "attention.*", "augment.flips"])
 plots.style()
 torch.manual_seed(0)
 print(f"PyTorch {torch.__version__}, profile {profile.tag}")

@@ -87,7 +87,9 @@ from lib.evaluation.predictions import predict
 from lib.training import fit as training
 
 profile = profiles.get(PROFILE, DATA)
-experiment = Experiment("04_simclr", profile)
+USES = ["sample.top_qcd", "objective.simclr", "augment.*", "views", "probes",
+        "baselines"]  # parts of results/contract.json
+experiment = Experiment("04_simclr", profile, USES)
 plots.style()
 SMALL = profile.name == "smoke"
 print(f"PyTorch {torch.__version__}, profile {profile.tag}")
@@ -1215,7 +1217,7 @@ def add_comparisons(out):
 SUBTLE = [n for n in LABEL if n not in (*CONTROLS, "channel_dropout",
                                         "drop_hits", "eta_flip")]
 if GRIDS:
-    out = Experiment("04_simclr_grid", profile)
+    out = Experiment("04_simclr_grid", profile, USES)
     for seed_now in profile.seeds:
         for name, model in encoders(seed_now):
             p, more = measured(model)

@@ -76,7 +76,9 @@ from lib.training.split import indices, make_batches
 from lib.training.pretraining import expected, reconstruction
 
 profile = profiles.get(PROFILE, DATA)
-experiment = Experiment("05_mae", profile)
+USES = ["sample.top_qcd", "objective.mae", "objective.denoising", "views",
+        "probes"]  # parts of results/contract.json
+experiment = Experiment("05_mae", profile, USES)
 plots.style()
 files = course_files(profile)
 # Without the large public file the labelled training jets serve.
@@ -958,7 +960,7 @@ def add_arm(out, name, seed, run):
 
 # %%
 if GRIDS:
-    out = Experiment("05_mae_grid", profile)
+    out = Experiment("05_mae_grid", profile, USES)
     out.curves = {"settings": {}, "towers": {}, "probes": {}}
     for s in profile.seeds:
         start = untrained("e", s)

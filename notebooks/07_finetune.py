@@ -78,7 +78,8 @@ from lib.evaluation.metrics import Predictions
 from lib.training.optim import parameter_groups
 
 profile = profiles.get(PROFILE, DATA)
-experiment = Experiment("07_finetune", profile)
+USES = ["sample.top_qcd", "objective.*", "views", "baselines"]  # parts of results/contract.json
+experiment = Experiment("07_finetune", profile, USES)
 plots.style()
 seed = profile.seeds[0]
 print(f"PyTorch {torch.__version__}, profile {profile.tag}, seed {seed}")
@@ -765,7 +766,7 @@ def recipe_of(name):
 
 # %%
 if GRIDS:
-    out = Experiment("07_finetune_grid", profile)
+    out = Experiment("07_finetune_grid", profile, USES)
     for arm in ARMS:
         for found in trained(arm):
             out.add_run(arm, found, extra=losses(found.predictions))

@@ -79,7 +79,9 @@ from lib.evaluation.probes import embed, linear_probe
 from lib.evaluation.predictions import resolve_precision
 
 profile = profiles.get(PROFILE, DATA)
-experiment = Experiment("08_comparison", profile)
+USES = ["sample.top_qcd", "objective.*", "views", "attention.*", "baselines",
+        "shifts", "probes"]  # parts of results/contract.json
+experiment = Experiment("08_comparison", profile, USES)
 plots.style()
 files = course_files(profile)
 jets, train, validation, test_jets, test, hold_out = course_jets(profile)
@@ -474,7 +476,8 @@ def add_system(out, name, found):
 
 # %%
 if GRIDS:
-    out, grid_runs = Experiment("08_comparison_grid", profile), {}
+    out = Experiment("08_comparison_grid", profile, [*USES, "fit_batchnorm"])
+    grid_runs = {}
     names = ["ours", *RIVALS, "all_patches", *ZOO, "r1_active"]
     out.values["cost"] = priced(names, rounds=1 if SMALL else 5)
     for name, found in trained_grid():
@@ -1195,7 +1198,7 @@ def over_groups(points, groups):
 
 # %%
 if GRIDS and PRETRAINED:
-    out_labels = Experiment("08_labels_grid", profile)
+    out_labels = Experiment("08_labels_grid", profile, USES)
     answers = {c: {n: [getattr(r, "predictions", r) for r in rs]
                    for n, rs in found.items()} for c, found in done.items()}
     curves, gains, frozen = {}, {}, {}

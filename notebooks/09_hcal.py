@@ -78,7 +78,8 @@ from lib.report.numbers import markdown_table
 from lib.report.results import Experiment
 
 profile = profiles.get(PROFILE, DATA)
-experiment = Experiment("09_hcal", profile)
+USES = ["hcal.*", "metrics"]  # parts of results/contract.json
+experiment = Experiment("09_hcal", profile, USES)
 plots.style()
 SMALL = profile.name == "smoke"
 print(f"PyTorch {torch.__version__}, profile {profile.tag}")
@@ -1096,7 +1097,7 @@ def grid_runs():
 
 
 if GRIDS:
-    out = Experiment("09_hcal_grid", profile)
+    out = Experiment("09_hcal_grid", profile, USES)
     out.curves = {"rows": [], "routers": {}}
     for name, found in grid_runs():
         out.curves["rows"].append(added(out, name, found))

@@ -44,7 +44,7 @@ from lib.models.attention import MECHANISMS
 from lib.models.blocks import Attention
 from lib.models.resnet import ResNet15
 from lib.models.vit import R1, JetViT, ViTConfig
-from lib.profiles import get
+from lib.profiles import NAMES, get
 from lib.report import contract
 from lib.report.contract import component
 from lib.training.fit import FitSettings, fit
@@ -153,7 +153,7 @@ for _name in transforms(TOP_QCD, "cms8"):
     component(f"augment.{_name}")(partial(_augment, _name))
 
 
-@component("views")
+@component("views", needs=sorted({f"augment.{n}" for names in SETS.values() for n in names}))
 def view_sets():
     found = {}
     for name in SETS:
@@ -163,7 +163,7 @@ def view_sets():
     return found
 
 
-@component("shifts")
+@component("shifts", needs=["encoding"])
 def damage():
     dead = np.ones((2, 25, 25))
     dead[:, 12, 11] = 0
@@ -186,7 +186,7 @@ def split():
             for name, found in parts.items()}
 
 
-@component("batches")
+@component("batches", needs=["tokens"])
 def batches():
     found = {}
     for name, how in {"sized": {}, "plain": {"bucket": False}, "all": {"keep": "all"}}.items():
@@ -223,7 +223,7 @@ for _name in MECHANISMS:
     component(f"attention.{_name}")(partial(_attention, _name))
 
 
-@component("vit")
+@component("vit", needs=["tokens", "attention.relu_linear"])
 def vit():
     found = {}
     for name, config in {
@@ -248,7 +248,7 @@ def vit():
     return found
 
 
-@component("resnet15")
+@component("resnet15", needs=["tokens"])
 def resnet15():
     torch.manual_seed(0)
     made = ResNet15(8, width=4)
@@ -282,14 +282,14 @@ def _objective(objective: nn.Module, given) -> list[float]:
     return [loss.item(), *(float(v) for v in parts.values()), *weights(objective)]
 
 
-@component("objective.supervised")
+@component("objective.supervised", needs=["fit"])
 def supervised():
     found = {kind: _objective(Supervised(model(), mass_loss=kind), batch())
              for kind in MASS_LOSSES}
     return found | {"smooth": _objective(Supervised(model(), 3.0, smoothing=0.1), batch())}
 
 
-@component("objective.simclr")
+@component("objective.simclr", needs=["fit", "pretrain.{profile}"])
 def simclr():
     pairs, found = TwoViews(views("ours", TOP_QCD, "cms8")), {}
     for name, how in {"ours": {}, "summary": {"summary": True}, "warm": {"temperature": 1}}.items():
@@ -298,7 +298,7 @@ def simclr():
     return found
 
 
-@component("objective.mae")
+@component("objective.mae", needs=["fit", "pretrain.{profile}"])
 def mae():
     found = {}
     for name, how in {"ours": {}, "r1": dict(mask="all", lcm="skip", reconstruct="mse"),
@@ -310,7 +310,7 @@ def mae():
                                          batch("active"))}
 
 
-@component("objective.denoising")
+@component("objective.denoising", needs=["fit", "pretrain.{profile}"])
 def denoising():
     damage, found = Damaged(views("damage", TOP_QCD, "cms8")), {}
     for loss in ("mse", "two_part"):
@@ -351,7 +351,8 @@ def _fitted(objective: nn.Module, settings: dict, keep: str = "two_scale", **how
             *getattr(objective, "progress", ()), *weights(objective)]
 
 
-@component("fit")
+@component("fit", needs=["batches", "split", "vit", "metrics", "objective.supervised",
+                         "train.{profile}"])
 def loop():
     default = FitSettings()
     rates = [learning_rate(p, default) for p in (0.01, 0.04, 0.3, 0.9)]
@@ -372,7 +373,7 @@ def loop():
     return found
 
 
-@component("fit_batchnorm")
+@component("fit_batchnorm", needs=["fit", "resnet15"])
 def loop_with_batch_norm():
     """Averaged weights of a model whose norms keep statistics."""
     torch.manual_seed(0)
@@ -381,24 +382,37 @@ def loop_with_batch_norm():
     return {"resnet15": _fitted(Supervised(made), dict(lr=0.003, ema=0.9), "active", bucket=False)}
 
 
-@component("profiles")
-def profiles():
-    """The course's own settings, as a run from scratch gets them."""
-    found = {}
-    for name in ("smoke", "laptop", "full"):
-        profile = get(name)
-        settings = profile.settings()
-        train, validation = make_batches(
-            {**settings, "fit": {**settings["fit"], "batch_size": 8}}, jets())
-        fit_settings = FitSettings(**settings["fit"])
-        found[name] = [
-            fit_settings.lr, fit_settings.updates, fit_settings.weight_decay, fit_settings.ema or 0,
-            fit_settings.warmup, fit_settings.clip, fit_settings.batch_size, len(train.index),
-            len(validation.index), profile.labelled, profile.test, profile.unlabelled,
-            settings["loss"]["mass_weight"],
-            sum(p.numel() for p in JetViT(ViTConfig.of(TOP_QCD, **profile.model)).parameters()),
-        ]
-    return {name: [float(x) for x in values] for name, values in found.items()}
+def _sizes(name: str):
+    profile = get(name)
+    return {"jets": [float(profile.labelled), float(profile.test), float(profile.unlabelled)]}
+
+
+def _scratch(name: str):
+    profile = get(name)
+    settings = profile.settings()
+    train, validation = make_batches({**settings, "fit": {**settings["fit"], "batch_size": 8}},
+                                     jets())
+    vit = JetViT(ViTConfig.of(TOP_QCD, **profile.model))
+    return {"model": [float(p.numel()) for p in vit.parameters()],
+            "jets": [float(len(train.index)), float(len(validation.index))],
+            "loss": [settings["loss"]["mass_weight"]],
+            "fit": _plain(FitSettings(**settings["fit"]))}
+
+
+def _pretraining(name: str):
+    profile = get(name)
+    return {"fit": _plain(FitSettings(**{**profile.train, **profile.pretrain}))}
+
+
+def _plain(settings: FitSettings) -> list[float]:
+    return [float(getattr(settings, name) or 0) for name in (
+        "updates", "batch_size", "lr", "weight_decay", "warmup", "clip", "ema", "every")]
+
+
+for _name in NAMES:
+    component(f"size.{_name}")(partial(_sizes, _name))
+    component(f"train.{_name}")(partial(_scratch, _name))
+    component(f"pretrain.{_name}")(partial(_pretraining, _name))
 
 
 # --- evaluation -----------------------------------------------------------------------------------
@@ -432,7 +446,7 @@ def measures():
     return {name: [float(x) for x in values] for name, values in found.items()}
 
 
-@component("probes")
+@component("probes", needs=["vit", "metrics"])
 def look_at_features():
     made = model({**SMALL, "tokens": "active"})
     features = probes.embed(made, jets(), torch.arange(48))
@@ -517,7 +531,8 @@ def _sample(name: str):
 
 
 for _name in events.SAMPLES:
-    component(f"sample.{_name}")(partial(_sample, _name))
+    component(f"sample.{_name}", needs=["detector", "encoding", "size.{profile}"])(
+        partial(_sample, _name))
 
 
 # --- the hadron calorimeter -----------------------------------------------------------------------
@@ -541,7 +556,7 @@ def calorimeter():
                     "stretches": numbers(healthy(357479, 3, low=True).counts)}
 
 
-@component("hcal.scores")
+@component("hcal.scores", needs=["hcal.simulation"])
 def calorimeter_scores():
     sick, _ = hcal_simulation.inject(maps(), seed=2, rate=3.0)
     live = sick.live
@@ -553,7 +568,7 @@ def calorimeter_scores():
     return found | {"look": numbers(*vars(seen).values()), "odds": numbers(odds[:, live])}
 
 
-@component("hcal.masked")
+@component("hcal.masked", needs=["hcal.scores", "fit"])
 def calorimeter_model():
     torch.manual_seed(0)
     known = maps()
@@ -565,7 +580,7 @@ def calorimeter_model():
             "score": numbers(made.model.score(known.subset(slice(0, 2)))[:, known.live])}
 
 
-@component("hcal.findings")
+@component("hcal.findings", needs=["hcal.scores"])
 def calorimeter_findings():
     sick, _ = hcal_simulation.inject(maps(357479, 6), [
         hcal_simulation.Fault(0.0, 5, 10, 2, 4), hcal_simulation.Fault(0.6, 54, 20, 3, 4),
@@ -578,7 +593,7 @@ def calorimeter_findings():
     return found
 
 
-@component("hcal.experts")
+@component("hcal.experts", needs=["fit"])
 def calorimeter_experts():
     found = {}
     for kind, base in (("vit", R3_VIT), ("moe", R3_MOE)):

@@ -22,7 +22,7 @@ def stale_without(name: str) -> str:
     """Results that used the present version of a component."""
     used = []
     for path in sorted((ROOT / "results").glob("*/*.json")):
-        found = json.loads(path.read_text()).get("components", {})
+        found = json.loads(path.read_text()).get("made_with", {}).get("components", {})
         if found.get(name) == contract.golden().get(name, {}).get("version"):
             used.append(path.stem)
     return ", ".join(used) or "no result"
@@ -72,15 +72,19 @@ def test_a_changed_constant_is_noticed(name, change, monkeypatch):
 def test_a_version_is_raised_and_what_is_gone_is_dropped(tmp_path, monkeypatch):
     numbers = [1.0]
     monkeypatch.setattr(contract, "PATH", tmp_path / "contract.json")
-    monkeypatch.setattr(contract, "COMPONENTS", {"a.x": lambda: {"case": numbers},
-                                                 "a.y": lambda: {"case": [2.0]}})
+    monkeypatch.setattr(contract, "COMPONENTS", {})
+    monkeypatch.setattr(contract, "NEEDS", {})
+    contract.component("a.x", needs=["a.y"])(lambda: {"case": numbers})
+    contract.component("a.y")(lambda: {"case": [2.0]})
     contract.update()
-    assert contract.versions(["a.*"]) == {"a.x": 1, "a.y": 1}
+    assert contract.versions(["a.x"]) == {"a.x": 1, "a.y": 1}
+    assert contract.versions(["*.y"]) == {"a.y": 1}
     numbers[0] = 1.0005
     assert contract.changed("a.x") is None
     numbers[0] = 1.01
     assert contract.changed("a.x") == "gives 1.01 for case, not 1"
     del contract.COMPONENTS["a.y"]
+    contract.NEEDS["a.x"] = []
     assert contract.update(["a.x"]) == ["a.x: version 2", "a.y: gone"]
     assert contract.versions() == {"a.x": 2}
     assert contract.changed("a.x") is None

@@ -2,8 +2,8 @@
 
 import dataclasses
 import json
-import sys
 
+import behaviour
 import pytest
 import torch
 from test_augment import make
@@ -13,7 +13,7 @@ from course.commands import main
 from lib import profiles
 from lib.data.images import JetImages
 from lib.models.vit import JetViT
-from lib.report import results
+from lib.report import contract
 from lib.training import recipes
 from lib.training.runs import Run
 
@@ -57,13 +57,15 @@ def test_recipes_differ_in_what_their_names_say():
     assert r1[1]["rates"]["class_head"] == 1e-4
 
 
-def test_the_budget_of_pretraining_dates_only_results_that_know_recipes(monkeypatch):
+def test_the_budget_of_pretraining_dates_only_results_that_pretrain(monkeypatch):
     before = profiles.get("laptop")
     after = dataclasses.replace(before, pretrain={**before.pretrain, "updates": 1})
-    a, b = (results.code_hashes("04_simclr", p) for p in (before, after))
-    assert {k for k in a if a[k] != b[k]} == {"pretrain"}
-    monkeypatch.delitem(sys.modules, "lib.training.recipes")
-    assert "pretrain" not in results.code_hashes("02_sparsity", after)
+    monkeypatch.setattr(behaviour, "get", lambda name: after)
+    assert contract.changed("pretrain.laptop")
+    assert not contract.changed("train.laptop")
+    assert "pretrain.laptop" in contract.versions(["objective.mae"], "laptop")
+    used = contract.versions(["sample.top_qcd", "fit", "attention.*"], "laptop")
+    assert not [name for name in used if "pretrain" in name or "full" in name]
 
 
 @pytest.mark.parametrize(("name", "start", "said"), [

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import shutil
 import subprocess
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from course import paper, tables
 from lib import profiles
 from lib.evaluation import metrics
 from lib.evaluation.metrics import Predictions
-from lib.report import numbers, results
+from lib.report import contract, numbers, results
 
 
 @pytest.fixture
@@ -80,25 +83,145 @@ def test_missing_and_damaged_results_say_what_to_run(profile):
         results.load("01_collisions", profile)
 
 
-def test_check_finds_stale_results_and_uncommitted_code(profile):
+# --- is it still true? ----------------------------------------------------------------------------
+
+CELL = """# ---
+# title: a notebook
+# ---
+
+# %% [markdown]
+# Prose.
+
+# %%
+from lib.training.runs import train
+
+# %% tags=["parameters"]
+PROFILE = "smoke"
+
+# %%
+def measure(x):
+    \"\"\"Doc.\"\"\"
+    name = f"{x!r:>{8}} {{it's}} {'a' + 'b'}"  # why
+    print(name)
+    return [x + 1,
+            name]
+
+
+found = measure(2)
+
+# %% tags=["figure"]
+fig = draw(found)
+"""
+
+
+@pytest.fixture
+def published(profile, monkeypatch, tmp_path):
+    """A result of a clean commit and the source of its notebook."""
+    source = tmp_path / "07_finetune.py"
+    source.write_text(CELL)
+    monkeypatch.setattr(results.measuring_cells, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(results.provenance, "commit", lambda: "abc")
+    monkeypatch.setattr(results.provenance, "is_past", lambda made: made == "abc")
+    experiment(profile, "07_finetune_grid").save()
+    assert results.check(profile) == []
+    return source
+
+
+@pytest.mark.parametrize(("old", "new"), [
+    ("Prose", "Better prose"),
+    ("lib.training.runs", "lib.runs"),  # a module was renamed
+    ("from lib.training.runs import train", "from lib import runs\nfrom lib.fit import train"),
+    ("  # why", ""),
+    ("Doc.", "Documentation."),
+    ("print(name)", "print(name, x)"),
+    ("[x + 1,\n            name]", "[\n        x + 1, name]"),
+    ('"smoke"', '"laptop"'),
+    ("fig = draw(found)", "fig = draw(found, colour=1)"),
+    ('\n# %% tags=["figure"]', '\n# %%\n# More.\n\n# %% tags=["figure"]'),
+])
+def test_what_does_not_measure_makes_nothing_stale(published, profile, old, new):
+    assert old in CELL
+    published.write_text(CELL.replace(old, new))
+    assert results.check(profile) == []
+
+
+@pytest.mark.parametrize(("old", "new"), [
+    ("x + 1", "x + 2"), ("measure(2)", "measure(3)"), ("{8}", "{9}"), ("it's", "it is"),
+    ("    return", "        return"),
+])
+def test_a_cell_that_measures_makes_its_grid_stale(published, profile, old, new):
+    published.write_text(CELL.replace(old, new))
+    found = results.check(profile)
+    assert found == ["smoke-simulated/07_finetune_grid: stale, a cell of notebook 07 that measures "
+                     "has changed since"]
+
+
+def test_a_new_field_of_a_profile_makes_nothing_stale(published, profile):
+    @dataclass(frozen=True)
+    class Wider(profiles.Profile):
+        colour: str = "blue"
+
+    assert results.check(Wider(**vars(profile))) == []
+
+
+def test_cells_have_the_same_hash_in_every_python(published):
+    """The number was computed with 3.11; 3.12 and later cut f-strings into pieces."""
+    assert results.measuring_cells("07_finetune") == "14d8beab27bf9701"
+    function = inspect.getsource(results._statements)
+    code = "import io, tokenize\nfrom typing import Iterator\n" + function
+    code += f"print(list(_statements({CELL!r})))"
+    wanted = repr(list(results._statements(CELL)))
+    for version in range(10, 16):
+        if python := shutil.which(f"python3.{version}"):
+            run = subprocess.run([python, "-c", code], capture_output=True, text=True)
+            assert run.returncode != 0 or run.stdout.strip() == wanted, python
+
+
+def test_a_raised_version_is_named_by_the_results_that_used_it(profile, monkeypatch):
+    results.Experiment("01_collisions", profile, uses=["encoding", "augment.f*"]).save()
+    experiment(profile).save()
+    known = contract.golden()
+    known["fit"]["version"] += 1
+    del known["shifts"]
+    monkeypatch.setattr(contract, "golden", lambda: known)
+    found = "\n".join(results.check(profile))
+    assert "07_finetune: stale, changed since: fit (version 1, now 2), shifts (v" in found
+    assert "01_collisions: stale" not in found
+
+
+def test_check_finds_uncommitted_code_and_predictions_that_say_something_else(profile):
     path = experiment(profile).save()
     content = json.loads(path.read_text())
     content["commit"] += "-dirty"
-    content["code"]["lib.evaluation.metrics"] = "another"
+    content["runs"][1]["metrics"]["auc"] += 1e-3
     (profile.results_dir / content["runs"][0]["predictions"]).unlink()
     path.write_text(json.dumps(content))
     found = "\n".join(results.check(profile))
     assert "uncommitted code" in found
-    assert "stale, changed since: lib.evaluation.metrics" in found
     assert "07_finetune.scratch.0.npz is missing" in found
+    assert "07_finetune.scratch.1.npz gives another auc" in found
+    (profile.results_dir / "02_sparsity.json").write_text("{")
+    assert "02_sparsity: 02_sparsity.json is damaged" in "\n".join(results.check(profile))
 
 
-def test_comments_and_docstrings_do_not_make_a_result_stale(tmp_path):
-    one, other, changed = (tmp_path / f"{n}.py" for n in "abc")
-    one.write_text('"""Old."""\ndef f(x):\n    """Doc."""\n    return x + 1\n')
-    other.write_text("def f(x):\n    # why\n    return (x + 1)\n")
-    changed.write_text("def f(x):\n    return x + 2\n")
-    assert results._hash_file(one) == results._hash_file(other) != results._hash_file(changed)
+def test_a_shallow_clone_knows_what_it_can(tmp_path, monkeypatch):
+    def git(*arguments, cwd):
+        run = subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x@x", *arguments],
+                             cwd=cwd, capture_output=True, text=True, check=True)
+        return run.stdout.strip()
+
+    whole, shallow = tmp_path / "whole", tmp_path / "shallow"
+    git("init", "-q", str(whole), cwd=tmp_path)
+    commits = []
+    for number in range(3):
+        git("commit", "-q", "--allow-empty", "-m", str(number), cwd=whole)
+        commits.append(git("rev-parse", "--short=12", "HEAD", cwd=whole))
+    git("clone", "-q", "--depth=1", whole.as_uri(), str(shallow), cwd=tmp_path)
+    for folder, unknown in ((whole, False), (shallow, True)):
+        monkeypatch.setattr(results.provenance, "ROOT", folder)
+        assert results.provenance.is_past(commits[0])
+        assert results.provenance.is_past(commits[2])
+        assert results.provenance.is_past("0123456789ab") == unknown
 
 
 # --- numbers and tables ---------------------------------------------------------------------------

@@ -5,9 +5,9 @@ decay does. ``results/contract.json`` holds, for each component, a version and s
 its code gives on small fixed inputs; ``tests/test_contract.py`` computes them again. A result keeps
 the versions of the components that it used, and is stale when one of them has been raised since.
 
->>> @component("tokens")
-... def tokens() -> dict[str, list[float]]:
-...     return {"active": [...], "all": [...]}
+>>> @component("batches", needs=["tokens"])
+... def batches() -> dict[str, list[float]]:
+...     return {"sized": [...], "plain": [...]}
 """
 
 from __future__ import annotations
@@ -25,34 +25,42 @@ PATH = ROOT / "results/contract.json"
 RELATIVE, ABSOLUTE = 1e-3, 1e-6  # other processors round otherwise
 Cases = Mapping[str, list]
 COMPONENTS: dict[str, Callable[[], Cases]] = {}
+NEEDS: dict[str, list[str]] = {}
 
 
-def component(name: str) -> Callable[[Callable[[], Cases]], Callable[[], Cases]]:
-    """Decorator of a function without arguments that computes a component's numbers, by case."""
+def component(name: str, needs: Iterable[str] = ()) -> Callable[[Callable], Callable]:
+    """Decorator of a function without arguments that computes a component's numbers, by case.
+
+    needs: components without which this one does nothing; who uses it uses them. ``{profile}`` in
+    a name stands for the profile that is run.
+    """
 
     def enter(function: Callable[[], Cases]) -> Callable[[], Cases]:
-        COMPONENTS[name] = function
+        COMPONENTS[name], NEEDS[name] = function, list(needs)
         return function
 
     return enter
 
 
 def golden() -> dict[str, dict[str, Any]]:
-    """The contract: ``{component: {"version": 1, "numbers": {case: [...]}}}``."""
+    """The contract: ``{component: {"version": 1, "needs": [...], "numbers": {case: [...]}}}``."""
     return json.loads(PATH.read_text())
 
 
-def versions(patterns: Iterable[str] = ("*",)) -> dict[str, int]:
-    """The present version of every component that fits one of ``patterns`` (``augment.*``).
+def versions(patterns: Iterable[str] = ("*",), profile: str = "*") -> dict[str, int]:
+    """The present version of every component that fits one of ``patterns`` (``augment.*``), and of
+    what these need.
 
     Raises:
         ValueError: a pattern that fits none.
     """
-    known, found = golden(), {}
-    for pattern in patterns:
+    known, found, left = golden(), {}, list(patterns)
+    while left:
+        pattern = left.pop().format(profile=profile)
         names = [name for name in known if fnmatchcase(name, pattern)]
         if not names:
             raise ValueError(f"no component {pattern!r} in {PATH.name}: {', '.join(known)}")
+        left += [need for name in set(names) - set(found) for need in known[name].get("needs", ())]
         found |= {name: known[name]["version"] for name in names}
     return dict(sorted(found.items()))
 
@@ -87,6 +95,7 @@ def update(names: Iterable[str] = ()) -> list[str]:
             version = known.get(name, {"version": 0})["version"] + 1
             known[name] = {"version": version, "numbers": function()}
             told.append(f"{name}: version {version}")
+        known[name]["needs"] = NEEDS[name]
     told += [f"{name}: gone" for name in set(known) - set(COMPONENTS)]
     _write({name: known[name] for name in COMPONENTS})
     return told
@@ -98,6 +107,6 @@ def _write(known: Mapping[str, Mapping]) -> None:
     for name, one in known.items():
         cases = ",\n".join(f"  {json.dumps(case)}: {json.dumps(plain(list(numbers), 7))}"
                            for case, numbers in one["numbers"].items())
-        parts.append(f'{json.dumps(name)}: {{"version": {one["version"]}, "numbers": {{\n'
-                     f"{cases}}}}}")
+        parts.append(f'{json.dumps(name)}: {{"version": {one["version"]}, '
+                     f'"needs": {json.dumps(one["needs"])}, "numbers": {{\n{cases}}}}}')
     write_text(PATH, "{\n" + ",\n".join(parts) + "\n}\n")

@@ -3,36 +3,40 @@
 One experiment is one file, ``results/<profile>-<data>/<experiment>.json``, its predictions in npz
 files beside it. Paper, README and tables read these files and nothing else.
 
-A result is *stale* when code it was made with has changed since (comments and docstrings do not
-count): the file keeps a hash of every module of ``lib`` that was loaded and of its notebook.
-Running the notebook again with the cache renews it in minutes, for a run is taken from the cache
-only where the present code still reproduces its fingerprint.
+A result says what it was *made with*: the versions of the components it used (the behaviour
+contract, ``lib.report.contract``), the keys of its runs, the content of their jets, and a hash of
+the cells of its notebook that measure. It is stale when a version was raised since, when one of
+those cells changed, or when its metrics are not those of its predictions. Names of modules,
+drawings, prose and the version of Python do not matter.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
+import io
 import json
 import math
 import os
-import sys
-from collections.abc import Mapping, Sequence
+import re
+import tokenize
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lib import profiles
-from lib import provenance as origin
+from lib import profiles, provenance
 from lib.evaluation import metrics as measure
 from lib.files import write_json
 from lib.profiles import ROOT, Profile
+from lib.report import contract
 from lib.training.runs import Run
 
-# What a result depends on. Drawing and printing change no number.
-CODE = ("lib.data", "lib.models", "lib.training")
+NOTEBOOKS = ROOT / "notebooks"
+# How statements begin that measure nothing: imports, prints and drawings.
+SILENT = ("import", "from", "print", "display", "plots", "diagrams", "drawings", "style", "plt",
+          "fig", "ax", "axes")
 TIMES = "course"  # the experiment in which the runner notes how long each notebook took
 
 
@@ -43,16 +47,21 @@ class ResultsError(ValueError):
 class Experiment:
     """Collects what one notebook measures and writes it as one file.
 
-    >>> experiment = Experiment("07_finetune", profile)
+    >>> experiment = Experiment("07_finetune", profile, uses=["fit", "vit", "metrics"])
     >>> experiment.add_run("scratch", predictions, seed=0, parameters=312_000, train_seconds=215.0)
     >>> experiment.add_run("mass_only", baseline)
     >>> experiment.compare("scratch", "mass_only", ["auc"])
     >>> experiment.values["closure"] = {"zeros": 0.988}   # \\result{07_finetune/closure/zeros}
     >>> experiment.save()
+
+    uses: the components of ``lib.report.contract`` on which it depends, as patterns
+    (``augment.*``); all of them where nothing is said.
     """
 
-    def __init__(self, name: str, profile: Profile) -> None:
+    def __init__(self, name: str, profile: Profile, uses: Sequence[str] = ("*",)) -> None:
         self.name, self.profile = name, profile
+        self.components = contract.versions(uses, profile.name)
+        self._made: dict[str, Any] = {"runs": {}, "jets": {}}
         self.runs: list[dict[str, Any]] = []
         self.comparisons: list[dict[str, Any]] = []
         self.values: dict[str, Any] = {}
@@ -77,7 +86,7 @@ class Experiment:
         Args:
             predictions: on the test jets, written beside the JSON; or a Run of
                 ``lib.training.runs``, which knows the rest as well.
-            labels: number of labelled jets it was trained on.
+            labels: number of labelled jets it was given, those for validation included.
             parameters: number of trainable parameters.
             train_seconds: seconds of training, on the machine that the file names.
             metrics: the metrics that make sense for it; None for all that the predictions allow.
@@ -86,17 +95,21 @@ class Experiment:
         Returns:
             its metrics, without intervals.
         """
+        more = {}
         if isinstance(predictions, Run):
             run, predictions = predictions, predictions.predictions
             seed = run.seed if seed is None else seed
-            labels = labels or run.record["train_jets"]
+            more = {"train_jets": run.record["train_jets"]}
+            labels = labels or getattr(run, "labels", None) or run.record["train_jets"]
             parameters, train_seconds = run.parameters, run.train_seconds
+            self._made["runs"][f"{name}.{seed}"] = run.folder.name.rpartition("-")[2]
+            self._made["jets"][f"{name}.{seed}"] = run.record.get("content")
         seed = seed or 0
         found = measure.evaluate(predictions)
         found = {k: v for k, v in found.items() if metrics is None or k in metrics}
         found.update(extra or {})
         self.runs.append({
-            "name": name, "seed": seed, "labels": labels, "parameters": parameters,
+            "name": name, "seed": seed, "labels": labels, **more, "parameters": parameters,
             "train_seconds": train_seconds, "test_jets": len(predictions), "metrics": found,
             "predictions": f"{self.name}.{name}.{seed}.npz",
         })
@@ -166,14 +179,15 @@ class Experiment:
             "profile": self.profile.name,
             "data": self.profile.data,
             "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "commit": origin.commit(),
-            "machine": origin.machine(),
+            "commit": provenance.commit(),
+            "machine": provenance.machine(),
             "runs": self.runs,
             "summary": self.summary(),
             "comparisons": self.comparisons,
             "values": self.values,
             "curves": self.curves,
-            "code": code_hashes(self.name, self.profile),
+            "made_with": {"components": self.components, "cells": measuring_cells(self.name),
+                          **self._made},
         }, digits=7)  # float32 has no more
         return path
 
@@ -227,60 +241,84 @@ def names(profile: Profile) -> list[str]:
 
 
 def check(profile: Profile) -> list[str]:
-    """One line for each published result that is stale or was not made by a clean commit."""
-    problems = []
-    for name in names(profile):
-        found, where = load(name, profile), f"{profile.tag}/{name}"
-        made = found.get("commit") or "unknown"
-        if made == "unknown" or made.endswith("-dirty"):
-            problems.append(f"{where}: made by uncommitted code ({made})")
-        elif not origin.is_past(made):
-            problems.append(f"{where}: commit {made} is not in the history")
-        old = found.get("code", {})
-        if name == TIMES:  # how long notebooks took stays true of the commit that it names
+    """One line for each reason why a published result is stale, damaged or made by uncommitted
+    code."""
+    return [f"{profile.tag}/{name}: {problem}"
+            for name in names(profile) for problem in _problems(name, profile)]
+
+
+def _problems(name: str, profile: Profile) -> Iterator[str]:
+    try:
+        found = load(name, profile)
+    except ResultsError as error:
+        yield str(error)
+        return
+    made = found.get("commit") or "unknown"
+    if made == "unknown" or made.endswith("-dirty"):
+        yield f"made by uncommitted code ({made})"
+    elif not provenance.is_past(made):
+        yield f"commit {made} is not in the history"
+    if name == TIMES:  # how long notebooks took stays true of the commit that it names
+        return
+    made = found.get("made_with")
+    if not made:
+        yield "does not say what it was made with"
+        return
+    now = {part: one["version"] for part, one in contract.golden().items()}
+    if raised := [f"{part} (version {version}, now {now.get(part, 'gone')})"
+                  for part, version in made["components"].items() if now.get(part) != version]:
+        yield f"stale, changed since: {', '.join(raised)}"
+    if made["cells"] != measuring_cells(name):
+        yield f"stale, a cell of notebook {name[:2]} that measures has changed since"
+    for run in found["runs"]:
+        try:
+            kept = measure.evaluate(measure.Predictions.load(
+                profile.results_dir / run["predictions"]))
+        except FileNotFoundError:
+            yield f"{run['predictions']} is missing"
             continue
-        now = {key: _hash_of(key, profile) for key in old}
-        changed = sorted(key for key in old if now[key] != old[key])
-        if not old:
-            problems.append(f"{where}: does not say what code made it")
-        elif changed:
-            problems.append(f"{where}: stale, changed since: {', '.join(changed)}")
-        for run in found["runs"]:
-            if not (profile.results_dir / run["predictions"]).is_file():
-                problems.append(f"{where}: {run['predictions']} is missing")
-    return problems
+        if wrong := [metric for metric, value in run["metrics"].items()
+                     if metric in kept and not math.isclose(
+                         kept[metric], value, rel_tol=1e-4, abs_tol=1e-6)]:
+            yield f"{run['predictions']} gives another {', '.join(wrong)}"
 
 
-def code_hashes(experiment: str, profile: Profile) -> dict[str, str]:
-    """Hashes of what a result depends on: the modules of ``lib`` that are loaded now, the
-    experiment's notebook and the settings of the profile, those of pretraining only where recipes
-    are in use."""
-    keys = [m for m in sys.modules if m.startswith(CODE) and getattr(sys.modules[m], "__file__", 0)]
-    keys += ["profile", f"notebooks/{experiment}.py"]
-    keys += ["pretrain"] if "lib.training.recipes" in keys else []
-    return {key: found for key in sorted(keys) if (found := _hash_of(key, profile))}
+def measuring_cells(experiment: str, folder: Path = NOTEBOOKS) -> str | None:
+    """Hash of the cells that measure in an experiment's notebook; a grid belongs to its number.
+
+    All code counts but for cells tagged ``figure`` or ``parameters``, comments, texts that stand
+    alone, and statements that begin as in ``SILENT``. None where there is no such notebook.
+    """
+    paths = sorted(folder.glob(f"{experiment[:2]}_*.py")) if experiment[:2].isdigit() else []
+    if not paths:
+        return None
+    cells = re.split(r"^# %%(.*)$", paths[0].read_text(), flags=re.MULTILINE)[1:]
+    digest = hashlib.sha256()
+    for header, code in zip(cells[::2], cells[1::2], strict=True):
+        if not any(word in header for word in ("[markdown]", '"figure"', '"parameters"')):
+            digest.update("\n".join(_statements(code)).encode())
+    return digest.hexdigest()[:16]
 
 
-def _hash_of(key: str, profile: Profile) -> str | None:
-    if key in ("profile", "pretrain"):
-        settings = profile if key == "profile" else profile.pretrain
-        return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
-    if key.endswith(".py"):
-        path = ROOT / key
-    else:
-        path = ROOT.joinpath(*key.split(".")).with_suffix(".py")
-        if not path.is_file():
-            path = path.with_suffix("") / "__init__.py"
-    return _hash_file(path) if path.is_file() else None
-
-
-def _hash_file(path: Path) -> str:
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):  # strings that stand alone are documentation
-            node.body = [
-                x for x in body
-                if not (isinstance(x, ast.Expr) and isinstance(x.value, ast.Constant))
-            ]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
+def _statements(code: str) -> Iterator[str]:
+    """The statements of a cell, one form for every layout and version of Python."""
+    words, lines, opened = [], code.splitlines(keepends=True), []
+    for kind, text, start, end, _ in tokenize.generate_tokens(io.StringIO(code).readline):
+        name = tokenize.tok_name[kind]
+        if name.endswith("STRING_START"):  # from 3.12 on an f-string is many tokens
+            opened.append(start)
+        elif name.endswith("STRING_END"):
+            (row, column), (last, stop) = opened.pop(), end
+            if not opened:
+                part = lines[row - 1:last]
+                part[-1] = part[-1][:stop]
+                words.append("".join(part)[column:])
+        elif name == "NEWLINE" and words:
+            alone = len(words) == 1 and words[0][-1] in "\"'"
+            if not alone and words[0] not in SILENT:
+                yield " ".join(words)
+            words = []
+        elif name in ("INDENT", "DEDENT"):
+            yield name
+        elif name not in ("COMMENT", "NL", "NEWLINE", "ENDMARKER") and not opened:
+            words.append(text)

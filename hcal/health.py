@@ -106,19 +106,6 @@ def compare(scores: Mapping[str, Score], maps: HcalMaps, width: int = 1,
     return rows
 
 
-def halved(rows: Sequence[dict], model: str, simple: Sequence[str], key: str = "fpr95",
-           ) -> list[dict]:
-    """Per strength: false positives of the model, those of the best simple score, and whether the
-    former are at most half of the latter."""
-    out = []
-    for strength in dict.fromkeys(row["strength"] for row in rows):
-        rate = {row["score"]: row[key] for row in rows if row["strength"] == strength}
-        best = min(simple, key=rate.get)
-        out.append({"strength": strength, "best": best, "simple": rate[best],
-                    "model": rate[model], "reached": rate[model] <= rate[best] / 2})
-    return out
-
-
 # ---------------------------------------------------------------- a few sections of the other run
 
 

@@ -212,11 +212,10 @@ def test_dead_cells_and_the_bar_on_run_b(run_a):
     assert next(row for row in full if row["score"] == "ours")["auprc"] >= 0.99
     low = health.compare(scores, health.healthy(B, 60, low=True, seed=4), strengths=(0.9,),
                          seeds=(0,), resamples=10)
-    (told,) = health.halved(low, "ours", tuple(SIMPLE))
-    assert told["reached"]
-    assert told["model"] <= told["simple"] / 2
+    rate = {row["score"]: row["fpr95"] for row in low}
+    assert rate["ours"] <= min(rate[name] for name in SIMPLE) / 2
     ceiling = next(row for row in low if row["score"] == "oracle")
-    assert ceiling["fpr95"] <= told["model"]
+    assert ceiling["fpr95"] <= rate["ours"]
     assert ceiling["auprc_low"] <= ceiling["auprc"] <= ceiling["auprc_high"]
 
 

@@ -123,10 +123,9 @@ def _draw(cells: Tensor, normal: bool = False, bits: int = 16) -> Tensor:
 class Flips(Step):
     """Mirror each jet in eta and in phi, each with probability one half.
 
-    Proton-proton collisions are symmetric under z -> -z, so eta may change sign; dz does so
-    with it. The detector is symmetric in azimuth and so is QCD, so phi may change sign; d0 does
-    so with it (and the curvature of tracks, which the image shows no more than their charge).
-    The 8-bit encoding keeps no signs: there the values of d0 and dz stay.
+    Proton-proton collisions are symmetric under z -> -z, so eta may change sign, and dz with it.
+    Detector and QCD are symmetric in azimuth, so phi may change sign, and d0 with it (and the
+    curvature of tracks, which the image does not show). `cms8` keeps no signs: d0 and dz stay.
     """
 
     eta: bool = True  # False: never mirrored in eta
@@ -168,14 +167,11 @@ class Translation(Step):
 class Rotation(Step):
     """Turn each jet about its axis by up to `degrees`, either way.
 
-    The shower of a quark or gluon, and the decay of a boosted top, have no preferred direction
-    around the jet axis: JetCLR turns constituents by any angle (arXiv:2108.04253). An image has
-    three: the field bends tracks in phi, pile-up and the acceptance of the pixel layers follow
-    eta, and cells are square. So the angle is small: 15 degrees move a subjet at ΔR = 0.4 by
-    one tower. HCAL towers turn as towers.
-
-    Three shears of whole cells make the turn (Paeth 1986): no two hits fall into one cell, and
-    values stay as they are.
+    Showers and decays have no preferred direction around the jet axis: JetCLR turns constituents
+    by any angle (arXiv:2108.04253). An image has three: the field bends tracks in phi, pile-up and
+    the acceptance of the pixel layers follow eta, and cells are square. So the angle is small: 15
+    degrees move a subjet at ΔR = 0.4 by one tower. HCAL towers turn as towers. Three shears of
+    whole cells make the turn (Paeth 1986): no two hits meet in a cell, and values stay.
     """
 
     degrees: float = 15.0
@@ -304,11 +300,10 @@ class DropHits(Step):
 class PileUp(Step):
     """Exchange single hits far from the axis: lose some, gain some of another jet of the batch.
 
-    Pile-up is independent of the jet it lies under, so one sample of it is as good as another;
-    farther than `radius` from the axis most hits are of pile-up. What another jet has there is a
-    sample with the right channels, values and fall in eta, and as many come as go, up to those
-    that find their place taken. Readings stay whole. A batch of one jet only loses hits. In
-    `cms8` hits keep their level, which is in units of the other jet's peak.
+    Pile-up is independent of the jet it lies under; farther than `radius` from the axis most hits
+    are of it. What another jet has there is a sample with the right channels, values and fall in
+    eta, and as many come as go, up to those that find their place taken. Readings stay whole. A
+    batch of one jet only loses hits. In `cms8` hits keep their level, of the other jet's peak.
     """
 
     rate: float = 0.2

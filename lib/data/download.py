@@ -57,7 +57,7 @@ class Source:
                             "it is not that file: remove it, or look for a new address")
 
     def check(self, header: store.Header) -> None:
-        """DataError for another number of jets or missing columns."""
+        """DataError for a file of another number of jets or without these columns."""
         if header.jets != self.jets or set(self.columns) - set(header.columns):
             wanted = ", ".join(("jet", *self.columns))
             raise DataError(f"{header.path}: holds {header.jets:,} jets and the columns "
@@ -67,10 +67,7 @@ class Source:
     def check_file(self, path: Path) -> None:
         """DataError for a file on disk that cannot be the published one."""
         self.check_size(path.stat().st_size, path)
-        with store.opened(path) as file:
-            header = store.read_header(file, path)
-            self.check(header)
-            store.in_its_encoding(header, lambda header: next(store.read_chunks(file, header)))
+        store.scan(path, lambda header, chunks: (self.check(header), next(chunks)))
 
 
 SOURCES = {
@@ -117,10 +114,10 @@ def _whole(source: Source, remote: Remote, folder: Path) -> Path:
         remote.log(f"{target}: already here")
     else:
         remote.identify()
-        source.check_size(remote.identity["bytes"], source.url)
+        size = remote.identity["bytes"]
+        source.check_size(size, source.url)
         same = part.exists() and tag.exists() and json.loads(tag.read_text()) == remote.identity
-        have, size = part.stat().st_size if same else 0, remote.identity["bytes"]
-        have = have if have <= size else 0
+        have = part.stat().st_size if same and part.stat().st_size <= size else 0
         missing, free = size - have, shutil.disk_usage(folder).free
         if missing > free:
             raise DataError(f"{target}: {missing / 1e9:.1f} GB are missing and {free / 1e9:.1f} GB "
@@ -158,13 +155,11 @@ def _sample(source: Source, remote: Remote, folder: Path, jets: int) -> Path:
                         f"{source.jets:,}; ask for 1 to {source.jets:,}")
     target = folder / f"{Path(source.name).stem}_sample{jets}.h5"
     if target.exists():
-        with store.opened(target) as file:
-            header = store.read_header(file, target)
+        header = store.scan(target, lambda header, _: header)
         if header.attributes.get("source") == source.url and header.jets == jets:
             remote.log(f"{target}: already here")
             return target
-    remote.log(f"{target}: fetching {jets} jets ({jets * JET_BYTES / 1e6:.0f} MB) from "
-               f"{source.url}")
+    remote.log(f"{target}: {jets * JET_BYTES / 1e6:.0f} MB of {jets} jets from {source.url}")
     blocks = -(-jets // SAMPLE_BLOCK)  # one at the head of each equal stretch of the file
     starts = [source.jets * number // blocks for number in range(blocks)]
     rows = [(start, start + len(part)) for start, part in

@@ -268,13 +268,14 @@ def read_header(file: h5py.File, path: Path | str) -> Header:
 
 
 def _dense_shape(jet: h5py.Dataset, path: Path | str) -> tuple[tuple, int]:
-    for bad, found, then in (
-            (jet.ndim == 4 and jet.shape[1] < min(jet.shape[2:]),
-             f"is {jet.shape}, channels first", "write it as numpy.moveaxis(jet, 1, -1)"),
-            (jet.ndim != 4 or jet.shape[1:] not in DENSE_SHAPES,
-             f"has the shape {jet.shape}", "crop or reorder the images"),
-            (jet.dtype != np.float32, f"is {jet.dtype}", "write it with astype('float32')")):
-        require(not bad, path, "dense", found=found, then=then)
+    first = jet.ndim == 4 and jet.shape[1] < min(jet.shape[2:])
+    require(not first, path, "dense", found=f"is {jet.shape}, channels first",
+            then="write it as numpy.moveaxis(jet, 1, -1)")
+    known = jet.ndim == 4 and jet.shape[1:] in DENSE_SHAPES
+    require(known, path, "dense", found=f"has the shape {jet.shape}",
+            then="crop or reorder the images")
+    require(jet.dtype == np.float32, path, "dense", found=f"is {jet.dtype}",
+            then="write it with astype('float32')")
     jets, height, width, channels = jet.shape
     return (channels, height, width), jets
 

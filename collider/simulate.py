@@ -29,6 +29,7 @@ from lib.cms import CHANNELS, SIZE
 from lib.data.encoding import encode_cms8
 from lib.data.store import ENCODINGS, Chunk, unpack, write_packed
 from lib.files import DataError, replacing
+from lib.profiles import cores
 
 CHUNK = 250  # jets per chunk: small enough to share out, large enough to hide Pythia's start
 # What a file is known by. The version is that of its sample: a change to one sample does not touch
@@ -124,7 +125,7 @@ def simulate(process: str, jets: int, out: str | Path, *, dense: bool = False,
     events.pile_up_pool(made.pool, made.pool_events)  # made once, before the workers need it
     numbers = range(-(-jets // CHUNK))
     shape = (len(made.sample.channels), SIZE, SIZE)
-    workers = min(workers or os.cpu_count() or 1, len(numbers))
+    workers = min(workers or cores(), len(numbers))
     make = partial(chunk, settings=made, size=CHUNK)
     with _mapped(make, numbers, workers, executor) as chunks:
         content = (_reported(chunks, jets, out.name, progress), shape, made.encoding,

@@ -25,6 +25,7 @@ from lib.models.vit import R1, JetViT, ViTConfig
 from lib.profiles import Profile
 from lib.provenance import machine
 from lib.training.objectives import Supervised
+from lib.training.recipe import recipe
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def measure(profile: Profile, rounds: int = 5, jets: JetImages | None = None,
     jets = jets or JetImages.open(course_files(profile)["labelled"])
     index = torch.arange(min(len(jets), 640))
     steps = []
-    for arm in compared or arms(profile.model):
+    for arm in compared or arms(recipe("scratch", profile).model):
         batches = Batches(jets, index, min(arm.batch, len(index)), keep=arm.tokens, shuffle=True)
         # The batch of median length: bucketing makes some longer, some shorter.
         drawn = sorted(batches, key=lambda batch: batch.tokens.valid.shape[1])

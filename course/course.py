@@ -15,7 +15,7 @@ from pathlib import Path
 
 from course import notebooks
 from course.notebooks import NotebookError, shown
-from lib.profiles import Profile
+from lib.profiles import Profile, fresh_since
 
 OTHER_DATA = {"06", "09"}  # notebooks on public files of their own
 EXIT_FAILED, EXIT_NO_LATEX = 1, 3
@@ -174,7 +174,7 @@ class Course:
             self.cached += len(done.cached)
             made.append(f"{len(done.cached)} from the cache")
         # In a fresh run what is cached was made by a notebook before this one.
-        if not done.cached or "JETS_FRESH" in os.environ:
+        if not done.cached or fresh_since():
             self.minutes[source.stem] = done.seconds / 60
         self.line(source.stem, start, ", ".join(made))
         return done

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Iterator
 
 from course import paper
 from lib.colab import pins
-from lib.profiles import home
+from lib.profiles import cores, home
 
 
 def main() -> int:
@@ -33,8 +32,7 @@ def findings() -> Iterator[tuple[bool, bool, str]]:
         yield False, not have, text
     if not other:
         yield True, True, "all packages of requirements.txt, at their pins"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield True, False, f"{cores} cores"
+    yield True, False, f"{cores()} cores"
     free = shutil.disk_usage(home()).free / 1e9
     yield free > 3, True, f"{free:.0f} GB of disk free (the course writes about 1 GB)"
     cuda = torch.cuda.is_available()

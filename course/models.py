@@ -15,8 +15,8 @@ from lib.evaluation.predictions import predict as predict_batches
 from lib.models.vit import JetViT
 from lib.profiles import Profile
 from lib.report.numbers import with_interval
-from lib.training import backbone as start_of
-from lib.training import recipes, runs
+from lib.training import recipe as recipes
+from lib.training import runs
 
 
 def train(name: str, profile: Profile, seed: int = 0, file: Path | None = None,
@@ -24,7 +24,7 @@ def train(name: str, profile: Profile, seed: int = 0, file: Path | None = None,
     """Train a recipe on the profile's jets or on those of ``file``; the folder of its run.
 
     Args:
-        name: a name of ``lib.training.recipes``; any other word is a name for ``scratch``.
+        name: a name of ``lib.training.recipe``; any other word is a name for ``scratch``.
         file: labelled jets; for a pretraining, jets with or without labels.
         start: for ``finetune`` and ``r1_finetune``: a run, a folder of weights, or the name of a
             pretraining, which is then trained first unless the cache has it.
@@ -38,7 +38,7 @@ def train(name: str, profile: Profile, seed: int = 0, file: Path | None = None,
         if start in recipes.PRETRAININGS:
             start = str(train(start, profile, seed))
     known = name if name in recipes.NAMES else "scratch"
-    settings = recipes.recipe(known, profile, seed, start)
+    recipe = recipes.recipe(known, profile, seed, start)
     files = {} if file else course_files(profile)
     if known in recipes.PRETRAININGS:
         if not file and files["unlabelled"] is None:
@@ -48,13 +48,12 @@ def train(name: str, profile: Profile, seed: int = 0, file: Path | None = None,
         if len(jets) < 3:
             raise ValueError(f"{file} holds {len(jets)} jets: pretraining needs at least 3")
         if file:
-            return runs.train(f"{name}-{seed}", settings, jets, runs=profile.runs_dir).folder
-        return recipes.pretrain(f"{name}-{seed}", settings, profile, jets,
-                                files["labelled"]).folder
+            return runs.train(f"{name}-{seed}", recipe, jets, runs=profile.runs_dir).folder
+        return runs.pretrain(f"{name}-{seed}", recipe, profile, jets, files["labelled"]).folder
     if file is None:
         jets, test = files["labelled"], files["test"]
     else:
-        settings["hold_out"] = True
+        recipe = recipe.but(hold_out=True)
         jets, test = JetImages.open(file), None
         if jets.labels is None:
             raise ValueError(f"{file} has no labels (Y): training needs a labelled file; without "
@@ -62,7 +61,7 @@ def train(name: str, profile: Profile, seed: int = 0, file: Path | None = None,
         if len(jets) < 3:
             raise ValueError(f"{file} holds {len(jets)} jets: training needs at least 3, for its "
                              "three parts")
-    run = runs.train(name, settings, jets, test, runs=profile.runs_dir)
+    run = runs.train(name, recipe, jets, test, runs=profile.runs_dir)
     return run.folder
 
 
@@ -96,15 +95,11 @@ def _of_recipe(name: str, profile: Profile) -> Path | None:
     if name in recipes.FROM_BACKBONE and not (
             backbone := _of_recipe(_default_start(name), profile)):
         return None
-    settings, files = recipes.recipe(name, profile, start=backbone), course_files(profile)
+    recipe, files = recipes.recipe(name, profile, start=backbone), course_files(profile)
     jets = files["unlabelled" if name in recipes.PRETRAININGS else "labelled"]
     if jets is None:
         return None
-    jets = JetImages.open(jets)
-    if backbone:
-        settings["start"] = start_of.content(backbone / "model.safetensors")
-    key = runs.key_of(runs.complete(settings, jets), runs.identity(jets))
-    return next(profile.runs_dir.glob(f"*-{key}"), None)
+    return runs.find(recipe, JetImages.open(jets), profile.runs_dir)
 
 
 def _default_start(name: str) -> str:

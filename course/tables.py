@@ -20,7 +20,7 @@ from lib.profiles import ROOT, Profile
 from lib.report import results
 from lib.report.numbers import METRICS, decimals, entry, format_number, markdown_table
 from lib.report.results import ResultsError
-from lib.training.optim import FitSettings
+from lib.training.recipe import recipe
 
 TABLES = ROOT / "paper" / "tables.toml"
 KEYS = re.compile(r"\\result(?:value|percent)?\{([^}#]+)\}")
@@ -78,7 +78,8 @@ def numbers(profile: Profile) -> dict[str, Any]:
     """Every result of a profile by its full key ``experiment/name/metric``; its settings are
     ``profile/model/...`` and ``profile/train/...``."""
     found = {f"profile/{what}": getattr(profile, what) for what in ("labelled", "test", "name")}
-    settings = {"model": ViTConfig(**profile.model), "train": FitSettings(**profile.train)}
+    scratch = recipe("scratch", profile)
+    settings = {"model": ViTConfig(**scratch.model), "train": scratch.fit}
     for what, values in settings.items():
         found |= {f"profile/{what}/{k}": v for k, v in asdict(values).items()
                   if isinstance(v, int | float | str)}

@@ -3,19 +3,18 @@
 ``weights/<name>/`` holds ``model.safetensors`` and ``config.json`` (``JetViT.from_pretrained``),
 ``card.json`` with the headline numbers and what they were measured on, the same for people in
 ``README.md``, and ``run.json`` and ``history.json`` of the run. ``verify`` measures the numbers
-again. ``published`` finds a run by its settings, so that a notebook that needs a backbone opens
-without the pretraining.
+again. ``lib.training.runs.published`` finds a run by its recipe, so that a notebook that needs a
+backbone opens without the pretraining.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from collider.course import course_files
@@ -31,9 +30,6 @@ from lib.models.vit import JetViT
 from lib.profiles import Profile
 from lib.report.numbers import format_number, markdown_table, with_interval
 from lib.training import runs
-from lib.training.objectives import build
-from lib.training.recipes import probe
-from lib.training.split import make_batches
 
 HEADLINE = ("accuracy", "auc", "mass_mae")
 LIMIT = 5_000_000  # bytes of a file that is committed
@@ -50,7 +46,7 @@ def supervised(model: JetViT, profile: Profile, precision: str) -> Predictions:
 def probed(model: JetViT, profile: Profile, precision: str) -> Predictions:
     """A linear probe on the backbone, judged on the validation jets."""
     jets = JetImages.open(course_files(profile)["labelled"])
-    watch = probe(profile, jets)
+    watch = runs.probe(profile, jets)
     known, held = (embed(model, jets, part) for part in (watch.known, watch.held))
     labels = jets.labels.cpu().numpy()
     score = linear_probe(known, labels[watch.known], held)
@@ -79,7 +75,7 @@ def publish(name: str, run: runs.Run, profile: Profile, text: str) -> Path:
         raise ValueError(f"{run.folder.name}: {size:,} bytes of weights; at most {LIMIT:,} are "
                          "published")
     kind = "supervised" if run.record["predicts"] else "probe"
-    model, precision = JetViT.from_pretrained(run.folder), run.record["fit"]["precision"]
+    model, precision = JetViT.from_pretrained(run.folder), run.recipe.fit.precision
     found = _measured(kind, model, profile, precision)
     rows = {k: {x: row[x] for x in ("mean", "low", "high")} for k, row in found.items()}
     card = {"name": name, "text": text, "measure": kind, "profile": profile.name,
@@ -91,30 +87,6 @@ def publish(name: str, run: runs.Run, profile: Profile, text: str) -> Path:
     for part in ("run.json", "history.json"):
         shutil.copy(run.folder / part, folder / part)
     return folder
-
-
-def published(settings: Mapping, jets: JetImages, profile: Profile) -> runs.Run | None:
-    """The published run of these settings and jets, where the cache has none; else None.
-
-    Only one that the present code would make again (its fingerprint). It has a model, a record and
-    a history, and a fine-tuning can start from its folder.
-    """
-    settings, data = runs.complete(settings, jets), runs.identity(jets)
-    if [*profile.runs_dir.glob(f"*-{runs.key_of(settings, data)}")]:
-        return None
-    for folder in sorted(profile.weights_dir.glob("*")):
-        record = runs.record_of(folder)
-        if record and (record["settings"], record["data"]) == (settings, data):
-            return runs.Run.open(folder) if _reproduced(record, settings, jets) else None
-    return None
-
-
-def _reproduced(record: Mapping, settings: Mapping, jets: JetImages) -> bool:
-    batches, _ = make_batches(settings, jets)
-    batches.set_epoch(0)
-    torch.manual_seed(settings["seed"])
-    now = runs.fingerprint(settings, build(settings, jets, batches.index), next(iter(batches)))
-    return bool(np.allclose(record["fingerprint"], now, rtol=runs.TOLERANCE))
 
 
 def _measured(kind: str, model: JetViT, profile: Profile, precision: str) -> dict[str, dict]:

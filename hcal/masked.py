@@ -10,7 +10,6 @@ geometry allows, another number of events, and faults in what is visible.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -21,14 +20,15 @@ from hcal.maps import SHAPE, HcalMaps
 from hcal.scores import Pulls, log_odds, pulls, rings_and_offsets
 from lib.data.tokens import Batch, Grid, TokenBatch, densify
 from lib.models.vit import JetViT, ViTConfig
+from lib.training.recipe import Recipe
 
 GROUPS = 3  # complementary sets of hidden cells: every cell is predicted from others
 GRID = Grid(5, 64, 72, 8, 4)
 MODEL = dict(tokens="active", dim=64, depth=2, heads=4, mlp_ratio=2.0, stem="mlp",
              patch_energy=False, position="factorised", pool="mean", summary=False, scale=1.0,
              mass_head=False)
-SETTINGS = {  # of ``runs.train`` with ``build`` below: a minute of one core
-    "model": {},
+SETTINGS = {  # a recipe: a minute of one core
+    "objective": "hcal.masked:MaskedCells", "model": {},
     "loss": {"as_is": 0.25},
     "fit": dict(updates=700, batch_size=32, lr=2e-3, weight_decay=0.01, ema=0.99, select="loss",
                 every=100, precision="32-true"),
@@ -217,6 +217,16 @@ class MaskedCells(nn.Module):
         self.register_buffer("rings", rings.float())
         self.register_buffer("live", live)
 
+    @classmethod
+    def build(cls, recipe: Recipe, jets: HcalMaps | None = None, index: Any = None) -> MaskedCells:
+        """The objective of a recipe; ``recipe.model``: changes to ``MODEL``."""
+        if jets is None:  # the weights come next, with what was measured
+            empty = torch.zeros(SHAPE)
+            return cls(CellModel(empty, recipe.model), empty[:, 0], empty.bool(), **recipe.loss)
+        healthy = jets.subset(index)
+        rings, offsets = rings_and_offsets(healthy)
+        return cls(CellModel(offsets, recipe.model), rings, healthy.live, **recipe.loss)
+
     def loss(self, batch: Batch, output: Any = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Of maps of counts; in evaluation always the same draw of masks and conditions."""
         if self.training:
@@ -241,15 +251,3 @@ class MaskedCells(nn.Module):
         x, mean, sigma = (value[scored] for value in (seen.x.clamp(-10, 10), mean, sigma))
         loss = (((x - mean) / sigma).square() / 2 + sigma.log()).mean()
         return loss, {"trivial": x.square().mean() / 2}
-
-
-def build(settings: Mapping, jets: HcalMaps | None = None, index: Any = None) -> MaskedCells:
-    """The objective for ``runs.train(..., build=build)``; ``settings["model"]``: of ``MODEL``."""
-    empty = torch.zeros(SHAPE)
-    if jets is None:  # the weights come next, with what was measured
-        return MaskedCells(CellModel(empty, settings["model"]), empty[:, 0], empty.bool(),
-                           **settings.get("loss", {}))
-    healthy = jets.subset(index)
-    rings, offsets = rings_and_offsets(healthy)
-    return MaskedCells(CellModel(offsets, settings["model"]), rings, healthy.live,
-                       **settings.get("loss", {}))

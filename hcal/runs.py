@@ -19,6 +19,7 @@ from lib.data.tokens import Grid
 from lib.evaluation.predictions import predict
 from lib.profiles import Profile
 from lib.training import runs
+from lib.training.recipe import Recipe
 from lib.training.split import make_batches
 
 _SHARED = dict(
@@ -93,16 +94,16 @@ class Trainer:
     def __call__(self, name: str, settings: Mapping, reading: str = "coded", seed: int = 0,
                  watch: Callable[[nn.Module], dict] | None = None, **more: Any) -> runs.Run:
         """A run, through the cache; its history has the accuracy on validation maps and what
-        ``watch(model)`` gives."""
+        ``watch(model)`` gives; ``more`` changes the recipe."""
         train, test = self.parts(reading)
-        settings = runs.complete({**settings, "seed": seed}, train)
-        accuracy = accuracy_on(settings, train)
+        recipe = Recipe.of(settings, seed=seed, **more)
+        accuracy = accuracy_on(recipe, train)
 
         def monitor(objective: nn.Module) -> dict:
             return {**accuracy(objective), **(watch(objective.model) if watch else {})}
 
-        return runs.train(name, settings, train, test, runs=self.profile.runs_dir,
-                          log=without_epochs(self.log), monitor=monitor, **more)
+        return runs.train(name, recipe, train, test, runs=self.profile.runs_dir,
+                          log=without_epochs(self.log), monitor=monitor)
 
 
 def without_epochs(log: Callable[[str], None]) -> Callable[[str], None]:
@@ -110,9 +111,9 @@ def without_epochs(log: Callable[[str], None]) -> Callable[[str], None]:
     return lambda line: None if line.startswith("epoch") else log(line)
 
 
-def accuracy_on(settings: Mapping, maps: HcalMaps, most: int = 512) -> Callable:
+def accuracy_on(recipe: Recipe, maps: HcalMaps, most: int = 512) -> Callable:
     """A monitor for ``fit``: accuracy on validation maps."""
-    index = make_batches(settings, maps)[1].index
+    index = make_batches(recipe, maps)[1].index
     held = list(Batches(maps, index[:most], 256, "all"))
 
     @torch.no_grad()

@@ -1,16 +1,19 @@
 """How large a run is, and where its files go.
 
 Three profiles: ``smoke`` checks that everything works, ``laptop`` (the default) is sized for two
-cores, ``full`` for one GPU. Nothing here imports the rest of ``lib``, so every room may use it.
+cores, ``full`` for one GPU. What is trained, in which size, says ``lib.training.recipe``. Nothing
+here imports the rest of ``lib``, so every room may use it.
 
 The environment variable ``JETS_HOME``, when set, replaces the repository root for everything that
-is written, and for reading it back (tests and throw-away runs use it).
+is written, and for reading it back (tests and throw-away runs use it). ``JETS_FRESH``, seconds
+since 1970, has runs that were begun earlier trained again; ``--fresh`` sets it to now.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,28 @@ def home() -> Path:
     return Path(os.environ.get("JETS_HOME") or ROOT).resolve()
 
 
+def fresh_since() -> float:
+    """Runs that were begun before are not taken from the cache: ``JETS_FRESH``, else 0."""
+    return float(os.environ.get("JETS_FRESH") or 0)
+
+
+def cores() -> int:
+    """Cores that this process may use: those of its affinity, no more than a container's quota or a
+    job of SLURM has."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    limits = [float(len(affinity(0)) if affinity else os.cpu_count() or 1)]
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        limits.append(float(quota) / float(period))
+    with contextlib.suppress(OSError, ValueError):  # the older kind of container
+        quota, period = (float(Path(f"/sys/fs/cgroup/cpu/cpu.cfs_{name}_us").read_text())
+                         for name in ("quota", "period"))
+        limits += [quota / period] if quota > 0 else []
+    with contextlib.suppress(ValueError):
+        limits.append(float(os.environ.get("SLURM_CPUS_PER_TASK", "")))
+    return max(1, int(min(limits)))
+
+
 @dataclass(frozen=True)
 class Profile:
     """One size of run.
@@ -33,9 +58,6 @@ class Profile:
         name: ``smoke``, ``laptop`` or ``full``.
         data: ``simulated`` or ``cms`` (the public files).
         labelled, test, unlabelled: numbers of jets simulated. With ``cms`` the public files decide.
-        model: keyword arguments of ``lib.models.vit.ViTConfig``.
-        train: keyword arguments of ``lib.training.fit.FitSettings``, supervised from scratch.
-        pretrain: those that differ in self-supervised pretraining.
         seeds: random seeds of the published grids; the first is the one of the live run.
     """
 
@@ -44,21 +66,7 @@ class Profile:
     labelled: int
     test: int
     unlabelled: int
-    model: dict[str, Any] = field(default_factory=dict)
-    train: dict[str, Any] = field(default_factory=dict)
-    # not in the repr, which stands for the profile in results that know no pretraining
-    pretrain: dict[str, Any] = field(default_factory=dict, repr=False)
     seeds: tuple[int, ...] = (0,)
-
-    def settings(self, seed: int | None = None) -> dict[str, Any]:
-        """Settings of the supervised model from scratch, for ``lib.training.runs.train``.
-
-        Simulated jets have a test file of their own, so the test part of the split trains too.
-        """
-        seed = self.seeds[0] if seed is None else seed
-        return {"seed": seed, "model": dict(self.model), "fit": dict(self.train),
-                "loss": {"mass_weight": 3.0}, "augment": "flips",
-                "hold_out": self.data != "simulated"}
 
     @property
     def tag(self) -> str:
@@ -117,38 +125,10 @@ class Profile:
         return self.build_dir / "notebooks"
 
 
-# The training settings are those of the supervised model from scratch.
-_OURS: dict[str, Any] = dict(
-    tokens="two_scale", position="factorised", pool="energy", heads=4, mlp_ratio=2.0
-)
 _SIZES: dict[str, dict[str, Any]] = {
-    "smoke": dict(
-        labelled=300,
-        test=200,
-        unlabelled=300,
-        model=dict(_OURS, dim=32, depth=1, heads=2, head_hidden=32),
-        train=dict(updates=30, batch_size=32, lr=3e-3, ema=0.9),
-        pretrain=dict(updates=8, lr=1e-3, every=4, select="loss"),
-        seeds=(0,),
-    ),
-    "laptop": dict(
-        labelled=6_000,
-        test=10_000,
-        unlabelled=8_000,
-        model=dict(_OURS, dim=64, depth=2, head_hidden=128),
-        train=dict(updates=1_400, batch_size=32, lr=2e-3, ema=0.99, precision="auto"),
-        pretrain=dict(updates=600, batch_size=64, lr=1e-3, every=60, select="loss"),
-        seeds=(0, 1, 2),
-    ),
-    "full": dict(
-        labelled=10_000,
-        test=20_000,
-        unlabelled=60_000,
-        model=dict(_OURS, dim=256, depth=6, head_hidden=256, mlp_ratio=4.0, drop_path=0.1),
-        train=dict(updates=4_000, batch_size=128, lr=1e-3, ema=0.99, precision="auto"),
-        pretrain=dict(updates=6_000, batch_size=256, lr=5e-4, every=300, select="loss"),
-        seeds=(0, 1, 2, 3, 4),
-    ),
+    "smoke": dict(labelled=300, test=200, unlabelled=300, seeds=(0,)),
+    "laptop": dict(labelled=6_000, test=10_000, unlabelled=8_000, seeds=(0, 1, 2)),
+    "full": dict(labelled=10_000, test=20_000, unlabelled=60_000, seeds=(0, 1, 2, 3, 4)),
 }
 NAMES = tuple(_SIZES)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from functools import cache
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from lib.profiles import ROOT
+from lib.profiles import ROOT, cores
 
 # What a number can depend on; generated files do not make the code dirty.
 SOURCES = ("lib", "collider", "hcal", "course", "notebooks/*.py", "notebooks/drawings",
@@ -52,7 +51,7 @@ def machine() -> str:
     except (OSError, StopIteration):
         pass
     if torch.cuda.is_available():
-        return f"{torch.cuda.get_device_name()} ({cpu}, {os.cpu_count()} cores)"
+        return f"{torch.cuda.get_device_name()} ({cpu}, {cores()} cores)"
     return f"{cpu}, {torch.get_num_threads()} threads"
 
 

@@ -63,6 +63,7 @@ from lib.models.attention import ReluLinear
 from lib.models.vit import JetViT, ViTConfig
 from lib.report import plots
 from lib.report.results import Experiment
+from lib.training.recipe import recipe
 
 profile = profiles.get(PROFILE, DATA)
 experiment = Experiment(
@@ -473,8 +474,7 @@ print(f"first 32 jets: {tokens.valid.sum(1).float().mean():.0f} tokens "
 # grid and back for the convolution.
 
 # %%
-config = ViTConfig.of(grid, **{k: v for k, v in profile.model.items()
-                               if k != "tokens"})
+config = ViTConfig.of(grid, **recipe("scratch", profile).model)
 batch = jets.batch(slice(0, 32))
 models = {}
 for keep in ("all", "active", "two_scale"):

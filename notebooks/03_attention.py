@@ -61,6 +61,7 @@ import drawings.attention
 from lib.report import plots
 from lib.report.results import Experiment
 from lib.training import runs
+from lib.training.recipe import recipe
 
 profile = profiles.get(PROFILE, DATA)
 experiment = Experiment(
@@ -491,9 +492,11 @@ assert (published == 0).all()
 # sharp as softmax rows, or sharper.
 
 # %%
-small = {**profile.model, "depth": min(2, profile.model["depth"]),
+scratch = recipe("scratch", profile)
+small = {**scratch.model, "depth": min(2, scratch.model["depth"]),
          "tokens": "active"}
-fitting = {**profile.train, "updates": min(100, profile.train["updates"])}
+fitting = {**scratch.to_json()["fit"],
+           "updates": min(100, scratch.fit.updates)}
 arms = {"softmax": {"attention": "softmax", "lcm_kernel": 0},
         "linear": {"attention": "relu_linear", "lcm_kernel": 0},
         "linear + local": {"attention": "relu_linear", "lcm_kernel": 3}}

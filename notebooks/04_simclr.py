@@ -77,10 +77,11 @@ from lib.report import plots, results
 from lib.report.numbers import markdown_table, verdict, with_interval
 from lib.report.results import Experiment
 from lib.evaluation import metrics, probes
-from lib.training import objectives, recipes, runs
+from lib.training import objectives, runs
 from lib.evaluation.metrics import Predictions
 from lib.training.split import indices
-from lib.training.pretraining import SimCLR, nt_xent
+from lib.training.contrastive import SimCLR, nt_xent
+from lib.training.recipe import Recipe, build, changed, recipe
 from lib.evaluation.probes import embed
 from lib.evaluation.predictions import resolve_precision
 from lib.evaluation.predictions import predict
@@ -116,10 +117,10 @@ jets = JetImages.open(files["labelled"])
 if files["unlabelled"]:
     pool = JetImages.open(files["unlabelled"])
 else:  # without the large public file: training jets, their labels taken off
-    part = jets.subset(indices({"hold_out": True}, jets)[0])
+    part = jets.subset(indices(Recipe(), jets)[0])
     pool = JetImages(part.indptr, part.indices, part.data, part.shape,
                      part.encoding)
-watch = recipes.probe(profile, jets)
+watch = runs.probe(profile, jets)
 known, held = watch.known, watch.held
 assert not set(known.tolist()) & set(held.tolist())
 print(f"{len(pool):,} jets to pretrain on; probes learn from {len(known):,} "
@@ -763,13 +764,13 @@ plots.save(fig, "04_collapse", profile);
 # compare with one forward pass of this profile's model on the same batch.
 
 # %%
-settings = recipes.recipe("simclr", profile)
-fit = settings["fit"]
-model = JetViT(ViTConfig.of(pool.grid, **profile.model)).fit_scales(
-    pool.hits(first), pool.batch(first, profile.model["tokens"]).tokens)
-hits = pool.hits(torch.arange(fit["batch_size"]))
-tokens = tokenize(hits, pool.grid, profile.model["tokens"])
-bf16 = resolve_precision(fit.get("precision", "32-true")) == "bf16-mixed"
+simclr = recipe("simclr", profile)
+fit = simclr.fit
+model = JetViT(ViTConfig.of(pool.grid, **simclr.model)).fit_scales(
+    pool.hits(first), pool.batch(first, simclr.tokens).tokens)
+hits = pool.hits(torch.arange(fit.batch_size))
+tokens = tokenize(hits, pool.grid, simclr.tokens)
+bf16 = resolve_precision(fit.precision) == "bf16-mixed"
 
 
 def seconds(call, rounds=7):
@@ -786,13 +787,13 @@ def seconds(call, rounds=7):
 
 cost = {"forward": seconds(lambda: model(tokens)),
         "tokens": 2 * seconds(lambda: tokenize(hits, pool.grid,
-                                               profile.model["tokens"]))}
+                                               simclr.tokens))}
 for name in ("ours", "r1"):
     both = TwoViews(views(name, pool.grid, pool.encoding))
     cost[name] = seconds(functools.partial(both, hits))
     experiment.values.setdefault("cost", {})[name] = {
         "ratio": cost[name] / cost["forward"]}
-    print(f"two views of {fit['batch_size']} jets, {name}: "
+    print(f"two views of {fit.batch_size} jets, {name}: "
           f"{cost[name] / cost['forward']:.2f} of a forward pass")
 print(f"cutting both into tokens: {cost['tokens'] / cost['forward']:.2f}")
 
@@ -808,9 +809,8 @@ print(f"cutting both into tokens: {cost['tokens'] / cost['forward']:.2f}")
 # the blocks would have nothing left to learn.
 
 # %%
-print({k: v for k, v in settings.items() if k not in ("model", "fit")})
-print({k: v for k, v in fit.items() if v})
-guess, apart = trivial(fit["batch_size"], 0.5)
+print({k: v for k, v in simclr.to_json().items() if k != "model"})
+guess, apart = trivial(fit.batch_size, 0.5)
 print(f"loss of a guess {guess:.2f}, of partners equal and all others at "
       f"right angles {apart:.2f}")
 
@@ -825,11 +825,10 @@ print(f"loss of a guess {guess:.2f}, of partners equal and all others at "
 # while the loss improves.
 
 # %%
-seed = settings["seed"]
-run = recipes.pretrain(f"04-simclr-{seed}", settings, profile, pool, jets)
+seed = simclr.seed
+run = runs.pretrain(f"04-simclr-{seed}", simclr, profile, pool, jets)
 torch.manual_seed(seed)  # as the training began
-begun = objectives.build(run.settings, pool,
-                         indices(run.settings, pool)[0]).eval()
+begun = build(run.recipe, pool, indices(run.recipe, pool)[0]).eval()
 trained = run.objective()
 start = watch(begun)
 print(f"{run.parameters:,} parameters, {run.history.updates} updates, "
@@ -863,7 +862,7 @@ assert SMALL or not collapsed
 # The same seen in one batch: cosines of all views, before and after.
 
 # %%
-batch = next(iter(Batches(pool, torch.arange(24), 24, profile.model["tokens"],
+batch = next(iter(Batches(pool, torch.arange(24), 24, simclr.tokens,
                           augment=TwoViews(ours))))
 
 
@@ -1143,14 +1142,14 @@ AUGMENT = {"r1": R1_FIVE,
 
 
 def arm(name, seed):
-    """Settings of an arm of the grid."""
+    """Recipe of an arm of the grid."""
     if not name.startswith("aug_"):
-        return recipes.recipe(name, profile, seed)
-    settings = recipes.recipe("simclr", profile, seed)
-    if not SMALL:
-        updates = settings["fit"]["updates"]
-        settings["fit"] |= {"updates": updates // 10, "every": updates // 20}
-    return {**settings, "augment": AUGMENT[name.removeprefix("aug_")]}
+        return recipe(name, profile, seed)
+    found = recipe("simclr", profile, seed).but(
+        augment=AUGMENT[name.removeprefix("aug_")])
+    updates = found.fit.updates
+    return found if SMALL else found.but(
+        fit={"updates": updates // 10, "every": updates // 20})
 
 
 ARMS = ["simclr", "r1_simclr", *(f"aug_{n}" for n in AUGMENT)]
@@ -1164,9 +1163,9 @@ NAME |= {"r1_simclr": "SimCLR, R1's recipe",
 # %%
 def untrained(seed):
     """The encoder that a pretraining with this seed begins with."""
-    settings = runs.complete(arm("simclr", seed), pool)
     torch.manual_seed(seed)
-    return objectives.build(settings, pool, indices(settings, pool)[0])
+    return build(arm("simclr", seed), pool,
+                 indices(arm("simclr", seed), pool)[0])
 
 
 def brief(line):
@@ -1179,12 +1178,12 @@ def encoders(seed):
     for name in ARMS:
         if name.startswith("aug_") and seed != profile.seeds[0]:
             continue  # single views have one seed
-        found = recipes.pretrain(f"04-{name}-{seed}", arm(name, seed),
-                                 profile, pool, jets, log=brief)
+        found = runs.pretrain(f"04-{name}-{seed}", arm(name, seed),
+                              profile, pool, jets, log=brief)
         yield name, found.model()
     yield "random", untrained(seed).model
     yield "supervised", runs.train(
-        f"07-scratch-{seed}", recipes.recipe("scratch", profile, seed), jets,
+        f"07-scratch-{seed}", recipe("scratch", profile, seed), jets,
         test=files["test"], runs=profile.runs_dir, log=brief).model()
 
 
@@ -1226,7 +1225,8 @@ if GRIDS:
         out.add_run("observables", answers["observables"]["linear"],
                     seed=seed_now, labels=len(known), metrics=["auc"])
     add_comparisons(out)
-    out.curves = {"settings": {n: arm(n, profile.seeds[0]) for n in ARMS}}
+    out.curves = {"settings": {
+        n: arm(n, profile.seeds[0]).to_json() for n in ARMS}}
     out.values["symmetry"] = {
         encoding: {n: {"transformer": two_sample(
             sample, change(n, encoding), by_transformer,
@@ -1249,8 +1249,8 @@ except results.ResultsError:
         f"{results.how_to_make('04_simclr_grid', profile)}. Below are the "
         "**live** encoders with one seed.")
 display(Markdown(made))
-old = shown["curves"].get("settings", {})
-if since := [n for n in old if old[n] != arm(n, profile.seeds[0])]:
+if since := changed(shown["curves"].get("settings", {}), {
+        n: arm(n, profile.seeds[0]) for n in ARMS}):
     print("settings have changed since:", ", ".join(since))
 
 # %%

@@ -69,11 +69,12 @@ from lib.report import numbers
 from lib.report.numbers import against, markdown_table, with_interval
 from lib.report.results import Experiment
 from lib.evaluation import metrics, probes
-from lib.training import recipes, runs
+from lib.training import runs
 from lib.evaluation.metrics import Predictions
-from lib.training.objectives import build
 from lib.training.split import indices, make_batches
-from lib.training.pretraining import expected, reconstruction
+from lib.training.adopt import first_jets
+from lib.training.masked import expected, reconstruction
+from lib.training.recipe import build, changed, recipe
 
 profile = profiles.get(PROFILE, DATA)
 USES = ["sample.top_qcd", "objective.mae", "objective.denoising", "views",
@@ -139,18 +140,15 @@ LABEL = {"a": "a: as R1", "b": "b: convolutions alive",
          "e": "e: mended", "mae": "e at full length",
          "dae": "denoising, full length", "random": "random encoder",
          "summary": "32 sums, no encoder"}
-seed, KEEP = profile.seeds[0], profile.model["tokens"]
+seed, KEEP = profile.seeds[0], recipe("mae", profile).tokens
 
 
 # %%
 def arm(name, seed=seed):
-    """Settings of an arm; ``mae`` and ``dae`` are the recipes themselves."""
-    settings = recipes.recipe("dae" if name == "dae" else "mae", profile, seed)
-    if name in ARMS:
-        settings["fit"]["updates"] //= 2
-        if ARMS[name]:
-            settings["loss"] = ARMS[name]
-    return settings
+    """Recipe of an arm; ``mae`` and ``dae`` are those of the course."""
+    found = recipe("dae" if name == "dae" else "mae", profile, seed)
+    return found.but(loss=ARMS[name], fit={
+        "updates": found.fit.updates // 2}) if name in ARMS else found
 
 
 learn, check = indices(arm("e"), unlabelled)  # to learn from, held out
@@ -158,9 +156,8 @@ learn, check = indices(arm("e"), unlabelled)  # to learn from, held out
 
 def untrained(name, seed=seed):
     """The objective of an arm before its first update."""
-    settings = runs.complete(arm(name, seed), unlabelled)
     torch.manual_seed(seed)
-    return build(settings, unlabelled, learn).eval()
+    return build(arm(name, seed), unlabelled, learn).eval()
 
 
 as_r1, mended = untrained("a"), untrained("e")
@@ -486,19 +483,17 @@ def title(name):
     return f"mae_{name}" if name in ARMS else name
 
 
-monitor = recipes.probe(profile, labelled)
-live = {"e": recipes.pretrain(f"05-mae-{seed}", arm("mae"), profile,
-                              source, files["labelled"])}
+monitor = runs.probe(profile, labelled)
+live = {"e": runs.pretrain(f"05-mae-{seed}", arm("mae"), profile,
+                           source, files["labelled"])}
 
 # %%
-full = arm("mae")["fit"]["updates"]
+full = arm("mae").fit.updates
 short = max(2, full // 8)
 for name in ("a", "dae"):
-    settings = arm(name)
-    settings["fit"] = {**settings["fit"], "updates": short,
-                       "every": max(1, short // 5)}
-    live[name] = runs.train(f"05-{title(name)}-short", settings,
-                            source, runs=profile.runs_dir)
+    brief = arm(name).but(fit={"updates": short, "every": max(1, short // 5)})
+    live[name] = runs.train(f"05-{title(name)}-short", brief, source,
+                            runs=profile.runs_dir)
 
 # %%
 SHORT = f"{short} updates"
@@ -632,12 +627,12 @@ def restored(objective, batch):
 
 # %%
 torch.manual_seed(0)
-_, batches = make_batches(runs.complete(arm("dae"), unlabelled), unlabelled)
+_, batches = make_batches(arm("dae"), unlabelled)
 damaged = unlabelled.batch(check[:64], KEEP, augment=batches.augment)
 
 # %% tags=["figure"]
 fig = drawings.mae.reconstructions(
-    {NAME["dae"]: restored(trained["dae"], runs.first_jets(damaged, 1))}, UNIT)
+    {NAME["dae"]: restored(trained["dae"], first_jets(damaged, 1))}, UNIT)
 plots.save(fig, "05_denoising", profile);
 
 # %% [markdown]
@@ -971,13 +966,13 @@ if GRIDS:
     add(out, "summary", judged(sums))
     for name in (*ARMS, "mae", "dae"):
         for s in profile.seeds:
-            run = recipes.pretrain(
+            run = runs.pretrain(
                 f"05-{title(name)}-{s}", arm(name, s), profile,
                 source, files["labelled"])
             add_arm(out, name, s, run)
         if name in ARMS:
             out.curves["towers"][name] = towers(run.objective())
-        out.curves["settings"][name] = run.settings
+        out.curves["settings"][name] = run.recipe.to_json()
         out.curves["probes"][name] = {k: [r[k] for r in run.history] for k in
                                       ("update", "probe_auc", "neighbour_auc")}
     whole = pictures(mended, one)["the jet"].unflatten(
@@ -1005,15 +1000,8 @@ except results.ResultsError as missing:
 display(Markdown(made))
 
 
-def other_settings(found):
-    """Arms whose published settings are not those of this notebook."""
-    for name, old in found["curves"]["settings"].items():
-        new = runs.complete(arm(name, old["seed"]), unlabelled)
-        if new != old:
-            yield name
-
-
-if shown and (since := list(other_settings(shown))):
+if shown and (since := changed(shown["curves"]["settings"], {
+        n: arm(n) for n in (*ARMS, "mae", "dae")})):
     print("settings have changed since:", ", ".join(since))
 
 # %% [markdown]
@@ -1168,7 +1156,7 @@ else:
 #
 # **Project.** Give the masked arm a target that is no pixel: log multiplicity and
 # log energy of each channel of a patch (`patch_sums`, 16 numbers). You will have to
-# change the target and the outputs in `lib/training/pretraining.py`. Is the probe
+# change the target and the outputs in `lib/training/masked.py`. Is the probe
 # better? Does the target look more like what separates the classes?
 #
 # <details><summary>Solutions</summary>
@@ -1196,10 +1184,8 @@ else:
 # *Zeros.*
 #
 # ```python
-# settings = arm("e")
-# settings["loss"] = {"lcm": "zeros"}
-# settings["fit"] = {**settings["fit"], "updates": short}
-# run = runs.train("05-zeros", settings, source,
+# zeros = arm("e").but(loss={"lcm": "zeros"}, fit={"updates": short})
+# run = runs.train("05-zeros", zeros, source,
 #                  runs=profile.runs_dir)
 # print(relative(run), metrics.evaluate(judge(run.model()))["auc"])
 # ```

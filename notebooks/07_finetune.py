@@ -71,11 +71,12 @@ from lib.report.results import Experiment
 # %%
 from course import weights
 from lib.evaluation import metrics
-from lib.training import objectives, recipes, runs, backbone as start
-from lib.training.fit import FitSettings
-from lib.training.grids import grid
+from lib.training import runs, backbone as start
+from lib.training.objectives import Supervised
 from lib.evaluation.metrics import Predictions
 from lib.training.optim import parameter_groups
+from lib.training.recipe import build, changed, make_model, recipe
+from lib.training.runs import grid
 
 profile = profiles.get(PROFILE, DATA)
 USES = ["sample.top_qcd", "objective.*", "views", "baselines"]  # parts of results/contract.json
@@ -181,11 +182,10 @@ print(f"AUC of the jet mass alone {metrics.auc(y, mass_only.score):.3f}, of "
 # settings of this profile and from the model itself.
 
 # %%
-scratch_recipe = recipes.recipe("scratch", profile, seed)
-settings = runs.complete(scratch_recipe, jets)
-config = ViTConfig.of(jets.grid, **profile.model)
+scratch = recipe("scratch", profile, seed)
+config = ViTConfig.of(jets.grid, **scratch.model)
 torch.manual_seed(seed)
-model = objectives.make_model(settings, jets, train)
+model = make_model(scratch, jets, train)
 count = sum(p.numel() for p in model.parameters())
 
 # %% tags=["figure"]
@@ -221,7 +221,7 @@ plots.save(diagrams.block_diagram(config), "07_block", profile);
 # %%
 batch = jets.batch(train[:8], keep=config.tokens)
 logits, m_hat = model.eval()(batch.tokens)
-objective = objectives.Supervised(model, **settings["loss"])
+objective = Supervised(model, **scratch.loss)
 e = (m_hat - batch.mass) / model.mass_std
 huber = torch.where(e.abs() < 0.5, e**2 / 2, 0.5 * (e.abs() - 0.25))
 by_hand = (-logits.log_softmax(1)[torch.arange(8), batch.label].mean()
@@ -242,11 +242,10 @@ print("w =", objective.mass_weight,
 # compares patience.
 
 # %%
-fit_settings = FitSettings(**settings["fit"])
-for group in parameter_groups(objective, fit_settings):
+for group in parameter_groups(objective, scratch.fit):
     print(f"weight decay {group['weight_decay']}: {len(group['params'])} "
           f"tensors, e.g. {group['names'][0]}")
-print({k: v for k, v in dataclasses.asdict(fit_settings).items() if v})
+print({k: v for k, v in dataclasses.asdict(scratch.fit).items() if v})
 
 # %% [markdown]
 # `runs.train` keeps what was trained under a key of all its settings and data,
@@ -258,13 +257,13 @@ print({k: v for k, v in dataclasses.asdict(fit_settings).items() if v})
 # observables are hard to beat.
 
 # %%
-def supervised(name, settings):
+def supervised(name, chosen):
     """A run on the labelled jets, from the cache or trained now."""
-    return runs.train(name, settings, jets, runs=profile.runs_dir,
+    return runs.train(name, chosen, jets, runs=profile.runs_dir,
                       test=None if hold_out else test_jets)
 
 
-run = supervised("scratch", scratch_recipe)
+run = supervised("scratch", scratch)
 assert run.record["train_jets"] == len(train)
 print(f"{run.parameters:,} parameters, {run.history.updates:,} updates, "
       f"{run.train_seconds:.0f} s")
@@ -523,14 +522,13 @@ if files["unlabelled"] is None:
 def pretrained(method, seed):
     """The run of a pretraining, from the cache or trained now."""
     number = "05" if method in ("mae", "dae") else "04"
-    name, recipe = f"{number}-{method}-{seed}", recipes.recipe(
-        method, profile, seed)
+    name, chosen = f"{number}-{method}-{seed}", recipe(method, profile, seed)
     pool = JetImages.open(files["unlabelled"])
-    if found := weights.published(recipe, pool, profile):
+    if found := runs.published(chosen, pool, profile):
         print(f"{name} is not in the cache: taken from {found.folder.name}/ "
               "of the published weights")
         return found
-    found = recipes.pretrain(name, recipe, profile, pool, jets)
+    found = runs.pretrain(name, chosen, profile, pool, jets)
     if not found.cached:
         print(f"{name} was not in the cache and was trained here")
     return found
@@ -541,7 +539,7 @@ backbones = {name: pretrained(name, seed) for name in METHODS}
 rows = []
 for name, found in backbones.items():
     first, last = found.history[0], found.history[-1]
-    images = found.history.updates * found.settings["fit"]["batch_size"]
+    images = found.history.updates * found.recipe.fit.batch_size
     rows.append([METHODS[name], found.history.updates, images,
                  round(found.train_seconds / 60, 1),
                  f"{first['probe_auc']:.3f} → {last['probe_auc']:.3f}",
@@ -569,12 +567,10 @@ experiment.values["pretraining"] = {
 
 # %%
 tuned_recipe = {
-    name: recipes.recipe("finetune", profile, seed, start=str(found.folder))
+    name: recipe("finetune", profile, seed, start=str(found.folder))
     for name, found in backbones.items()}
-for recipe in tuned_recipe.values():
-    differ = {k for k in recipe.keys() | scratch_recipe.keys()
-              if recipe.get(k) != scratch_recipe.get(k)}
-    assert differ == {"start"}, differ
+for tuned in tuned_recipe.values():
+    assert tuned.but(start=None) == scratch
 print(len(tuned_recipe), "recipes differ from scratch in nothing but: start")
 
 # %% [markdown]
@@ -585,20 +581,18 @@ print(len(tuned_recipe), "recipes differ from scratch in nothing but: start")
 # training jets.)
 
 # %%
-def at_update_0(recipe):
+def at_update_0(chosen):
     """All tensors of the model as its training begins."""
-    complete = runs.complete(recipe, jets)
-    torch.manual_seed(complete["seed"])
-    made = objectives.build(complete, jets, train)
-    if given := recipe.get("start"):
-        given = start.find(given, profile.runs_dir)
-    return start.begin(made, complete, given).model.state_dict()
+    torch.manual_seed(chosen.seed)
+    made = build(chosen, jets, train)
+    given = chosen.start and start.find(chosen.start, profile.runs_dir)
+    return start.begin(made, chosen.frozen, given).model.state_dict()
 
 
-new = at_update_0(scratch_recipe)
-for name, recipe in tuned_recipe.items():
+new = at_update_0(scratch)
+for name, tuned in tuned_recipe.items():
     given = start.tensors(backbones[name].folder / "model.safetensors")
-    for key, value in at_update_0(recipe).items():
+    for key, value in at_update_0(tuned).items():
         expected = given[key] if start.is_backbone(key) else new[key]
         assert torch.equal(value, expected), key
 heads = [k for k in new if not start.is_backbone(k)]
@@ -613,9 +607,9 @@ print(len(new) - len(heads), "tensors of the backbone; new:", *heads)
 
 # %%
 live = {"scratch": run}
-for name, recipe in tuned_recipe.items():
+for name, tuned in tuned_recipe.items():
     arm = f"finetune_{name}"
-    live[arm] = supervised(f"07-{arm}-{seed}", recipe)
+    live[arm] = supervised(f"07-{arm}-{seed}", tuned)
     experiment.add_run(arm, live[arm], extra=losses(live[arm].predictions))
     assert live[arm].history.updates == run.history.updates
     assert np.array_equal(live[arm].predictions.index, scratch.index)
@@ -750,10 +744,10 @@ if METHODS:
 
 def trained(arm):
     """The runs of an arm, one for each seed of the profile."""
-    recipe, source = ARMS[arm]
+    name, source = ARMS[arm]
     begin = None if source is None else {
         s: str(pretrained(source, s).folder) for s in profile.seeds}
-    chosen = recipes.recipe(recipe, profile, profile.seeds[0], begin)
+    chosen = recipe(name, profile, profile.seeds[0], begin)
     return grid("07", {arm: chosen}, profile.seeds, files["labelled"],
                 files["test"], runs=profile.runs_dir, jobs=2)[arm]
 
@@ -761,7 +755,7 @@ def trained(arm):
 def recipe_of(name):
     """What must not have changed since: a recipe, whatever its start."""
     begin = "a run" if name.endswith("finetune") else None
-    return recipes.recipe(name, profile, profile.seeds[0], begin)
+    return recipe(name, profile, profile.seeds[0], begin)
 
 
 # %%
@@ -774,7 +768,7 @@ if GRIDS:
         if arm not in ("scratch", "r1_scratch"):
             out.compare(arm, base, list(FIVE))
     sources = {s for _, s in ARMS.values() if s}
-    out.curves["settings"] = {k: recipe_of(k) for k in sorted(
+    out.curves["settings"] = {k: recipe_of(k).to_json() for k in sorted(
         {r for r, _ in ARMS.values()} | sources)}
     print(out.save().name)
 
@@ -789,9 +783,8 @@ except results.ResultsError as problem:
     shown, made = seen, (f"No grid has been published for this profile "
                          f"({problem}). Below, the **live** arms, one seed.")
 display(Markdown(made))
-older = [k for k, old in shown["curves"].get("settings", {}).items()
-           if old != recipe_of(k)]
-if older:
+old = shown["curves"].get("settings", {})
+if older := changed(old, {k: recipe_of(k) for k in old}):
     print("settings have changed since:", ", ".join(older))
 five(shown, LABEL)
 
@@ -927,7 +920,7 @@ for name, wanted in {"07_finetune_grid": ("scratch", "r1_scratch"),
              and len(kept[k][0]) == len(scratch)}
 if "scratch" not in null:
     other = supervised("07-scratch-other",
-                       recipes.recipe("scratch", profile, seed + 1))
+                       recipe("scratch", profile, seed + 1))
     null["scratch"] = [scratch, other.predictions]
 print({LABEL[k]: f"{len(ps)} seeds" for k, ps in null.items()})
 
@@ -1072,7 +1065,7 @@ for k, g in GAINS.items():
 # **Quick.** Which cut on the score maximises the accuracy on *validation*, and
 # what does the test gain by it?
 #
-# **Medium.** Freeze the backbone (`{**recipe, "frozen": True}`) and train the
+# **Medium.** Freeze the backbone (`scratch.but(frozen=True)`) and train the
 # heads alone. Which start wins now, and what does that say about fine-tuning?
 #
 # **Medium.** Give `r1_finetune` the learning rate of `r1_scratch`. Is a low rate
@@ -1103,14 +1096,14 @@ for k, g in GAINS.items():
 #
 # ```python
 # frozen = {k: supervised(f"frozen-{k}", {**r, "frozen": True})
-#           for k, r in {"scratch": scratch_recipe, **tuned_recipe}.items()}
+#           for k, r in {"scratch": scratch, **tuned_recipe}.items()}
 # ```
 #
 # With a random frozen backbone the summary of the jet carries the heads. Frozen
 # features show what pretraining has put in; fine-tuning overwrites it.
 #
 # *Rate.* `{**r, "fit": {**r["fit"], "lr": 3e-4, "rates": {}}}` with
-# `r = recipes.recipe("r1_finetune", profile, seed, start=...)`. Few updates at a
+# `r = recipe("r1_finetune", profile, seed, start=...)`. Few updates at a
 # low rate may simply not arrive; look at the learning curve before the verdict.
 # </details>
 #

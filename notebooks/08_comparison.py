@@ -68,12 +68,12 @@ from lib.report import numbers
 from lib.report.numbers import METRICS, against, markdown_table, with_interval
 from lib.report.results import Experiment
 from course import bench
-from course.weights import published
 from lib.evaluation import metrics
-from lib.training import recipes, runs
-from lib.training.grids import grid
+from lib.training import runs
+from lib.training.recipe import Recipe, make_model, recipe
+from lib.training.recipe import changed as changed_since
+from lib.training.runs import grid, published
 from lib.evaluation.metrics import Predictions
-from lib.training.objectives import make_model
 from lib.training.split import indices
 from lib.evaluation.probes import embed, linear_probe
 from lib.evaluation.predictions import resolve_precision
@@ -104,21 +104,21 @@ print(f"PyTorch {torch.__version__}, profile {profile.tag}, "
 # which reads the dense image and has no tokens at all.
 
 # %%
-ours = profile.settings()  # as in notebook 07
+ours = recipe("scratch", profile)  # as in notebook 07
 
 
 def changed(base=ours, **model):
     """Ours with other settings of the model."""
-    return {**base, "model": {**profile.model, **model}}
+    return base.but(model=model)
 
 
 PLAIN = dict(tokens="active", attention="softmax", stem="linear",
              position="learned", lcm_kernel=0, pool="mean", head_hidden=0,
              summary=False, patch_energy=False)
-one_scale = {k: v for k, v in profile.model.items() if k != "tokens"}
 RIVALS = {
-    "resnet15": {**ours, "architecture": "resnet15", "model": {}},
-    "active": {**ours, "model": one_scale},  # what a ViTConfig has unasked
+    "resnet15": Recipe.of({**ours.to_json(), "architecture": "resnet15",
+                           "model": {}}),
+    "active": changed(tokens="active"),
     "softmax": changed(attention="softmax"),
     "plain_vit": changed(**PLAIN),
 }
@@ -132,21 +132,18 @@ RIVALS = {
 # (`ours_half`), never with the fully trained one.
 
 # %%
-halved = {**profile.train, "updates": profile.train["updates"] // 2}
-half = {**ours, "fit": halved}
-no_flips = {k: v for k, v in half.items() if k != "augment"}
+half = ours.but(fit={"updates": ours.fit.updates // 2})
 INGREDIENTS = {
     "all_patches": changed(half, tokens="all"),
     "no_energy_flow": changed(half, pool="mean_max"),
     "no_summary": changed(half, summary=False),
     "no_hidden": changed(half, head_hidden=0),
     "no_local": changed(half, lcm_kernel=0),
-    "no_flips": no_flips,
-    "no_ema": {**half, "fit": {**halved, "ema": None}},
+    "no_flips": half.but(augment=None),
+    "no_ema": half.but(fit={"ema": None}),
     "embed_norm": changed(half, embed_norm=True),
     "conv_stem": changed(half, stem="conv"),
-    "gaussian_loss": {**half, "loss": dict(mass_loss="gaussian",
-                                           mass_weight=3.0)},
+    "gaussian_loss": half.but(loss={"mass_loss": "gaussian"}),
 }
 ZOO = {"cross_covariance": changed(half, attention="cross_covariance",
                                    temperature=1.0)}
@@ -163,13 +160,12 @@ ZOO = {"cross_covariance": changed(half, attention="cross_covariance",
 
 # %%
 MINUTES = {"smoke": 0.1, "laptop": 2.5, "full": 20}[profile.name]
-r1_fit = {**profile.train, "minutes": MINUTES, "updates": 100_000,
-          "batch_size": 16, "lr": 5e-4, "ema": None}
+r1 = Recipe.of({**ours.to_json(), "model": R1, "loss": {}}, fit=dict(
+    minutes=MINUTES, updates=100_000, batch_size=16, lr=5e-4, ema=None))
 SAME_TIME = {
-    "r1_dense": {**ours, "model": R1, "loss": {},
-                 "fit": {**r1_fit, "precision": "32-true"}},
-    "r1_active": {**ours, "loss": {}, "fit": {**r1_fit, "precision": "auto"},
-                  "model": {**R1, "tokens": "active", "normalizer": "mean"}},
+    "r1_dense": r1.but(fit={"precision": "32-true"}),
+    "r1_active": r1.but(fit={"precision": "auto"}, model={
+        "tokens": "active", "normalizer": "mean"}),
 }
 LABEL = {
     "ours": "ours", "ours_half": "ours, half the updates",
@@ -340,7 +336,7 @@ def counted(settings, size=4):
     return step.flops() / 1e9, tokens, step.parameters
 
 
-bare = {**profile.model, **PLAIN, "depth": 1, "position": "none"}
+bare = {**ours.model, **PLAIN, "depth": 1, "position": "none"}
 deep = {**bare, "depth": 2}
 (shallow, tokens, few), (deeper, _, more) = counted(bare), counted(deep)
 weights, dim = more - few, bare["dim"]
@@ -375,7 +371,7 @@ print(f"N = {tokens}, D = {dim}: {share:.0%} of the operations of a block "
 # dense model is the median over rounds, so that a busy machine slows all alike.
 
 # %%
-precision = resolve_precision(profile.train.get("precision", "32-true"))
+precision = resolve_precision(ours.fit.precision)
 dtype = "bfloat16" if precision == "bf16-mixed" else "float32"
 SMALL = profile.name == "smoke"
 
@@ -386,10 +382,10 @@ def priced(names, rounds):
     batch = 2 if SMALL else 16
     arms = [bench.Arm("r1_dense", R1, "float32", batch)]
     for name in names:
-        model = chosen[name]["model"]
+        model = chosen[name].model
         model = {"resnet": True} if name == "resnet15" else model
         size = (batch if name == "r1_active" or SMALL
-                else profile.train["batch_size"])
+                else ours.fit.batch_size)
         arms.append(bench.Arm(name, model, dtype, size))
     found = bench.measure(profile, rounds, jets, arms)
     return {row["name"]: row for row in found}
@@ -465,7 +461,7 @@ def add_system(out, name, found):
             out.add_run(name, run, seed=seed, labels=len(train), metrics=KEPT)
             continue
         made = run.history.updates
-        images = made * run.settings["fit"]["batch_size"]
+        images = made * run.recipe.fit.batch_size
         out.add_run(name, run, metrics=KEPT, extra={
             "updates": made, "images_s": images / run.train_seconds})
     if name not in ("ours", "mean"):
@@ -489,7 +485,7 @@ if GRIDS:
                 grid_runs[k] = p if isinstance(p, list) else [p]
                 add_system(out, k, grid_runs[k])
         out.curves = {
-            "settings": {k: v[0].settings for k, v in grid_runs.items()
+            "settings": {k: v[0].recipe.to_json() for k, v in grid_runs.items()
                          if k not in cheap},
             "labels": LABEL,
             "systems": [k for k in ("ours", "ours_half", *RIVALS,
@@ -513,21 +509,10 @@ except results.ResultsError:
 display(Markdown(made))
 
 
-def other_settings(found, arms):
-    """Arms whose published settings are not those of this notebook."""
-    old = found.get("curves", {}).get("settings", {})
-    for name, new in arms.items():
-        if name in old:
-            fit = {k: v for k, v in old[name]["fit"].items() if k != "seed"}
-            if any({**old[name], "fit": fit}.get(k) != v
-                   for k, v in new.items() if k not in ("seed", "start")):
-                yield name
-
-
-if changed_since := list(other_settings(shown, {
+if since := changed_since(shown.get("curves", {}).get("settings", {}), {
         "ours": ours, "ours_half": half, **RIVALS, **ZOO, **INGREDIENTS,
-        **SAME_TIME})):
-    print("settings have changed since:", ", ".join(changed_since))
+        **SAME_TIME}):
+    print("settings have changed since:", ", ".join(since))
 
 # %% [markdown]
 # ### The table
@@ -586,7 +571,7 @@ if "r1_dense" in shown["summary"]:
     rate, what = row["images_s"]["mean"], "training"
     print(f"updates in {MINUTES} minutes: {row['updates']['mean']:.0f}; ours "
           f"took {max(r['train_seconds'] for r in shown['runs'] if r['name'] == 'ours')/60:.1f}")
-jets_needed = profile.train["updates"] * profile.train["batch_size"]
+jets_needed = ours.fit.updates * ours.fit.batch_size
 print(f"R1, dense, float32: {rate:.1f} images/s ({what}); as many jets as "
       f"our model saw would take {jets_needed / rate / 3600:.1f} hours")
 
@@ -1016,17 +1001,17 @@ PRETRAINED = {"simclr": "04", "mae": "05", "dae": "05"} if pool else {}
 
 def pretrained(name, seed=profile.seeds[0], make=SMALL):
     """A pretraining of 04 or 05; None: missing, and not to be made."""
-    settings = recipes.recipe(name, profile, seed)
-    if found := published(settings, pool, profile):
+    chosen = recipe(name, profile, seed)
+    if found := published(chosen, pool, profile):
         return found
-    key = runs.key_of(runs.complete(settings, pool), runs.identity(pool))
-    if make or [*profile.runs_dir.glob(f"*-{key}/model.safetensors")]:
-        return recipes.pretrain(f"{PRETRAINED[name]}-{name}-{seed}",
-                                settings, profile, pool, jets)
+    folder = runs.find(chosen, pool, profile.runs_dir)
+    if make or (folder and (folder / "model.safetensors").exists()):
+        return runs.pretrain(f"{PRETRAINED[name]}-{name}-{seed}", chosen,
+                             profile, pool, jets)
 
 
 torch.manual_seed(profile.seeds[0])
-untrained = make_model(runs.complete(ours, jets), jets, train).eval()
+untrained = make_model(ours, jets, train).eval()
 backbones = {"random_frozen": untrained}
 for name in PRETRAINED:
     if run := pretrained(name):
@@ -1066,7 +1051,9 @@ def by_system(found):
             for s in systems}
 
 # %%
-counts = {str(n): n for n in recipes.LABELS if n <= min(1000, len(train))}
+LABELS = {100: 100, 300: 200, 1_000: 300, 3_000: 600}  # and updates for so many
+FEW = 300  # up to here twice as many seeds, and frozen backbones are tried
+counts = {str(n): n for n in LABELS if n <= min(1000, len(train))}
 some = torch.randperm(len(train), generator=torch.manual_seed(0))[:1000]
 held = validation[:500]
 say, truth = jets.labels[train[some]].numpy(), jets.labels[held].numpy()
@@ -1120,19 +1107,51 @@ place[train] = torch.arange(len(train))
 
 def rivals_at(count, seed):
     """Linear and boosted rivals, on the labels that the arms get."""
-    subset = {**ours, "labels": count, "seed": seed}
+    subset = ours.but(labels=count, seed=seed)
     rows = place[torch.cat(indices(subset, jets)) if count else train]
     for model in (Linear(), BoostedTrees(seed)):
         model.fit(x_train[rows], label[rows], mass[rows])
         yield predictions(*model.predict(x_test))
 
 
+def label_seeds(profile, labels):
+    """Seeds of the arms with so many labels (None: all)."""
+    few = labels is not None and labels <= FEW
+    return tuple(range(2 * len(profile.seeds))) if few else profile.seeds
+
+
+def label_arms(profile, start):
+    """Arms <system>_<labels>: from scratch, a random backbone with trained
+    heads, and a fine-tuning of each pretraining of ``start`` (name -> seed ->
+    folder; further seeds take them in turn). With so many labels all get as
+    many updates and, seed by seed, the same jets."""
+    pool, scratch = int(0.9 * profile.labelled), recipe("scratch", profile)
+    arms = {}
+    for count in (*(n for n in LABELS if n <= pool), None):
+        updates = scratch.fit.updates if count is None else LABELS[count]
+        if count and profile.name == "smoke":
+            updates = max(1, scratch.fit.updates // 5)
+        systems = {"scratch": scratch, "random_frozen": scratch.but(frozen=True)}
+        for name, folders in start.items():
+            given = {str(k): str(v) for k, v in folders.items()}
+            systems[name] = recipe("finetune", profile, start={
+                str(s): given[str(profile.seeds[s % len(profile.seeds)])]
+                for s in label_seeds(profile, FEW)})
+            if count and count <= FEW:
+                systems[f"{name}_frozen"] = systems[name].but(frozen=True)
+        arms |= {f"{name}_{count or 'all'}": found.but(
+            labels=count, fit={"updates": updates})
+            for name, found in systems.items()}
+    return arms
+
+
+# %%
 def label_grid(arms):
     """(count, {system: its runs, or a rival's predictions}), count by count."""
-    for count in dict.fromkeys(arm.get("labels") for arm in arms.values()):
-        seeds = recipes.label_seeds(profile, count)
+    for count in dict.fromkeys(arm.labels for arm in arms.values()):
+        seeds = label_seeds(profile, count)
         found = grid("08", {k: arm for k, arm in arms.items()
-                            if arm.get("labels") == count}, seeds,
+                            if arm.labels == count}, seeds,
                      files["labelled"], few_test_jets(4000),
                      runs=profile.runs_dir, jobs=1 if SMALL else 2)
         seen = next(iter(found.values()))[0].predictions.index
@@ -1146,7 +1165,7 @@ def label_grid(arms):
 if GRIDS and PRETRAINED:
     made_by = {n: [pretrained(n, seed, make=True) for seed in profile.seeds]
                for n in PRETRAINED}
-    arms = recipes.label_arms(profile, {
+    arms = label_arms(profile, {
         n: {r.seed: r.folder for r in rs} for n, rs in made_by.items()})
     done = dict(label_grid(arms))
 
@@ -1160,9 +1179,9 @@ def spent(found, like):
     """Median seconds of runs made under like conditions; jets seen."""
     seconds = [r.train_seconds for r in found
                if r.record["machine"] == like.record["machine"]]
-    fit = found[0].settings["fit"]
+    fit = found[0].recipe.fit
     return {"seconds": float(np.median(seconds)) if seconds else None,
-            "jets": fit["updates"] * fit["batch_size"]}
+            "jets": fit.updates * fit.batch_size}
 
 
 def robust(found, reference="scratch"):
@@ -1222,10 +1241,10 @@ if GRIDS and PRETRAINED:
         row["auc"]["points"], len(profile.seeds)) for c, row in found.items()}
         for n, found in out_labels.values["gains"].items() if n in PRETRAINED}
     out_labels.curves["settings"] = {
-        f"{n}_{c}": rs[0].settings for (n, c), rs in trained.items()}
+        f"{n}_{c}": rs[0].recipe.to_json() for (n, c), rs in trained.items()}
     for n, c in trained:  # predictions, so that the bar can be checked
-        if n in ("scratch", *PRETRAINED) and c in map(str, recipes.LABELS):
-            for run in trained[n, c] if int(c) <= recipes.FEW else []:
+        if n in ("scratch", *PRETRAINED) and c in map(str, LABELS):
+            for run in trained[n, c] if int(c) <= FEW else []:
                 out_labels.add_run(f"{n}_{c}", run, metrics=KEPT)
     print(out_labels.save().name)
 
@@ -1246,9 +1265,9 @@ LAB_AXES = {m: title for m, title in {
     "auc": f"AUC on the {where}", "mass_mae": "mass MAE (GeV)"}.items()
     if lab_grid or m == "auc"}
 display(Markdown(made_labels))
-if lab_grid and (changed_since := list(other_settings(lab_grid, recipes.label_arms(
-        profile, {n: dict.fromkeys(profile.seeds, "") for n in PRETRAINED})))):
-    print("settings have changed since:", ", ".join(changed_since))
+if lab_grid and (since := changed_since(lab_grid["curves"]["settings"], label_arms(
+        profile, {n: dict.fromkeys(profile.seeds, "") for n in PRETRAINED}))):
+    print("settings have changed since:", ", ".join(since))
 
 # %% tags=["figure"]
 fig = drawings.comparison.labelled(
@@ -1302,11 +1321,11 @@ plots.save(fig, "08_labels_gains", profile);
 # %%
 few = {(n, c): row["auc"] for n in PRETRAINED
        for c, row in lab["gains"].get(n, {}).items()
-       if c != "all" and int(c) <= recipes.FEW}
+       if c != "all" and int(c) <= FEW}
 if lab_grid:
     clear = {k: row for k, row in few.items() if row["low"] > 0}
     sure = [k for k, row in clear.items() if row["p"] < 0.05 / len(few)]
-    print("met    " if clear else "NOT met", f"{recipes.FEW} labels or fewer:"
+    print("met    " if clear else "NOT met", f"{FEW} labels or fewer:"
           f" {len(clear)} of {len(few)} above scratch, {len(sure)} of them "
           f"with p < 0.05/{len(few)}")
     for (n, c), row in few.items():
@@ -1472,7 +1491,7 @@ plots.save(fig, "08_labels_shifts", profile);
 # *validation*. How unfair was the shared recipe?
 #
 # **Medium.** Freeze the fine-tuned arms with all labels too (`frozen`, in a copy
-# of an arm of `recipes.label_arms`). Does the lead of fine-tuning over frozen
+# of an arm of `label_arms`). Does the lead of fine-tuning over frozen
 # backbones grow with the labels?
 #
 # **Project.** Augment with the energy scale in `gev` (multiply the calorimeters
@@ -1491,21 +1510,22 @@ plots.save(fig, "08_labels_shifts", profile);
 # *Own arm.*
 #
 # ```python
-# mine = runs.train("08-mine", {**changed(depth=1), "seed": 0}, jets,
+# mine = runs.train("08-mine", changed(depth=1), jets,
 #                   test=None if hold_out else test_jets,
 #                   runs=profile.runs_dir)
 # metrics.compare(mine.predictions, live["ours"].predictions, ["auc"])
 # shown["summary"]["ours"]["auc"]["points"]
 # ```
 #
-# *ResNet.* `{**RIVALS["resnet15"], "fit": {**profile.train, "lr": 3e-3}}`; the
+# *ResNet.* `RIVALS["resnet15"].but(fit={"lr": 3e-3})`; the
 # best validation AUC stands in `run.history.curve("val_auc")`.
 #
-# *Frozen.* `{**arms["simclr_all"], "frozen": True}`; with many labels it is the
+# *Frozen.* `arms["simclr_all"].but(frozen=True)`; with many labels it is the
 # backbone that learns, and holding it still should cost more than with few.
 #
-# *Project.* An augmentation is a function from hits to hits; give
-# `lib.training.grids.grid` a `batches` of your own that passes it on. The mass
+# *Project.* An augmentation is a function from hits to hits; name
+# a function of yours in the recipe (`batches="module:function"`) that passes it
+# on to `Batches`. The mass
 # must be scaled with the energies, or the model learns to ignore them.
 # </details>
 #

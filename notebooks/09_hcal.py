@@ -630,9 +630,9 @@ class Turns:
                        column=ways[(turn + 1) % 4, here])
 
 
-def turned_batches(settings, maps):
+def turned_batches(recipe, maps):
     """``make_batches`` with training maps turned at random."""
-    train, validation = make_batches(settings, maps)
+    train, validation = make_batches(recipe, maps)
     train.augment = Turns(maps.grid.height)
     return train, validation
 
@@ -641,7 +641,7 @@ def turned_batches(settings, maps):
 of["moe_as_vit"] = [trained("09-moe_as_vit", recipe(
     "vit", dict(experts=2, router="soft")))]
 of["vit_as_moe"] = [trained("09-vit_as_moe", recipe("moe", dict(experts=0)))]
-of["turned"] = [trained("09-turned", {**recipe(epochs=1), "maps": "turned"},
+of["turned"] = [trained("09-turned", recipe(epochs=1),
                         batches=turned_batches)]
 of["vit_blocks"] = [Trainer(logs, block_train, block_test, profile)(
     "09-blocks", recipe(epochs=1))]
@@ -668,7 +668,7 @@ def table_row(found):
     return {
         "parameters": found[0].parameters,
         "active": experts.active_parameters(found[0].model()),
-        "rate": f"{found[0].settings['fit']['lr']:.0e}",
+        "rate": f"{found[0].recipe.fit.lr:.0e}",
         "seconds": round(np.mean([run.train_seconds for run in found])),
         "epochs to 0.99": ", ".join("never" if math.isnan(e) else f"{e:.1f}"
                                     for e in epochs),
@@ -1176,7 +1176,7 @@ if SMALL:
     settings = {**settings, "model": dict(dim=16, depth=1, heads=2), "fit": {
         **settings["fit"], "updates": 6, "batch_size": 8, "every": 3}}
 run = runs.train("09-cells", settings, healthy_a, log=without_epochs(print),
-                 runs=profile.runs_dir, build=masked.build)
+                 runs=profile.runs_dir)
 cell_model = run.model()
 last = run.history[-1]
 print(f"loss on validation {last['val_loss']:.3f}; knowing only the ring: "

@@ -47,10 +47,12 @@ from lib.models.vit import R1, JetViT, ViTConfig
 from lib.profiles import NAMES, get
 from lib.report import contract
 from lib.report.contract import component
+from lib.training.contrastive import SimCLR
 from lib.training.fit import FitSettings, fit
+from lib.training.masked import MAE, Denoising
 from lib.training.objectives import MASS_LOSSES, Supervised
 from lib.training.optim import learning_rate
-from lib.training.pretraining import MAE, Denoising, SimCLR
+from lib.training.recipe import Recipe, recipe
 from lib.training.split import indices, make_batches
 
 SMALL = dict(tokens="two_scale", position="factorised", pool="energy", heads=2, dim=16, depth=1,
@@ -179,9 +181,9 @@ def damage():
 
 @component("split")
 def split():
-    parts = {"cuts": indices({}, jets()), "no_test": indices({"hold_out": False}, jets()),
-             "few": indices({"labels": 10, "seed": 3}, jets()),
-             "unlabelled": indices({}, jets(labelled=False))}
+    parts = {"cuts": indices(Recipe(), jets()), "no_test": indices(Recipe(hold_out=False), jets()),
+             "few": indices(Recipe(labels=10, seed=3), jets()),
+             "unlabelled": indices(Recipe(), jets(labelled=False))}
     return {name: [float(x) for part in found for x in (*part, -1)]
             for name, found in parts.items()}
 
@@ -389,19 +391,16 @@ def _sizes(name: str):
 
 def _scratch(name: str):
     profile = get(name)
-    settings = profile.settings()
-    train, validation = make_batches({**settings, "fit": {**settings["fit"], "batch_size": 8}},
-                                     jets())
-    vit = JetViT(ViTConfig.of(TOP_QCD, **profile.model))
+    scratch = recipe("scratch", profile)
+    train, validation = make_batches(scratch.but(fit={"batch_size": 8}), jets())
+    vit = JetViT(ViTConfig.of(TOP_QCD, **scratch.model))
     return {"model": [float(p.numel()) for p in vit.parameters()],
             "jets": [float(len(train.index)), float(len(validation.index))],
-            "loss": [settings["loss"]["mass_weight"]],
-            "fit": _plain(FitSettings(**settings["fit"]))}
+            "loss": [scratch.loss["mass_weight"]], "fit": _plain(scratch.fit)}
 
 
 def _pretraining(name: str):
-    profile = get(name)
-    return {"fit": _plain(FitSettings(**{**profile.train, **profile.pretrain}))}
+    return {"fit": _plain(recipe("mae", get(name)).fit)}
 
 
 def _plain(settings: FitSettings) -> list[float]:
@@ -572,8 +571,8 @@ def calorimeter_scores():
 def calorimeter_model():
     torch.manual_seed(0)
     known = maps()
-    settings = {"model": {"dim": 16, "depth": 1}, "grid": {"height": 64, "width": 72}, "loss": {}}
-    made = masked_cells.build(settings, known, torch.arange(20))
+    recipe = Recipe.of({**masked_cells.SETTINGS, "model": {"dim": 16, "depth": 1}, "loss": {}})
+    made = masked_cells.MaskedCells.build(recipe, known, torch.arange(20))
     given = known.batch(torch.arange(8), "all")
     loss = _objective(made, given)
     return {"loss": loss, "tested": [made.eval().loss(given)[0].item()],

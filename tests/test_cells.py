@@ -13,9 +13,9 @@ from hcal import health
 from hcal.findings import KINDS, judge
 from hcal.maps import LIVE, HcalMaps, load
 from hcal.masked import (
+    SETTINGS,
     CellModel,
     MaskedCells,
-    build,
     other_conditions,
     random_strength,
     rearranged,
@@ -26,6 +26,7 @@ from lib.data.batches import Batches
 from lib.files import DataError
 from lib.training import runs
 from lib.training.fit import FitSettings, fit
+from lib.training.recipe import Recipe
 
 A, B = 355456, 357479
 TINY = dict(dim=16, depth=1, heads=2)
@@ -45,7 +46,8 @@ def run_a() -> HcalMaps:
 @pytest.fixture(scope="module")
 def tiny(run_a) -> MaskedCells:
     torch.manual_seed(0)
-    objective = build({"model": TINY}, run_a, torch.arange(150))
+    objective = MaskedCells.build(Recipe.of({**SETTINGS, "model": TINY}), run_a,
+                                  torch.arange(150))
     fit(objective, Batches(run_a, torch.arange(150), 16, shuffle=True), None,
         FitSettings(updates=40, batch_size=16, lr=3e-3, every=40, select="loss", ema=None,
                     precision="32-true"), log=lambda line: None)
@@ -174,11 +176,11 @@ def test_the_model_scores_run_b(tiny):
 
 
 def test_training_is_cached(run_a, tmp_path):
-    settings = {"model": TINY, "loss": {"as_is": 0.5},
+    settings = {**SETTINGS, "model": TINY, "loss": {"as_is": 0.5},
                 "fit": dict(updates=2, batch_size=8, select="loss", precision="32-true")}
     lines: list[str] = []
     small = run_a.subset(range(30))
-    made = [runs.train("cells", settings, small, runs=tmp_path, build=build, log=lines.append)
+    made = [runs.train("cells", settings, small, runs=tmp_path, log=lines.append)
             for _ in range(2)]
     assert not made[0].cached
     assert made[1].cached

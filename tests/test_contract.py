@@ -14,8 +14,9 @@ from lib.models.vit import ViTConfig
 from lib.profiles import ROOT
 from lib.report import contract
 from lib.training import optim
+from lib.training.contrastive import SimCLR
+from lib.training.masked import MAE
 from lib.training.optim import FitSettings
-from lib.training.pretraining import MAE, SimCLR
 
 
 def stale_without(name: str) -> str:

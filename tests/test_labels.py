@@ -14,34 +14,33 @@ from lib.data.views import transformed
 from lib.evaluation import metrics
 from lib.evaluation.metrics import Predictions
 from lib.models.baselines import Linear
-from lib.training import recipes
+from lib.training.recipe import recipe
 
-shown = notebook_code.shown("08", ("judged", "by_system", "over_groups", "drawn", "needed"), np=np,
-                            metrics=metrics, stats=stats)
+shown = notebook_code.shown("08", (
+    "judged", "by_system", "over_groups", "drawn", "needed", "LABELS", "FEW", "label_seeds",
+    "label_arms"), np=np, metrics=metrics, stats=stats, recipe=recipe)
 judged, by_system, over_groups, needed = (
     shown[name] for name in ("judged", "by_system", "over_groups", "needed"))
 
 
 def arms_of(profile):
     start = {name: {s: f"runs/{name}-{s}" for s in profile.seeds} for name in ("simclr", "mae")}
-    return recipes.label_arms(profile, start)
+    return shown["label_arms"](profile, start)
 
 
 @pytest.mark.parametrize("name", profiles.NAMES)
 def test_arms_with_equal_labels_differ_in_their_start_only(name):
     profile = profiles.get(name)
     arms = arms_of(profile)
-    assert arms["scratch_all"] == profile.settings()  # so that notebook 07 has made it
-    for arm, settings in arms.items():
+    assert arms["scratch_all"] == recipe("scratch", profile)  # so that notebook 07 has made it
+    for arm, found in arms.items():
         system, _, count = arm.rpartition("_")
-        same = arms[f"scratch_{count}"]
-        own = {k: v for k, v in settings.items() if k not in ("start", "frozen")}
-        assert own == same, arm
-        assert settings.get("frozen", False) == system.endswith("frozen")
-        if "start" in settings:  # every seed has a pretraining, in turn
-            seeds = recipes.label_seeds(profile, settings.get("labels"))
-            assert set(map(str, seeds)) <= set(settings["start"])
-            of = [settings["start"][str(s)] for s in seeds]
+        assert found.but(start=None, frozen=False) == arms[f"scratch_{count}"], arm
+        assert found.frozen == system.endswith("frozen")
+        if found.start:  # every seed has a pretraining, in turn
+            seeds = shown["label_seeds"](profile, found.labels)
+            assert set(map(str, seeds)) <= set(found.start)
+            of = [found.start[str(s)] for s in seeds]
             assert of[0] == of[-1 - len(profile.seeds) + 1] or len(of) == len(profile.seeds)
 
 

@@ -14,9 +14,12 @@ from lib.data.tokens import Batch
 from lib.evaluation import probes
 from lib.models.vit import JetViT, ViTConfig
 from lib.training import backbone as start
+from lib.training.contrastive import SimCLR, nt_xent
 from lib.training.fit import FitSettings, fit
-from lib.training.pretraining import MAE, Denoising, SimCLR, nt_xent, reconstruction
-from lib.training.runs import Run, complete, train
+from lib.training.masked import MAE, Denoising, reconstruction
+from lib.training.objectives import Supervised
+from lib.training.recipe import Recipe, build
+from lib.training.runs import Run, train
 from lib.training.split import make_batches
 
 MODEL = {"dim": 16, "depth": 1, "heads": 2, "mlp_ratio": 2.0, "tokens": "two_scale",
@@ -57,7 +60,7 @@ def model_of(jets: JetImages, **changes) -> JetViT:
 
 def batch_of(arm: str, jets: JetImages, size: int = 8) -> Batch:
     torch.manual_seed(0)
-    chosen = complete(settings(arm, fit={**FIT, "batch_size": size}), jets)
+    chosen = Recipe.of(settings(arm, fit={**FIT, "batch_size": size}))
     return next(iter(make_batches(chosen, jets)[0]))
 
 
@@ -213,7 +216,7 @@ def test_pretraining_runs_and_comes_from_the_cache(arm, tmp_path, jets, labelled
 
 @pytest.mark.parametrize("arm", ["simclr", "mae", "denoising"])
 def test_losses_fall(arm, jets):
-    chosen = complete(settings(arm, augment="flips"), jets)
+    chosen = Recipe.of(settings(arm, augment="flips"))
     around = {"simclr": SimCLR, "mae": MAE, "denoising": Denoising}[arm]
     batches = make_batches(chosen, jets)[0]
     history = fit(around(model_of(jets)), batches, log=quiet, settings=FitSettings(
@@ -222,7 +225,7 @@ def test_losses_fall(arm, jets):
 
 
 def test_interrupted_pretraining_ends_where_it_would_have(tmp_path, jets):
-    chosen = complete(settings("simclr"), jets)
+    chosen = Recipe.of(settings("simclr"))
     ends = []
     for folder, stops in ((tmp_path / "a", [4]), (tmp_path / "b", [2, 4])):
         for stop in stops:
@@ -362,7 +365,7 @@ def test_one_jet_and_one_view_are_errors(jets):
     with pytest.raises(ValueError, match="as it was"):
         Denoising(model_of(jets)).loss(jets.batch(range(4), "two_scale"))
     with pytest.raises(ValueError, match="augment"):
-        make_batches(complete(settings("simclr", augment=None), jets), jets)
+        make_batches(Recipe.of(settings("simclr", augment=None)), jets)
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -379,10 +382,10 @@ def test_empty_images_and_those_of_one_patch(arm, jets):
     dense = np.zeros((6, 8, 125, 125), np.float32)
     dense[1:, 4, 60:65, 60:65] = 255  # one tower, in one patch; the first image is empty
     few = JetImages.from_dense(dense)
-    chosen = complete(settings(arm, fit={**FIT, "batch_size": 6}), few)
+    chosen = Recipe.of(settings(arm, fit={**FIT, "batch_size": 6}))
     batch = few.batch(range(6), "two_scale", make_batches(chosen, few)[0].augment)
     around = {"simclr": SimCLR, "denoising": Denoising}.get(arm, MAE)
-    objective = around(model_of(jets), **chosen.get("loss", {}))
+    objective = around(model_of(jets), **chosen.loss)
     loss, parts = objective.loss(batch)
     loss.backward()
     assert loss.isfinite()
@@ -395,9 +398,11 @@ def test_unknown_choices_are_named(jets):
         MAE(model_of(jets), mask="some")
     with pytest.raises(ValueError, match="between 0 and 1"):
         MAE(model_of(jets), ratio=1)
-    from lib.training.objectives import build
-
-    with pytest.raises(ValueError, match="temprature"):
-        build(complete(settings("simclr", loss={"temprature": 1}), jets))
+    for argument, objective in (("mask", MAE), ("lcm", MAE), ("reconstruct", MAE),
+                                ("reconstruct", Denoising), ("mass_loss", Supervised)):
+        with pytest.raises(ValueError, match=f"{argument}='foo': choose one of "):
+            objective(model_of(jets), **{argument: "foo"})
+    with pytest.raises(ValueError, match=r"temprature \(did you mean temperature\?\)"):
+        Recipe.of(settings("simclr", loss={"temprature": 1}))
     with pytest.raises(ValueError, match="JetViT"):
-        build(complete(settings("mae", architecture="resnet15", model={}), jets))
+        build(Recipe.of(settings("mae", architecture="resnet15", model={}), grid=jets.grid))

@@ -1,9 +1,8 @@
 """Recipes by name, from the command line to published weights that are checked again."""
 
-import dataclasses
 import json
 
-import behaviour
+import behaviour  # noqa: F401  (fills contract.COMPONENTS)
 import pytest
 import torch
 from test_augment import make
@@ -14,8 +13,9 @@ from lib import profiles
 from lib.data.images import JetImages
 from lib.models.vit import JetViT
 from lib.report import contract
-from lib.training import recipes
-from lib.training.runs import Run
+from lib.training import recipe as recipes
+from lib.training.recipe import Recipe, changed
+from lib.training.runs import Run, published
 
 
 @pytest.fixture(scope="module")
@@ -44,28 +44,65 @@ def run(*arguments) -> int:
 def test_recipes_differ_in_what_their_names_say():
     profile = profiles.get("laptop")
     scratch = recipes.recipe("scratch", profile, 1)
-    assert scratch == profile.settings(1)
     tuned = recipes.recipe("finetune", profile, 1, "simclr")
-    assert {**tuned, "start": 0} == {**scratch, "start": 0}
-    budget = {tuple(recipes.recipe(name, profile)["fit"][k] for k in ("updates", "batch_size"))
-              for name in ("simclr", "mae", "dae")}
-    assert len(budget) == 1
-    r1 = [recipes.recipe(name, profile, 0, start)["fit"]
+    assert tuned.but(start=None) == scratch
+    fits = [recipes.recipe(name, profile).fit for name in ("simclr", "mae", "dae")]
+    assert len({(f.updates, f.batch_size) for f in fits}) == 1
+    r1 = [recipes.recipe(name, profile, 0, start).fit
           for name, start in (("r1_scratch", None), ("r1_finetune", "x"))]
-    assert [f["lr"] for f in r1] == [3e-4, 5e-5]
-    assert r1[0]["updates"] == r1[1]["updates"]
-    assert r1[1]["rates"]["class_head"] == 1e-4
+    assert [f.lr for f in r1] == [3e-4, 5e-5]
+    assert r1[0].updates == r1[1].updates
+    assert r1[1].rates["class_head"] == 1e-4
 
 
 def test_the_budget_of_pretraining_dates_only_results_that_pretrain(monkeypatch):
-    before = profiles.get("laptop")
-    after = dataclasses.replace(before, pretrain={**before.pretrain, "updates": 1})
-    monkeypatch.setattr(behaviour, "get", lambda name: after)
+    model, fit, pretraining = recipes.SIZES["laptop"]
+    monkeypatch.setitem(recipes.SIZES, "laptop", (model, fit, {**pretraining, "updates": 1}))
     assert contract.changed("pretrain.laptop")
     assert not contract.changed("train.laptop")
     assert "pretrain.laptop" in contract.versions(["objective.mae"], "laptop")
     used = contract.versions(["sample.top_qcd", "fit", "attention.*"], "laptop")
     assert not [name for name in used if "pretrain" in name or "full" in name]
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    ({"agument": "flips"}, r"unknown setting agument \(did you mean augment\?\)"),
+    ({"fit": {"epochs": 3}}, "unknown fit setting epochs"),
+    ({"fit": {"uptades": 3}}, r"unknown fit setting uptades \(did you mean updates\?\)"),
+    ({"model": {"dmi": 3}}, r"unknown model setting dmi \(did you mean dim\?\)"),
+    ({"architecture": "resnet15", "model": {"dim": 3}}, "unknown model setting dim"),
+    ({"loss": {"mass_wieght": 3}}, r"mass_wieght \(did you mean mass_weight\?\)"),
+    ({"objective": "mae", "loss": {"temperature": 1}}, "unknown loss setting temperature"),
+    ({"fit": {"select": "best"}}, "select='best'"),
+    ({"fit": 3}, "fit=3: give names and values"),
+    ({"model": "big"}, "model='big': give names and values"),
+    ({"objective": "guess"}, "objective='guess': choose one of"),
+    ({"architecture": "mlp"}, "architecture='mlp': choose one of"),
+    ({"seed": object()}, "plain JSON"),
+])
+def test_nothing_unknown_at_any_level(given, said):
+    with pytest.raises(ValueError, match=said):
+        Recipe.of(given)
+
+
+def test_the_canonical_form_leaves_out_what_is_as_by_default():
+    assert Recipe.of({}).to_json() == {}
+    said = {"seed": 3, "fit": {"seed": 3, "lr": 1e-3, "clip": 1, "updates": 7}, "augment": None,
+            "model": {"dim": 96, "depth": 1}, "loss": {"mass_weight": 1}, "hold_out": True}
+    assert Recipe.of(said).to_json() == {"seed": 3, "fit": {"updates": 7}, "model": {"depth": 1}}
+    assert Recipe.of(said) == Recipe.of(Recipe.of(said).to_json())
+    assert Recipe.of(said).but(seed=4).fit.seed == 4
+    assert Recipe.of(said, seed=4) != Recipe.of(said)
+    for name in recipes.NAMES:
+        made = recipes.recipe(name, profiles.get("full"), 1, "x" if "tune" in name else None)
+        assert Recipe.of(made.to_json()) == made
+
+
+def test_published_recipes_of_any_age_are_compared():
+    now = {n: recipes.recipe(n, profiles.get("laptop")) for n in ("scratch", "mae", "simclr")}
+    old = json.loads((profiles.ROOT / "weights" / "scratch" / "run.json").read_text())["settings"]
+    assert changed({"scratch": old, "mae": {"maps": "turned"}}, now) == ["mae"]
+    assert changed({"scratch": {**old, "augment": None}}, now) == ["scratch"]
 
 
 @pytest.mark.parametrize(("name", "start", "said"), [
@@ -100,7 +137,7 @@ def test_finetune_trains_the_pretraining_once_and_runs_are_compared(profile, fil
 def test_pretraining_takes_a_file_of_ones_own(profile, files, tmp_path, capsys):
     assert run("train", "mae", "--profile", "smoke", "--file", files["unlabelled"]) == 0
     folder = capsys.readouterr().out.strip().splitlines()[-1]
-    assert Run.open(folder).settings["objective"] == "mae"
+    assert Run.open(folder).recipe.objective == "mae"
     JetImages.open(files["unlabelled"]).subset(torch.arange(2)).save(tmp_path / "two.h5")
     assert run("train", "dae", "--profile", "smoke", "--file", tmp_path / "two.h5") == 2
     assert run("train", "scratch", "--profile", "smoke", "--file", files["unlabelled"]) == 2
@@ -127,16 +164,16 @@ def test_published_weights_are_verified_and_a_wrong_number_is_found(profile, cap
 
 
 def test_a_published_backbone_is_found_where_the_cache_has_none(profile, files, tmp_path):
-    settings, jets = recipes.recipe("simclr", profile), JetImages.open(files["unlabelled"])
+    recipe, jets = recipes.recipe("simclr", profile), JetImages.open(files["unlabelled"])
     trained = Run.open(models.train("simclr", profile))
     weights.publish("simclr", trained, profile, "A test.")
-    assert weights.published(settings, jets, profile) is None  # the cache comes first
+    assert published(recipe, jets, profile) is None  # the cache comes first
     trained.folder.rename(tmp_path / "elsewhere")
-    found = weights.published(settings, jets, profile)
+    found = published(recipe, jets, profile)
     assert found.history[-1]["probe_auc"] == trained.history[-1]["probe_auc"]
     tuned = models.train("finetune", profile, start=str(found.folder))
     assert Run.open(tuned).record["start"] == "simclr"
-    assert weights.published({**settings, "seed": 7}, jets, profile) is None
+    assert published(recipe.but(seed=7), jets, profile) is None
 
 
 def test_nothing_to_verify_is_an_error(tmp_path, capsys):

@@ -16,6 +16,7 @@ from lib import profiles
 from lib.evaluation import metrics
 from lib.evaluation.metrics import Predictions
 from lib.report import contract, numbers, results
+from lib.training.recipe import recipe
 
 
 @pytest.fixture
@@ -250,7 +251,7 @@ def test_keys_reach_every_number(profile):
                 "values/half",
                 "scratch-mass_only/auc", "closure/m_mean_gev", "closure/within", "meta/commit"):
         assert f"07_finetune/{key}" in found
-    assert found["profile/model/dim"] == profile.model["dim"]
+    assert found["profile/model/dim"] == recipe("scratch", profile).model["dim"]
 
 
 def test_unknown_key_is_found_before_latex(profile, tmp_path):

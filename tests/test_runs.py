@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
+import multiprocessing
 import os
+import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -16,11 +20,12 @@ import torch
 from lib.data.images import JetImages
 from lib.evaluation import metrics
 from lib.models.vit import JetViT
+from lib.profiles import ROOT
+from lib.training import adopt, objectives, runs
 from lib.training import fit as fit_module
-from lib.training import objectives, runs
 from lib.training import split as parts
-from lib.training.grids import grid
-from lib.training.runs import Run, train
+from lib.training.recipe import Recipe
+from lib.training.runs import Order, Run, grid, train
 
 SETTINGS = {
     "seed": 1,
@@ -99,18 +104,62 @@ def test_other_settings_data_or_seed_are_other_runs_and_a_name_is_not(tmp_path, 
     assert folder(name="b") == first
 
 
-def test_simulated_data_are_known_by_how_they_were_made(tmp_path):
+def test_data_are_known_by_their_content(tmp_path):
+    """However they say that they were made: a permuted subset does not pass as the original."""
     made = {"generator": "simulated", "version": 1, "jets": 80}
     whole = make_jets(80, **made)
-    assert runs.identity(whole) == runs.identity(make_jets(80, **made))
-    assert runs.identity(whole) != runs.identity(make_jets(80, **{**made, "version": 2}))
-    part = whole.subset(torch.arange(40))
-    assert runs.identity(part)["content"] == part.fingerprint()
+    quiet = {"runs": tmp_path, "log": lambda line: None}
+    first = train("a", SETTINGS, whole, **quiet)
+    assert train("a", SETTINGS, make_jets(80, **{**made, "version": 2}), **quiet).cached
+    turned = whole.subset(torch.arange(80).flip(0))
+    turned.attributes = dict(whole.attributes)
+    for other in (turned, make_jets(80, seed=9, **made)):
+        run = train("a", SETTINGS, other, **quiet)
+        assert not run.cached
+        assert run.folder != first.folder
 
-    train("a", SETTINGS, whole, runs=tmp_path, log=lambda line: None)
-    lines = []
-    train("a", SETTINGS, make_jets(80, seed=9, **made), runs=tmp_path, log=lines.append)
-    assert "saw other jets" in lines[0]  # the same recipe gave something else
+
+def as_before(folder, maps=None):
+    """The run of a folder as the code before 2026-11-26 wrote it."""
+    record = json.loads((folder / "run.json").read_text())
+    recipe = Recipe.of(record["settings"])
+    settings = {"seed": recipe.seed, "model": dict(recipe.model), "augment": recipe.augment,
+                "fit": {"seed": recipe.seed, "updates": 6, "lr": 1e-3, "batch_size": 16, "every": 3,
+                        "accelerator": "cpu"}, "grid": record["settings"]["grid"]}
+    order = Order.of(recipe, make_jets(), folder.parent)
+    train_batches, _ = order.batches()
+    record |= {"settings": settings, "fingerprint": adopt.fingerprint(
+        recipe, order.objective(train_batches), next(iter(train_batches)))}
+    del record["key"], record["validation_jets"]
+    old = folder.with_name("a-0123456789")
+    folder.rename(old)
+    (old / "run.json").write_text(json.dumps(record))
+    return old
+
+
+def test_a_run_under_an_old_key_is_adopted(tmp_path, jets, monkeypatch):
+    first = train("a", SETTINGS, jets, runs=tmp_path, log=lambda line: None)
+    old = as_before(first.folder)
+    assert runs.find(SETTINGS, make_jets(80, seed=5), tmp_path) is None
+    assert runs.find({**SETTINGS, "seed": 2}, jets, tmp_path) is None
+    assert old.exists()
+    again = train("a", SETTINGS, jets, runs=tmp_path, log=lambda line: None)
+    assert again.cached
+    assert (again.folder, again.key, again.labels) == (first.folder, first.key, first.labels)
+    assert not old.exists()
+
+    as_before(first.folder)  # by code that trained otherwise
+    loss = objectives.Supervised.loss
+    monkeypatch.setattr(objectives.Supervised, "loss", lambda self, batch, output=None: (
+        1.01 * loss(self, batch, output)[0], {}))
+    assert runs.find(SETTINGS, jets, tmp_path) is None
+
+
+def test_labels_that_were_asked_for_and_jets_that_trained(tmp_path, jets):
+    some = train("a", {**SETTINGS, "labels": 20}, jets, runs=tmp_path, log=lambda line: None)
+    assert (some.labels, some.train_jets) == (20, 16)
+    every = train("a", SETTINGS, jets, runs=tmp_path, log=lambda line: None)
+    assert (every.labels, every.train_jets) == (64, 56)
 
 
 def test_changed_code_makes_a_run_stale(tmp_path, jets, monkeypatch):
@@ -130,6 +179,35 @@ def test_changed_code_makes_a_run_stale(tmp_path, jets, monkeypatch):
     assert again.folder == first.folder
     assert (tmp_path / "stale" / first.folder.name / "run.json").exists()
     assert train("a", SETTINGS, jets, runs=tmp_path, log=lines.append).cached
+
+
+@pytest.mark.parametrize("what", ["schedule", "average", "clipping", "selection", "decay"])
+def test_the_fingerprint_sees_the_whole_loop(tmp_path, jets, monkeypatch, what):
+    recipe = Recipe.of(SETTINGS, fit={"ema": 0.9, "clip": 0.05, "weight_decay": 1.0})
+    train("a", recipe, jets, runs=tmp_path, log=lambda line: None)
+    change = {
+        "schedule": (fit_module, "learning_rate", lambda progress, settings: 1 - progress),
+        "average": (fit_module, "_averaging", lambda state: None),
+        "clipping": (fit_module.Fabric, "clip_gradients", lambda *a, **k: torch.zeros(())),
+        "selection": (fit_module, "goodness", lambda row, select: row["update"]),
+        "decay": (fit_module, "parameter_groups", lambda objective, settings: [
+            {"params": list(objective.parameters()), "base_lr": settings.lr,
+             "weight_decay": 0.0}]),
+    }[what]
+    monkeypatch.setattr(*change)
+    lines = []
+    assert not train("a", recipe, jets, runs=tmp_path, log=lines.append).cached
+    assert "the code has changed" in lines[0]
+
+
+def test_a_cache_hit_plans_no_epoch_of_all_jets(tmp_path, jets, monkeypatch):
+    train("a", SETTINGS, jets, runs=tmp_path, log=lambda line: None)
+    planned = []
+    plan = runs.Batches.plan
+    monkeypatch.setattr(runs.Batches, "plan", lambda self: planned.append(
+        len(self.index)) or plan(self))
+    grid("", {"a": SETTINGS}, [1], jets, runs=tmp_path, log=lambda line: None)
+    assert 0 < max(planned) <= runs.SAMPLE
 
 
 def test_changed_default_makes_a_run_stale(tmp_path, jets):
@@ -172,7 +250,7 @@ def test_interrupted_run_resumes_and_ends_the_same(tmp_path, jets, test_jets, mo
 
     def cut(*arguments):
         calls.append(1)
-        if len(calls) == 2:
+        if len(calls) == 3 + 2:  # three are of the fingerprint
             raise Cut
         return validate(*arguments)
 
@@ -189,16 +267,21 @@ def test_interrupted_run_resumes_and_ends_the_same(tmp_path, jets, test_jets, mo
     np.testing.assert_array_equal(again.predictions.m_hat, whole.predictions.m_hat)
 
 
-def test_killed_process_leaves_a_run_that_resumes(tmp_path, jets):
+def script(folder, text: str, **options) -> subprocess.Popen:
+    path = folder / "script.py"
+    path.write_text(f"import sys\nsys.path.insert(0, {str(ROOT / 'tests')!r})\n"
+                    "from test_runs import *\n" + text)
+    return subprocess.Popen([sys.executable, str(path)], stdout=subprocess.PIPE, text=True,
+                            stderr=subprocess.STDOUT, cwd=ROOT, **options,
+                            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
+
+
+def test_killed_process_leaves_a_run_that_resumes(tmp_path):
     """SIGTERM to a real process in mid-training: it saves and goes; the next call finishes."""
-    jets.save(tmp_path / "jets.h5")
-    long = {**SETTINGS, "fit": {**SETTINGS["fit"], "updates": 100_000, "every": 2}}
-    job = {"name": "a", "settings": long, "jets": str(tmp_path / "jets.h5"), "test": None,
-           "runs": str(tmp_path), "build": "lib.training.objectives:build",
-           "batches": "lib.training.split:make_batches"}
-    process = subprocess.Popen([sys.executable, "-m", "lib.training.grids", json.dumps(job)],
-                               stdout=subprocess.PIPE, text=True,
-                               env={**os.environ, "OMP_NUM_THREADS": "1"})
+    process = script(tmp_path, f"""
+long = Recipe.of(SETTINGS, fit=dict(updates=100_000, every=2))
+train("a", long, make_jets(), runs={str(tmp_path)!r}, log=lambda line: print(line, flush=True))
+""")
     for line in process.stdout:
         if line.startswith("epoch"):
             break
@@ -211,23 +294,107 @@ def test_killed_process_leaves_a_run_that_resumes(tmp_path, jets):
     assert not json.loads((folder / "run.json").read_text())["finished"]
 
 
+def test_two_processes_train_one_run_and_each_reads_its_share(tmp_path):
+    """Through the cache: no lock is held while the second process is launched."""
+    process = script(tmp_path, f"""
+read, of = [], JetImages.batch
+def batch(self, index, *rest):
+    read.extend(index.tolist() if len(index) == 8 else [])
+    return of(self, index, *rest)
+JetImages.batch = batch
+two = Recipe.of(SETTINGS, fit=dict(devices=2, updates=4, every=4, batch_size=8))
+jets = make_jets()
+runs.fingerprint = lambda *a: [0.0]
+run = train("a", two, jets, make_jets(40, seed=1), runs={str(tmp_path)!r}, log=lambda line: None)
+again = train("a", two, jets, make_jets(40, seed=1), runs={str(tmp_path)!r}, log=lambda line: None)
+trained = [i for i in read if i in set(jets.split(42).train.tolist())]
+print("rank", os.environ.get("LOCAL_RANK"), run.history.updates, again.cached, again.record["key"],
+      sorted(trained[:24]), flush=True)
+""")
+    said = process.communicate(timeout=120)[0]
+    lines = sorted(line for line in said.splitlines() if line.startswith("rank"))
+    assert process.returncode == 0, said
+    assert len(lines) == 2, said
+    key = json.loads(next(tmp_path.glob("a-*/run.json")).read_text())["key"]
+    shares = []
+    for rank, line in enumerate(lines):
+        assert line.startswith(f"rank {rank} 4 True {key} ")
+        shares.append(set(json.loads(line.split(key)[1])))
+    assert all(len(share) == 24 for share in shares)
+    assert not shares[0] & shares[1]
+
+
+TOY = """
+import torch
+from torch import nn
+from lib.training.objectives import OBJECTIVES
+
+@OBJECTIVES.register("toy")
+class Energy(nn.Module):
+    def __init__(self, model, power: float = 1.0):
+        super().__init__()
+        self.model, self.power = model, power
+
+    @staticmethod
+    def views(augment, damage):
+        return damage, damage
+
+    def loss(self, batch, output=None):
+        guess = self.model(batch.tokens)[0][:, 0]
+        gap = (guess - batch.tokens.features.sum((1, 2)).log()).abs().pow(self.power).mean()
+        return gap, {"gap": gap.detach()}
+"""
+
+
+def test_a_toy_objective_joins_with_one_file(tmp_path, jets, monkeypatch):
+    (tmp_path / "toy_objective.py").write_text(TOY)
+    monkeypatch.syspath_prepend(tmp_path)
+    lines = []
+    for name in ("toy_objective:Energy", "toy"):
+        recipe = {**SETTINGS, "objective": name, "loss": {"power": 2.0}, "damage": "noise"}
+        run = train("toy", recipe, jets, runs=tmp_path / "runs", log=lines.append)
+        assert not run.cached
+        assert train("toy", recipe, jets, runs=tmp_path / "runs", log=lines.append).cached
+        assert run.history[-1]["val_gap"] > 0
+        assert run.objective().power == 2.0
+    assert any("(gap " in line for line in lines)
+    with pytest.raises(ValueError, match=r"unknown loss setting pwer \(did you mean power"):
+        Recipe.of({"objective": "toy", "loss": {"pwer": 1}})
+    with pytest.raises(ValueError, match="cannot be imported"):
+        Recipe.of({"objective": "toy_objective:Missing"})
+
+
+def turned_batches(recipe, jets):
+    batches, validation = parts.make_batches(recipe, jets)
+    batches.seed += 1
+    return batches, validation
+
+
+def test_what_makes_the_batches_is_part_of_the_key(tmp_path, jets):
+    plain = train("a", SETTINGS, jets, runs=tmp_path, log=lambda line: None)
+    named = {**SETTINGS, "batches": f"{__name__}:turned_batches"}
+    assert train("a", named, jets, runs=tmp_path, log=lambda line: None).folder != plain.folder
+    with pytest.raises(ValueError, match="batches="):
+        train("a", {**SETTINGS, "batches": "nothing"}, jets, runs=tmp_path)
+
+
 def test_label_subsets(jets):
-    settings = {**SETTINGS, "labels": 20}
+    settings = Recipe.of(SETTINGS, labels=20)
     train_index, validation = parts.indices(settings, jets)
     assert len(train_index) + len(validation) == 20
     assert not set(train_index.tolist()) & set(validation.tolist())
     part = set(jets.split(42).train.tolist())
     assert set(train_index.tolist()) | set(validation.tolist()) <= part
     assert set(jets.labels[train_index].tolist()) == set(jets.labels[validation].tolist()) == {0, 1}
-    other = parts.indices({**settings, "seed": 2}, jets)[0]
+    other = parts.indices(settings.but(seed=2), jets)[0]
     assert set(other.tolist()) != set(train_index.tolist())
     with pytest.raises(ValueError, match="choose 4 to 56"):
-        parts.indices({**SETTINGS, "labels": 1000}, jets)
+        parts.indices(settings.but(labels=1000), jets)
 
 
 def test_settings_that_make_no_sense(tmp_path, jets):
     for changes, message in [({"fit": {"epochs": 3}}, "unknown fit setting epochs"),
-                             ({"model": {"layers": 3}}, "unknown setting layers"),
+                             ({"model": {"layers": 3}}, "unknown model setting layers"),
                              ({"objective": "guess"}, "objective='guess'"),
                              ({"architecture": "mlp"}, "architecture='mlp'"),
                              ({"seed": object()}, "plain JSON")]:
@@ -264,15 +431,77 @@ def test_grid_skips_what_is_finished_and_runs_side_by_side(tmp_path, jets, test_
 
     # a run that fails does not stop the others, and what they made is kept
     with pytest.raises(RuntimeError, match="1 of 2 runs failed: zoo-bad-1"):
-        grid("zoo", {"small": SETTINGS, "bad": {**SETTINGS, "objective": "guess"}}, [1], *files,
+        grid("zoo", {"small": SETTINGS, "bad": {**SETTINGS, "labels": 1000}}, [1], *files,
              runs=tmp_path / "two", jobs=2, log=lines.append)
-    assert any("objective='guess'" in line for line in lines)
+    assert any("labels=1000" in line for line in lines)
     beside = train("zoo", SETTINGS, *files, runs=tmp_path / "two", log=lambda line: None)
     assert beside.cached
     np.testing.assert_allclose(beside.predictions.score, found["small"][0].predictions.score,
                                atol=1e-5)
     with pytest.raises(ValueError, match="give the files"):
         grid("zoo", arms, [1], jets, runs=tmp_path, jobs=2)
+
+
+def test_a_grid_takes_any_executor(tmp_path, jets):
+    jets.save(tmp_path / "jets.h5")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        found = grid("g", {"a": SETTINGS}, [1, 2], tmp_path / "jets.h5", runs=tmp_path, log=len,
+                     executor=pool)
+        assert pool.submit(len, "still there").result() == 11
+    assert [run.cached for run in found["a"]] == [True, True]
+    assert [run.seed for run in found["a"]] == [1, 2]
+
+
+def test_a_killed_worker_is_an_error_that_says_so(tmp_path, jets):
+    jets.save(tmp_path / "jets.h5")
+
+    def kill():
+        until(lambda: next(tmp_path.glob("g-*/last.safetensors"), None))
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    long = Recipe.of(SETTINGS, fit={"updates": 100_000, "every": 2})
+    with pytest.raises(RuntimeError, match="g-a-1: its worker was stopped or killed"):
+        grid("g", {"a": long}, [1], tmp_path / "jets.h5", runs=tmp_path, jobs=2)
+    killer.join()
+    assert not multiprocessing.active_children()
+
+
+def test_no_worker_of_a_grid_goes_on_without_its_parent(tmp_path):
+    process = script(tmp_path, f"""
+if __name__ == "__main__":
+    make_jets().save({str(tmp_path / "jets.h5")!r})
+    long = Recipe.of(SETTINGS, fit=dict(updates=100_000, every=2))
+    grid("g", {{"a": long}}, [1], {str(tmp_path / "jets.h5")!r}, runs={str(tmp_path)!r}, jobs=2)
+""")
+    checkpoint = until(lambda: next(tmp_path.glob("g-*/last.safetensors"), None))
+    workers = [int(pid) for pid in pathlib.Path(
+        f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    training = [pid for pid in workers if "spawn_main" in pathlib.Path(
+        f"/proc/{pid}/cmdline").read_text()]
+    assert training
+    process.terminate()
+    process.communicate(timeout=60)
+    until(lambda: not any(alive(pid) for pid in training))
+    assert checkpoint.exists()
+
+
+def until(found, seconds: float = 60):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := found():
+            return value
+        threading.Event().wait(0.05)
+    raise AssertionError("waited in vain")
+
+
+def alive(pid: int) -> bool:
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize(("name", "content"), [

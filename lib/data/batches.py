@@ -80,8 +80,11 @@ class Batches:
         return [self.index[batches[number]] for number in rng.permutation(len(self))]
 
     def __iter__(self) -> Iterator[Batch]:
-        for index in self.plan():
-            yield self.jets.batch(index, self.keep, self.augment)
+        yield from map(self.read, self.plan())
+
+    def read(self, index: Tensor) -> Batch:
+        """The batch of some jets, augmented and cut into tokens."""
+        return self.jets.batch(index, self.keep, self.augment)
 
 
 def _by_size(sizes: np.ndarray, labels: np.ndarray) -> np.ndarray:

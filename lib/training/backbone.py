@@ -100,10 +100,10 @@ def freeze(model: nn.Module) -> nn.Module:
     return model
 
 
-def begin(objective: nn.Module, settings: Mapping, weights: Path | None) -> nn.Module:
-    """A new objective as ``settings`` want it: ``start`` from ``weights``, ``frozen``."""
+def begin(objective: nn.Module, frozen: bool, weights: Path | None) -> nn.Module:
+    """A new objective with the backbone of ``weights``, if any, and ``frozen`` or not."""
     if weights is not None:
         load(objective.model, weights)
-    if settings.get("frozen"):
+    if frozen:
         freeze(objective.model)
     return objective

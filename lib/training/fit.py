@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import ctypes
 import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from lib.data.tokens import Batch
@@ -37,83 +38,10 @@ from lib.training.optim import (
     parameter_groups,
 )
 
-__all__ = ["FitSettings", "History", "fit"]
+__all__ = ["FitSettings", "History", "fit", "launched"]
 
-def keep_memory() -> None:
-    """Keep freed memory in the process instead of giving it back to the system after each tensor.
-
-    Fetching it again, page by page, is a sixth of the time of a small model's step on a CPU.
-    With glibc only (``mallopt(3)``: mmap threshold, trim threshold, padding); elsewhere nothing.
-    """
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        libc = ctypes.CDLL(None)
-        for parameter, value in ((-3, 32 << 20), (-1, (1 << 31) - 1), (-2, 256 << 20)):
-            libc.mallopt(parameter, value)
-
-
-def _share(batches: Iterable[Batch], fabric: Fabric) -> Iterator[Batch]:
-    """Every process takes its share of the batches, all of them equally many."""
-    whole = len(batches) // fabric.world_size * fabric.world_size
-    for number, batch in enumerate(batches):
-        if number < whole and number % fabric.world_size == fabric.global_rank:
-            yield batch.to(fabric.device)
-
-
-def _stream(batches: Iterable[Batch], fabric: Fabric, epoch: int) -> Iterator[Batch]:
-    """Batches without end, pass after pass; made on the device, if that is where jets can be."""
-    if fabric.device.type != "cpu" and hasattr(batches, "jets"):
-        batches = copy.copy(batches)
-        batches.jets = batches.jets.to(fabric.device)
-    while True:
-        if hasattr(batches, "set_epoch"):
-            batches.set_epoch(epoch)
-        yield from _share(batches, fabric)
-        epoch += 1
-
-
-@contextlib.contextmanager
-def _averaged(module: nn.Module, average: dict[str, Tensor]) -> Iterator[None]:
-    """The module with its averaged weights, for as long as the context lasts."""
-    parameters = dict(module.named_parameters())
-    own = {name: parameters[name].detach().clone() for name in average}
-    with torch.no_grad():
-        for name, value in average.items():
-            parameters[name].copy_(value)
-        yield
-        for name, value in own.items():
-            parameters[name].copy_(value)
-
-
-class _Loss(nn.Module):
-    """The objective's loss as a forward pass, which is what Fabric can wrap. It is handed the batch
-    in a function, because Fabric would copy the tensors that it sees."""
-
-    def __init__(self, objective: nn.Module) -> None:
-        super().__init__()
-        self.objective = objective
-
-    def forward(self, batch: Callable[[], Batch]) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.objective.loss(batch())
-
-
-def _line(row: dict, passes: float, updates: int) -> str:
-    """One line for the log."""
-    def parts(start: str) -> str:
-        shown = ("class", "mass", "balance", "z", "match", "mean")
-        found = [f"{n} {row[start + n]:.4f}" for n in shown if start + n in row]
-        return f" ({', '.join(found)})" if found else ""
-
-    line = f"epoch {row['epoch']:.3g}/{passes:.3g}  update {row['update']}/{updates}"
-    line += f"  loss {row['loss']:.4f}{parts('')}"
-    if "val_loss" in row:
-        line += f"  validation {row['val_loss']:.4f}{parts('val_')}"
-    line += f"  AUC {row['val_auc']:.4f}" if "val_auc" in row else ""
-    line += f"  MAE {row['val_mae']:.1f} GeV" if "val_mae" in row else ""
-    line += f"  probe {row['probe_auc']:.4f}" if "probe_auc" in row else ""
-    return line + f"  {row['images_s']:.0f} images/s  {row['seconds']:.0f} s"
-
-
-# --- the loop -------------------------------------------------------------------------------------
+SAVE_SECONDS = 60  # between checkpoints, where validations are rarer
+SHOWN = {"val_auc": "AUC {:.4f}", "val_mae": "mass error {:.1f} GeV", "probe_auc": "probe {:.4f}"}
 
 
 def fit(
@@ -137,173 +65,333 @@ def fit(
         FloatingPointError: a loss or gradient is not finite; the last good checkpoint is kept.
         KeyboardInterrupt, SystemExit: SIGINT, SIGTERM, after a checkpoint was written.
     """
-    settings = settings or FitSettings()
-    keep_memory()
+    state = _set_up(objective, train, settings or FitSettings(), folder)
+    batches = _resume(state, train, log)
+    history, fabric = state.history, state.fabric
+    on_terminal = sys.stderr.isatty() and fabric.is_global_zero
+    bar = tqdm(total=state.settings.updates, initial=history.updates, disable=not on_terminal,
+               leave=False)
+    objective.train()
+    with checkpoint.interrupts() as caught, bar:
+        started = saved = time.perf_counter()
+        before = history.train_seconds
+        while not history.stopped:
+            factor = _update(state, next(batches))
+            now = time.perf_counter()
+            history.train_seconds = before + now - started
+            bar.update()
+            history.stopped = _ended(state)
+            due = history.updates % state.every == 0 or bool(history.stopped)
+            if due:
+                row = _validate(state, validation, monitor, factor)
+                with tqdm.external_write_mode() if on_terminal else contextlib.nullcontext():
+                    if fabric.is_global_zero:
+                        log(_line(row, state))
+            if due or caught or now - saved > SAVE_SECONDS:
+                _save(state)
+                before, started = history.train_seconds, time.perf_counter()
+                saved = started
+            if caught and not history.stopped:
+                left = f"; the same call resumes from {state.last}" if folder else ""
+                log(f"stopped by signal {caught[0]} at update {history.updates}{left}")
+                raise KeyboardInterrupt if caught[0] == 2 else SystemExit(128 + caught[0])
+    objective.load_state_dict(state.kept)
+    objective.eval()
+    return history
+
+
+def launched(settings: FitSettings) -> Fabric:
+    """The devices of a fit, with one process each: the others are started here, by running the
+    script once more. Later calls find them."""
     fabric = Fabric(accelerator=settings.accelerator, devices=settings.devices,
                     precision=resolve_precision(settings.precision))
     fabric.launch()
+    return fabric
+
+
+# --- the state, and how it begins -----------------------------------------------------------------
+
+
+@dataclass
+class State:
+    """Everything that changes while a fit goes on, and what it is made with.
+
+    Attributes:
+        step, optimizer: the loss and AdamW, as Fabric wraps them.
+        per_epoch: batches of this process in one pass.
+        every, patient: updates between validations, and between looks at whether losses are finite.
+        average: the averaged objective, buffers included (``settings.ema``).
+        kept: the weights to end with.
+        sums: losses since the last validation times jets, left on the device.
+        pending: losses not yet looked at.
+        marks: ``jets`` and ``clock`` since the last validation, ``best`` goodness, validations
+            ``waited`` since, and the state of ``follow_plateau``.
+    """
+
+    objective: nn.Module
+    settings: FitSettings
+    fabric: Fabric
+    step: nn.Module
+    optimizer: torch.optim.Optimizer
+    per_epoch: int
+    every: int
+    patient: int
+    average: AveragedModel | None = None
+    last: Path | None = None
+    best: Path | None = None
+    history: History = field(default_factory=History)
+    kept: dict[str, Tensor] = field(default_factory=dict)
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    pending: list[Tensor] = field(default_factory=list)
+    marks: dict[str, Any] = field(default_factory=lambda: {
+        "jets": 0, "clock": 0.0, "best": -math.inf, "waited": 0,
+        "plateau": {"factor": 1.0, "lowest": math.inf, "waited": 0}})
+
+    @property
+    def judged(self) -> nn.Module:
+        """What is validated and kept: the average, if there is one."""
+        return self.objective if self.average is None else self.average.module
+
+    def stored_settings(self) -> dict:
+        """What a checkpoint has to agree in."""
+        return {k: v for k, v in asdict(self.settings).items()
+                if k not in ("accelerator", "devices")}
+
+
+class _Loss(nn.Module):
+    """The objective's loss as a forward pass, which is what Fabric can wrap. It is handed the batch
+    in a function, because Fabric would copy the tensors that it sees."""
+
+    def __init__(self, objective: nn.Module) -> None:
+        super().__init__()
+        self.objective = objective
+
+    def forward(self, batch: Callable[[], Batch]) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.objective.loss(batch())
+
+
+def _set_up(objective: nn.Module, train: Iterable[Batch], settings: FitSettings,
+            folder: Path | str | None) -> State:
+    fabric = launched(settings)
     torch.manual_seed(settings.seed + fabric.global_rank)
     per_epoch = len(train) // fabric.world_size
     if per_epoch < 1:
         raise ValueError(f"{len(train)} batches for {fabric.world_size} process(es): nothing to "
                          "train on; give more jets or a smaller batch")
-    every = settings.every or max(per_epoch, 20)
-    patient = 1 if fabric.device.type == "cpu" else 25  # updates between looks at the loss
-
     optimizer = torch.optim.AdamW(parameter_groups(objective, settings))
     step, optimizer = fabric.setup(_Loss(objective), optimizer)
-    trained = {n: p for n, p in objective.named_parameters() if p.requires_grad}
-    average = {n: p.detach().clone() for n, p in trained.items()} if settings.ema else {}
-    history, kept = History(), {}
-    sums: dict[str, Tensor] = {}  # losses since the last validation, left on the device
-    state = {"jets": 0, "clock": 0.0, "best": -math.inf, "waited": 0,
-             "plateau": {"factor": 1.0, "lowest": math.inf, "waited": 0}}
-    pending: list[Tensor] = []  # losses not yet looked at
+    last, best = (Path(folder) / f"{n}.safetensors" if folder else None for n in ("last", "best"))
+    state = State(objective, settings, fabric, step, optimizer, per_epoch,
+                  settings.every or max(per_epoch, 20),
+                  1 if fabric.device.type == "cpu" else 25, last=last, best=best)
+    if settings.ema:
+        state.average = _averaging(state)
+    return state
 
-    last, best = (Path(folder) / f"{n}.safetensors" for n in ("last", "best")) if folder else (0, 0)
-    same = {k: v for k, v in asdict(settings).items() if k not in ("accelerator", "devices")}
-    if folder and last.exists():
-        tensors, notes = checkpoint.read(last)
+
+def _averaging(state: State) -> AveragedModel:
+    """An average with a short memory at first, so that the start is forgotten."""
+
+    @torch.no_grad()
+    def towards(average: list[Tensor], now: list[Tensor], _: Any) -> None:
+        updates = state.history.updates
+        decay = min(state.settings.ema, (1 + updates) / (10 + updates))
+        if average[0].is_floating_point():
+            torch._foreach_lerp_(average, now, 1 - decay)
+        else:  # counters
+            torch._foreach_copy_(average, now)
+
+    average = AveragedModel(state.objective, multi_avg_fn=towards, use_buffers=True)
+    average.update_parameters(state.objective)  # its first call copies: it begins at the start
+    return average.eval()
+
+
+def _resume(state: State, train: Iterable[Batch], log: Callable[[str], None]) -> Iterator[Batch]:
+    """Take up the checkpoint, if there is one; the batches that are still to come."""
+    history, tensors = state.history, {}
+    state.fabric.barrier()  # the first process may have moved a stale folder aside
+    if state.last and state.last.exists():
+        tensors, notes = checkpoint.read(state.last)
+        same = state.stored_settings()
         if notes["settings"] != same:
             changed = [k for k in same if notes["settings"].get(k) != same[k]]
-            raise ValueError(f"{last} was made with another {', '.join(changed)}: use a new folder")
-        history, state = History.from_json(notes["history"]), notes["state"]
-        objective.load_state_dict(checkpoint.part(tensors, "objective."))
-        checkpoint.restore_optimizer(optimizer, tensors)
-        average = {n: v.to(fabric.device) for n, v in checkpoint.part(tensors, "average.").items()}
-        sums = {n: v.to(fabric.device) for n, v in checkpoint.part(tensors, "sums.").items()}
-        kept = checkpoint.read(best)[0] if history.best_update else {}
+            raise ValueError(f"{state.last} was made with another {', '.join(changed)}: use a new "
+                             "folder")
+        history = state.history = History.from_json(notes["history"])
+        state.marks = notes["state"]
+        state.objective.load_state_dict(checkpoint.part(tensors, "objective."))
+        checkpoint.restore_optimizer(state.optimizer, tensors)
+        if state.average is not None:
+            state.average.load_state_dict(checkpoint.part(tensors, "average."))
+        state.sums = {n: v.to(state.fabric.device)
+                      for n, v in checkpoint.part(tensors, "sums.").items()}
+        state.kept = checkpoint.read(state.best)[0] if history.best_update else {}
         if not history.stopped:
-            log(f"resuming at update {history.updates}/{settings.updates}")
-
-    stream = _stream(train, fabric, history.updates // per_epoch)
+            log(f"resuming at update {history.updates}/{state.settings.updates}")
+    batches = _stream(train, state.fabric, history.updates // state.per_epoch)
     if not history.stopped:
-        for _ in range(history.updates % per_epoch):  # the part of the pass that is done
-            next(stream)
-    if history.updates:
-        checkpoint.restore_random(tensors, fabric.device)
+        for _ in range(history.updates % state.per_epoch):  # the part of the pass that is done
+            next(batches)
+    if tensors:
+        checkpoint.restore_random(tensors, state.fabric.device)
+    return batches
 
-    def look() -> None:
-        """Stop at the first loss that is not finite; waits for the device, so not every time."""
-        if pending and not (fine := torch.stack(pending).isfinite()).all():
-            update = history.updates - len(pending) + int(fine.int().argmin()) + 1
-            held = "; the last good checkpoint is kept" if folder and last.exists() else ""
-            raise FloatingPointError(
-                f"loss or gradient not finite at update {update} (epoch {update / per_epoch:.2f})"
-                f"{held}: lower lr ({settings.lr:g}), or look at the input")
-        pending.clear()
 
-    def save() -> None:
-        look()
-        if not folder or not fabric.is_global_zero:
-            return
-        last.parent.mkdir(parents=True, exist_ok=True)
-        tensors = {f"objective.{n}": v for n, v in objective.state_dict().items()}
-        tensors |= {f"average.{n}": v for n, v in average.items()}
-        tensors |= {f"sums.{n}": v for n, v in sums.items()}
-        tensors |= checkpoint.optimizer_tensors(optimizer)
-        tensors |= checkpoint.random_state(fabric.device)
-        checkpoint.write(last, tensors, settings=same, history=history.to_json(), state=state)
+def _stream(batches: Iterable[Batch], fabric: Fabric, epoch: int) -> Iterator[Batch]:
+    """Batches without end, pass after pass; made on the device, if that is where jets can be."""
+    if fabric.device.type != "cpu" and hasattr(batches, "jets"):
+        batches = copy.copy(batches)
+        batches.jets = batches.jets.to(fabric.device)
+    while True:
+        if hasattr(batches, "set_epoch"):
+            batches.set_epoch(epoch)
+        yield from _share(batches, fabric)
+        epoch += 1
 
-    def keep() -> None:
-        """The weights to end with (averaged ones, if there is an average)."""
-        kept.update({n: v.detach().cpu().clone() for n, v in objective.state_dict().items()})
-        history.best_update = history.updates
-        history.best_epoch = history.updates / per_epoch
-        if folder and fabric.is_global_zero:
-            best.parent.mkdir(parents=True, exist_ok=True)
-            checkpoint.write(best, kept, update=history.updates)
 
-    def validated(factor: float) -> dict:
-        """The row of the history for this moment; the best weights are kept, patience may end."""
-        seconds = history.train_seconds - state["clock"]
-        row = {"epoch": history.updates / per_epoch, "update": history.updates,
-               "lr": settings.lr * factor, "jets": state["jets"]}
-        row |= {name: float(value) / state["jets"] for name, value in sums.items()}
-        row |= {"images_s": state["jets"] * fabric.world_size / max(seconds, 1e-9),
-                "seconds": history.train_seconds}
-        objective.eval()
-        with _averaged(objective, average):
-            row |= validate(objective, validation, fabric) if validation else {}
-            row |= monitor(objective) if monitor else {}
-            if validation and (good := goodness(row, settings.select)) > state["best"]:
-                state.update(best=good, waited=0)
-                keep()
-            else:
-                state["waited"] += 1
-            if history.stopped and not kept:
-                keep()
-        objective.train()
-        follow_plateau(state["plateau"], row, settings)
-        if validation and settings.patience and state["waited"] >= settings.patience:
-            history.stopped = "patience"
-        history.append(row)
-        state.update(jets=0, clock=history.train_seconds)
-        sums.clear()
-        return row
+def _share(batches: Iterable[Batch], fabric: Fabric) -> Iterator[Batch]:
+    """Every process reads its own share of the batches, all of them equally many."""
+    rank, world = fabric.global_rank, fabric.world_size
+    whole = len(batches) // world * world
+    if hasattr(batches, "plan"):  # what belongs to the others is not even read
+        yield from (batches.read(index).to(fabric.device)
+                    for index in batches.plan()[rank:whole:world])
+        return
+    for number, batch in enumerate(batches):
+        if number < whole and number % world == rank:
+            yield batch.to(fabric.device)
 
-    objective.train()
-    on_terminal = sys.stderr.isatty() and fabric.is_global_zero
-    bar = tqdm(total=settings.updates, initial=history.updates, disable=not on_terminal)
-    with checkpoint.interrupts() as caught, bar:
-        started = saved = time.perf_counter()
-        before = history.train_seconds
-        while not history.stopped:
-            batch = next(stream)
-            progress = (history.updates + 0.5) / settings.updates
-            if settings.minutes:
-                progress = max(progress, history.train_seconds / (60 * settings.minutes))
-            factor = learning_rate(progress, settings) * state["plateau"]["factor"]
-            for group in optimizer.param_groups:
-                group["lr"] = group["base_lr"] * factor
 
-            loss, parts = step(lambda batch=batch: batch)
-            fabric.backward(loss)
-            watched = loss.detach()
-            if settings.clip:
-                norm = fabric.clip_gradients(step, optimizer, max_norm=settings.clip,
-                                             error_if_nonfinite=False)
-                watched = watched + 0 * norm  # not finite if the gradient is not
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            history.updates += 1
-            if average:  # a short memory at first, so that the start is forgotten
-                decay = min(settings.ema, (1 + history.updates) / (10 + history.updates))
-                torch._foreach_lerp_(list(average.values()),
-                                     [trained[n].detach() for n in average], 1 - decay)
-            if hasattr(objective, "after_update"):
-                objective.after_update(progress)
+# --- one update, and what happens between updates -------------------------------------------------
 
-            pending.append(watched)
-            jets = len(batch.index)
-            state["jets"] += jets
-            for name, value in {"loss": loss, **parts}.items():
-                sums[name] = sums.get(name, 0) + value.detach().float() * jets
-            if len(pending) >= patient:
-                look()
-            now = time.perf_counter()
-            history.train_seconds = before + now - started
-            bar.update()
-            if history.updates >= settings.updates:
-                history.stopped = "updates"
-            elif settings.minutes and history.train_seconds >= 60 * settings.minutes:
-                history.stopped = "minutes"
 
-            if history.updates % every == 0 or history.stopped:
-                look()
-                line = _line(validated(factor), settings.updates / per_epoch, settings.updates)
-                with tqdm.external_write_mode() if on_terminal else contextlib.nullcontext():
-                    if fabric.is_global_zero:
-                        log(line)
-            if history.updates % every == 0 or history.stopped or caught or now - saved > 60:
-                save()
-                before, started = history.train_seconds, time.perf_counter()
-                saved = started
-            if caught and not history.stopped:
-                left = f"; the same call resumes from {last}" if folder else ""
-                log(f"stopped by signal {caught[0]} at update {history.updates}{left}")
-                raise KeyboardInterrupt if caught[0] == 2 else SystemExit(128 + caught[0])
+def _update(state: State, batch: Batch) -> float:
+    """One step of the optimiser; the factor on the learning rate that it was made with."""
+    settings, history, optimizer = state.settings, state.history, state.optimizer
+    progress = (history.updates + 0.5) / settings.updates
+    if settings.minutes:
+        progress = max(progress, history.train_seconds / (60 * settings.minutes))
+    factor = learning_rate(progress, settings) * state.marks["plateau"]["factor"]
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
 
-    objective.load_state_dict(kept)
-    objective.eval()
-    return history
+    loss, parts = state.step(lambda: batch)
+    state.fabric.backward(loss)
+    watched = loss.detach()
+    if settings.clip:
+        norm = state.fabric.clip_gradients(state.step, optimizer, max_norm=settings.clip,
+                                           error_if_nonfinite=False)
+        watched = watched + 0 * norm  # not finite if the gradient is not
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    history.updates += 1
+    if state.average is not None:
+        state.average.update_parameters(state.objective)
+    if hasattr(state.objective, "after_update"):
+        state.objective.after_update(progress)
+
+    jets = len(batch.index)
+    state.marks["jets"] += jets
+    for name, value in {"loss": loss, **parts}.items():
+        state.sums[name] = state.sums.get(name, 0) + value.detach().float() * jets
+    state.pending.append(watched)
+    if len(state.pending) >= state.patient:
+        _check(state)
+    return factor
+
+
+def _ended(state: State) -> str:
+    """Why training is over, or an empty string."""
+    history, settings = state.history, state.settings
+    if history.updates >= settings.updates:
+        return "updates"
+    late = settings.minutes and history.train_seconds >= 60 * settings.minutes
+    return "minutes" if late else ""
+
+
+def _check(state: State) -> None:
+    """Stop at the first loss that is not finite; waits for the device, so not every time."""
+    if state.pending and not (fine := torch.stack(state.pending).isfinite()).all():
+        update = state.history.updates - len(state.pending) + int(fine.int().argmin()) + 1
+        held = state.last and state.last.exists()
+        raise FloatingPointError(
+            f"loss or gradient not finite at update {update} (epoch "
+            f"{update / state.per_epoch:.2f}){'; the last good checkpoint is kept' if held else ''}"
+            f": lower lr ({state.settings.lr:g}), or look at the input")
+    state.pending.clear()
+
+
+def _validate(state: State, validation: Iterable[Batch] | None, monitor: Callable | None,
+              factor: float) -> dict:
+    """The row of the history for this moment; the best weights are kept, patience may end."""
+    _check(state)
+    history, settings, marks = state.history, state.settings, state.marks
+    seconds = history.train_seconds - marks["clock"]
+    row = {"epoch": history.updates / state.per_epoch, "update": history.updates,
+           "lr": settings.lr * factor, "jets": marks["jets"]}
+    row |= {name: float(value) / marks["jets"] for name, value in state.sums.items()}
+    row |= {"images_s": marks["jets"] * state.fabric.world_size / max(seconds, 1e-9),
+            "seconds": history.train_seconds}
+    state.objective.eval()
+    row |= validate(state.judged, validation, state.fabric) if validation else {}
+    row |= monitor(state.judged) if monitor else {}
+    if validation and (good := goodness(row, settings.select)) > marks["best"]:
+        marks.update(best=good, waited=0)
+        _keep(state)
+    else:
+        marks["waited"] += 1
+    if history.stopped and not state.kept:
+        _keep(state)
+    state.objective.train()
+    follow_plateau(marks["plateau"], row, settings)
+    if validation and settings.patience and marks["waited"] >= settings.patience:
+        history.stopped = "patience"
+    history.append(row)
+    marks.update(jets=0, clock=history.train_seconds)
+    state.sums.clear()
+    return row
+
+
+def _keep(state: State) -> None:
+    """Remember the weights as they are now."""
+    history = state.history
+    state.kept = {n: v.detach().cpu().clone() for n, v in state.judged.state_dict().items()}
+    history.best_update = history.updates
+    history.best_epoch = history.updates / state.per_epoch
+    if state.best and state.fabric.is_global_zero:
+        state.best.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint.write(state.best, state.kept, update=history.updates)
+
+
+def _save(state: State) -> None:
+    """Write the checkpoint to resume from."""
+    _check(state)
+    if not state.last or not state.fabric.is_global_zero:
+        return
+    state.last.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {f"objective.{n}": v for n, v in state.objective.state_dict().items()}
+    if state.average is not None:
+        tensors |= {f"average.{n}": v for n, v in state.average.state_dict().items()}
+    tensors |= {f"sums.{n}": v for n, v in state.sums.items()}
+    tensors |= checkpoint.optimizer_tensors(state.optimizer)
+    tensors |= checkpoint.random_state(state.fabric.device)
+    checkpoint.write(state.last, tensors, settings=state.stored_settings(),
+                     history=state.history.to_json(), state=state.marks)
+
+
+def _line(row: dict, state: State) -> str:
+    """One line for the log: the parts of the loss that the objective wants shown, then the rest."""
+    wanted = getattr(state.objective, "shown", None)
+
+    def parts(start: str) -> str:
+        names = [n for n in row if f"val_{n}" in row] if wanted is None else wanted
+        found = [f"{n} {row[start + n]:.4f}" for n in names if n != "loss" and start + n in row]
+        return f" ({', '.join(found)})" if found else ""
+
+    settings = state.settings
+    line = f"epoch {row['epoch']:.3g}/{settings.updates / state.per_epoch:.3g}"
+    line += f"  update {row['update']}/{settings.updates}  loss {row['loss']:.4f}{parts('')}"
+    if "val_loss" in row:
+        line += f"  validation {row['val_loss']:.4f}{parts('val_')}"
+    line += "".join(f"  {text.format(row[name])}" for name, text in SHOWN.items() if name in row)
+    return line + f"  {row['images_s']:.0f} images/s  {row['seconds']:.0f} s"

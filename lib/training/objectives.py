@@ -1,6 +1,8 @@
 """What a model is trained on: each objective is a small module around it.
 
-The loop (``lib.training.fit``) asks for little:
+A class joins with ``@OBJECTIVES.register("name")``, or is named as ``module:Class`` in the recipe.
+It is made with a model and the recipe's ``loss`` as arguments. The loop (``lib.training.fit``) asks
+for little:
 
 ``loss(batch, output=None) -> (scalar, {part: scalar})``
     the loss to minimise, and its parts for the log;
@@ -8,31 +10,54 @@ The loop (``lib.training.fit``) asks for little:
     outputs for the metrics; in validation they are handed back to ``loss`` as ``output``;
 ``after_update(progress)``, optional
     called after each update with the fraction of training done (momentum targets).
+
+Its class may say what else it needs, all of it optional:
+
+``views(augment, damage) -> (for training, for validation)``
+    what happens to the hits in its batches (``lib.data.views``); else ``augment`` in training;
+``whole_batches``
+    its loss depends on the number of jets in a batch, so validation has no smaller one at the end;
+``shown``
+    the parts of the loss that the log prints; else all;
+``model_type``
+    the class of model that it takes; else any;
+``build(recipe, jets, index) -> objective``
+    a class method, where the model is none of ``lib.training.recipe.ARCHITECTURES``.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.data.images import JetImages
-from lib.data.tokens import Batch, Grid
-from lib.models.resnet import ResNet15
-from lib.models.vit import JetViT, ViTConfig
+from lib.data.tokens import Batch
+from lib.models.vit import HEADS
 from lib.registry import Registry
-from lib.training import pretraining
-from lib.training.pretraining import MAE, Denoising, SimCLR
 
-__all__ = ["MAE", "Denoising", "SimCLR", "Supervised", "build", "make_model"]
-
+OBJECTIVES = Registry("objective")
 MASS_LOSSES = ("huber", "mse", "l1", "gaussian")
 
 
+def check_choices(**choices: tuple[str, Iterable[str]]) -> None:
+    """Raise a ValueError for an argument that is none of its choices: name=(value, choices)."""
+    for name, (value, known) in choices.items():
+        if value not in known:
+            raise ValueError(f"{name}={value!r}: choose one of {', '.join(known)}")
+
+
+def resting(module: nn.Module, *parts: str) -> nn.Module:
+    """The module with its heads and ``parts`` at rest: no gradients, no weight decay."""
+    for name, parameter in module.named_parameters():
+        if any(part in name.split(".") for part in (*HEADS, *parts)):
+            parameter.requires_grad_(False)
+    return module
+
+
+@OBJECTIVES.register("supervised")
 class Supervised(nn.Module):
     """Cross-entropy plus a weighted loss on the jet mass.
 
@@ -53,13 +78,14 @@ class Supervised(nn.Module):
         smoothing: label smoothing of the cross-entropy.
     """
 
+    shown = ("class", "mass")
+
     def __init__(
         self, model: nn.Module, mass_weight: float = 1.0, mass_loss: str = "huber",
         smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        if mass_loss not in MASS_LOSSES:
-            raise ValueError(f"mass_loss={mass_loss!r}: choose one of {', '.join(MASS_LOSSES)}")
+        check_choices(mass_loss=(mass_loss, MASS_LOSSES))
         self.model, self.mass_weight, self.mass_loss = model, mass_weight, mass_loss
         self.smoothing, self._said = smoothing, False
         self.log_sigma = nn.Parameter(torch.zeros(())) if mass_loss == "gaussian" else None
@@ -105,48 +131,3 @@ class Supervised(nn.Module):
             if self.log_sigma is not None:  # several GPUs want a gradient for every parameter
                 total = total + 0 * self.log_sigma
         return total, parts
-
-
-SCALE_JETS = 512  # training jets that the scaling layers are fitted on (the mass: on all)
-
-
-def make_model(settings: Mapping, jets: JetImages | None = None, index: Any = None) -> nn.Module:
-    """The model of ``settings``: ``architecture`` (``vit`` or ``resnet15``) with the arguments
-    ``model``; its scaling layers are fitted on the training jets ``index`` where jets are given.
-
-    Raises:
-        ValueError: an unknown architecture or argument.
-    """
-    architecture, arguments = settings.get("architecture", "vit"), settings.get("model", {})
-    grid = Grid(**settings["grid"])
-    if architecture == "vit":
-        model = JetViT(ViTConfig.of(grid, **arguments))
-    elif architecture == "resnet15":
-        model = ResNet15(grid.channels, **{k: v for k, v in arguments.items() if k != "tokens"})
-    else:
-        raise ValueError(f"architecture={architecture!r}: choose vit or resnet15")
-    if jets is not None:
-        some = index[torch.linspace(0, len(index) - 1, min(len(index), SCALE_JETS)).long()]
-        tokens = jets.batch(some, arguments.get("tokens", "active")).tokens
-        mass = None if jets.mass is None else jets.mass[index.to(jets.mass.device)]
-        model.fit_scales(jets.hits(some), tokens, mass)
-    return model
-
-
-def build(settings: Mapping, jets: JetImages | None = None, index: Any = None) -> nn.Module:
-    """The objective of ``settings``: ``objective`` (``supervised``, or one of
-    ``lib.training.pretraining``: ``simclr``, ``mae``, ``denoising``) with the arguments ``loss``.
-
-    Args:
-        settings: plain JSON, completed by ``lib.training.runs.complete``.
-        jets, index: training jets, to fit scales on; left out where weights are loaded next.
-
-    Raises:
-        ValueError: an unknown objective.
-    """
-    kind = settings.get("objective", "supervised")
-    if kind in pretraining.OBJECTIVES:
-        model = make_model(settings, jets, index)
-        return pretraining.build(kind, model, settings.get("loss", {}))
-    known = Registry("objective", {"supervised": Supervised, **pretraining.OBJECTIVES})
-    return known.find(kind)(make_model(settings, jets, index), **settings.get("loss", {}))

@@ -1,9 +1,9 @@
 """The cache of runs: a training that was made is not made twice, unless the code has changed.
 
-A run is a folder ``<name>-<key>``; the key hashes its settings and its data, so other settings are
-another run, and equal ones are found whatever their name. It holds
+A run is a folder ``<name>-<key>``; the key hashes its canonical recipe and the content of its jets,
+so that another recipe is another run, and an equal one is found whatever its name. It holds
 
-    run.json                 settings, data, commit, machine, time, fingerprint
+    run.json                 recipe, data, commit, machine, time, fingerprint
     model.safetensors        the model alone, with config.json (``JetViT.from_pretrained``)
     best.safetensors         the objective: what validation chose
     last.safetensors         everything, to resume from
@@ -11,129 +11,56 @@ another run, and equal ones are found whatever their name. It holds
     predictions-<key>.npz    for each set of jets that was predicted
 
 "A checkpoint exists" does not say that the code would still make it. So a run keeps a fingerprint:
-the losses of three updates of a freshly initialised model on a few fixed jets, and the loss
-afterwards in evaluation mode. Present code repeats this in a second; if it gets something else
-(by more than 1e-3), the run is stale, moved to the folder ``stale``, and trained again.
+what the real ``fit`` gives in three updates on a few jets (losses in training and validation, and
+how far the kept weights have moved). Present code repeats this in a second; if it gets something
+else (by more than 1e-3), the run is stale, moved to the folder ``stale``, and trained again.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
-import dataclasses
 import hashlib
 import json
+import math
+import multiprocessing
 import os
 import shutil
+import signal
+import threading
 import time
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from lib import provenance as origin
+from lib import profiles, provenance
 from lib.data.batches import Batches
 from lib.data.images import JetImages
-from lib.data.tokens import Batch, Grid
 from lib.evaluation.metrics import Predictions
 from lib.evaluation.predictions import predict
+from lib.evaluation.probes import Monitor
 from lib.files import write_json
-from lib.training import backbone as start
-from lib.training import checkpoint
-from lib.training.fit import FitSettings, History, fit
-from lib.training.objectives import build as build_objective
-from lib.training.optim import parameter_groups
-from lib.training.split import make_batches
+from lib.profiles import Profile
+from lib.registry import Registry
+from lib.training import adopt, backbone, checkpoint
+from lib.training.fit import History, fit, launched
+from lib.training.recipe import Recipe, build
+from lib.training.split import indices
 
-TOLERANCE = 1e-3  # relative, of the losses of a fingerprint
-SAMPLE = 4  # jets of a fingerprint: enough to notice, few enough to be quick
+TOLERANCE = 1e-3  # relative, of the numbers of a fingerprint
+SAMPLE = 8  # jets of a fingerprint: enough to notice, few enough to be quick
+Jets = JetImages | Path | str
 Log = Callable[[str], None]
-
-
-# --- what a run is made of ------------------------------------------------------------------------
-
-
-def identity(jets: JetImages) -> dict:
-    """What the data are: how they were simulated, or a hash of their content."""
-    made = dict(jets.attributes)
-    whole = "generator" in made and made.get("jets") == len(jets)
-    return {"jets": len(jets), "encoding": jets.encoding, "labelled": jets.labels is not None,
-            **({"simulated": made} if whole else {"content": jets.fingerprint()})}
-
-
-def key_of(*parts: Any) -> str:
-    """Ten letters that stand for plain JSON data."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
-
-
-def complete(settings: Mapping, jets: JetImages) -> dict:
-    """The settings with the grid of the data, as plain JSON.
-
-    Raises:
-        ValueError: something in them is not plain JSON, or no fit setting.
-    """
-    try:
-        settings = json.loads(json.dumps(dict(settings)))
-    except TypeError as error:
-        raise ValueError(f"settings must be plain JSON: {error}") from error
-    settings.setdefault("model", {})
-    settings.setdefault("seed", 0)
-    settings.setdefault("grid", asdict(jets.grid))
-    settings["fit"] = {"seed": settings["seed"], **settings.get("fit", {})}
-    known = {f.name for f in dataclasses.fields(FitSettings)}
-    if wrong := sorted(set(settings["fit"]) - known):
-        raise ValueError(f"unknown fit setting {', '.join(wrong)}; known: "
-                         f"{', '.join(sorted(known))}")
-    return settings
-
-
-def first_jets(value: Any, count: int) -> Any:
-    """The first ``count`` jets of a batch, whatever it holds."""
-    if isinstance(value, Tensor):
-        return value[:count]
-    if isinstance(value, (list, tuple)):
-        return type(value)(first_jets(v, count) for v in value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, Grid):
-        fields = {k: first_jets(v, count) for k, v in vars(value).items()}
-        return dataclasses.replace(value, **fields)
-    return value
-
-
-def fingerprint(settings: Mapping, objective: nn.Module, batch: Batch) -> list[float]:
-    """Losses of three updates and, in evaluation mode, afterwards: float32, on the CPU.
-
-    Uses up ``objective``.
-    """
-    batch = first_jets(batch, SAMPLE).to("cpu")
-    # small steps: large ones would make rounding errors grow, and the losses differ by machine
-    chosen = FitSettings(**{**settings["fit"], "lr": 1e-4, "rates": {}})
-    objective = objective.cpu().train()
-    optimizer = torch.optim.AdamW(parameter_groups(objective, chosen))
-    losses = []
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the training itself will say it
-        torch.manual_seed(0)
-        for update in range(3):
-            loss, _ = objective.loss(batch)
-            losses.append(loss.item())
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            if hasattr(objective, "after_update"):
-                objective.after_update(update / 3)
-        with torch.no_grad():
-            losses.append(objective.eval().loss(batch)[0].item())
-    return losses
-
-
-def _same(a: Sequence[float], b: Sequence[float]) -> bool:
-    return len(a) == len(b) and bool(np.allclose(a, b, rtol=TOLERANCE, atol=1e-6))
 
 
 # --- a finished run -------------------------------------------------------------------------------
@@ -144,7 +71,7 @@ class Run:
     """A trained model and what is known of it.
 
     Attributes:
-        name, folder, settings: as it was asked for; ``record``: run.json.
+        name, folder, recipe: as it was asked for; ``record``: run.json.
         history: rows of its training.
         cached: it was loaded, not trained.
         predictions: on the test jets, None for an objective that does not predict.
@@ -152,15 +79,14 @@ class Run:
 
     name: str
     folder: Path
-    settings: dict
+    recipe: Recipe
     record: dict
     history: History
     cached: bool = True
-    build: Callable = build_objective
     predictions: Predictions | None = None
 
     @classmethod
-    def open(cls, folder: Path | str, build: Callable = build_objective) -> Run:
+    def open(cls, folder: Path | str) -> Run:
         """A finished run from its folder, without asking whether it is stale.
 
         Raises:
@@ -175,7 +101,7 @@ class Run:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{folder / 'history.json'} is missing or damaged: train the run "
                              "again") from error
-        return cls(record["name"], folder, record["settings"], record, history, build=build)
+        return cls(record["name"], folder, Recipe.of(record["settings"]), record, history)
 
     @property
     def parameters(self) -> int:
@@ -187,11 +113,25 @@ class Run:
 
     @property
     def seed(self) -> int:
-        return self.settings["seed"]
+        return self.recipe.seed
+
+    @property
+    def key(self) -> str:
+        return self.record["key"]
+
+    @property
+    def train_jets(self) -> int:
+        """Jets that the weights were fitted on."""
+        return self.record["train_jets"]
+
+    @property
+    def labels(self) -> int:
+        """Jets whose labels the run was given, those for validation included."""
+        return self.recipe.labels or self.train_jets + self.record.get("validation_jets", 0)
 
     def objective(self) -> nn.Module:
         """The objective with the weights that validation chose, in evaluation mode."""
-        objective = self.build(self.settings)
+        objective = build(self.recipe)
         objective.load_state_dict(checkpoint.read(self.folder / "best.safetensors")[0])
         return objective.eval()
 
@@ -202,21 +142,18 @@ class Run:
     def predict(self, jets: JetImages, index: Any = None, batch_size: int = 256) -> Predictions:
         """Predictions for jets (all, or those of ``index``), in the precision of the training;
         kept beside the run, so that the same jets are predicted once."""
-        wanted = tuple(self.settings["grid"][k] for k in ("channels", "height", "width"))
-        if jets.shape != wanted:
+        grid = self.recipe.grid
+        if jets.shape != (wanted := (grid.channels, grid.height, grid.width)):
             raise ValueError(f"{self.folder.name} was trained on images of {wanted} (C, H, W) and "
                              f"these are {jets.shape}: give jets of that kind")
-        if index is None:
-            index = torch.arange(len(jets))
-        index = torch.as_tensor(index).cpu()
-        key = key_of(jets.fingerprint(), hashlib.sha256(index.numpy().tobytes()).hexdigest())
+        index = torch.as_tensor(torch.arange(len(jets)) if index is None else index).cpu()
+        key = _hash(jets.fingerprint(), hashlib.sha256(index.numpy().tobytes()).hexdigest())
         path = self.folder / f"predictions-{key}.npz"
         with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile):
             return Predictions.load(path)
         predictions = predict(
-            self.objective(),
-            Batches(jets, index, batch_size, self.settings["model"].get("tokens", "active")),
-            self.record["fit"]["precision"], self.record["fit"]["accelerator"])
+            self.objective(), Batches(jets, index, batch_size, self.recipe.tokens),
+            self.recipe.fit.precision, self.recipe.fit.accelerator)
         predictions.save(path)
         return predictions
 
@@ -230,106 +167,231 @@ def record_of(folder: Path) -> dict | None:
     return None
 
 
+def opened(jets: Jets | None) -> JetImages | None:
+    """The jets themselves, or those of a file."""
+    return JetImages.open(jets) if isinstance(jets, (str, Path)) else jets
+
+
+# --- which run ------------------------------------------------------------------------------------
+
+
+def _hash(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
+
+
+@dataclass
+class Order:
+    """A recipe and its jets, with all that decides which run they are and how it begins.
+
+    Attributes:
+        recipe: complete: with the grid of the jets, its start by content.
+        weights: the file to start from.
+    """
+
+    recipe: Recipe
+    jets: JetImages
+    weights: Path | None
+
+    @classmethod
+    def of(cls, recipe: Recipe | Mapping, jets: JetImages, runs: Path) -> Order:
+        recipe, weights = Recipe.of(recipe, grid=jets.grid), None
+        if recipe.start is not None:
+            weights = backbone.find(recipe.start, runs, recipe.seed)
+            recipe = recipe.but(start=backbone.content(weights))
+        return cls(recipe, jets, weights)
+
+    @property
+    def key(self) -> str:
+        return _hash(self.recipe.to_json(), self.jets.fingerprint())
+
+    def batches(self) -> tuple[Batches, Batches]:
+        return Registry("batches").find(self.recipe.batches)(self.recipe, self.jets)
+
+    def objective(self, train: Batches) -> nn.Module:
+        """The objective before its first update."""
+        torch.manual_seed(self.recipe.seed)
+        made = build(self.recipe, self.jets, train.index)
+        return backbone.begin(made, self.recipe.frozen, self.weights)
+
+    def folder(self, runs: Path) -> Path | None:
+        """The folder of the cache that holds the run, finished or not, stale or not."""
+        found = sorted(p for p in runs.glob(f"*-{self.key}") if p.is_dir())
+        if found:
+            return found[0]
+        for old in sorted(p.parent for p in runs.glob("*/run.json")):
+            if self.matches(record := record_of(old)) and record.get("finished") and (
+                    self.reproduces(record)):  # made under an old key
+                return self._adopted(old, record)
+        return None
+
+    def matches(self, record: Mapping | None) -> bool:
+        """Whether a record of old is of this recipe and these jets."""
+        return (record is not None and record["content"] == self.jets.fingerprint()
+                and adopt.recipe_of(record, self.recipe) == self.recipe)
+
+    def reproduces(self, record: Mapping) -> bool:
+        """Whether the present code would make the run of a record."""
+        train, validation = self.batches()
+        if "key" in record:
+            now = fingerprint(self.recipe, self.objective(train), train, validation)
+        else:
+            train.set_epoch(0)
+            now = adopt.fingerprint(self.recipe, self.objective(train), next(iter(train)))
+        before = record["fingerprint"]
+        return len(before) == len(now) and np.allclose(before, now, rtol=TOLERANCE, atol=1e-6)
+
+    def _adopted(self, old: Path, record: dict) -> Path:
+        new = old.with_name(f"{record['name']}-{self.key}")
+        with contextlib.suppress(OSError):  # another process was faster
+            old.rename(new)
+            write_json(new / "run.json", record | self.stamp(*self.batches()))
+        return new
+
+    def stamp(self, train: Batches, validation: Batches) -> dict[str, Any]:
+        """What run.json says of recipe and jets, and the fingerprint."""
+        return {
+            "key": self.key, "settings": self.recipe.to_json(), "fit": asdict(self.recipe.fit),
+            "content": self.jets.fingerprint(), "train_jets": len(train.index),
+            "validation_jets": len(validation.index), "fingerprint": fingerprint(
+                self.recipe, self.objective(train), train, validation)}
+
+
+def find(recipe: Recipe | Mapping, jets: JetImages, runs: Path | str) -> Path | None:
+    """The folder of the cache that holds the run of a recipe and jets, finished or not."""
+    return Order.of(recipe, jets, Path(runs)).folder(Path(runs))
+
+
+def published(recipe: Recipe | Mapping, jets: JetImages, profile: Profile) -> Run | None:
+    """The published run of a recipe and jets, where the cache has none; else None.
+
+    Only one that the present code would make again. It has a model, a record and a history, and a
+    fine-tuning can start from its folder.
+    """
+    order = Order.of(recipe, jets, profile.runs_dir)
+    if order.folder(profile.runs_dir):
+        return None
+    for folder in sorted(profile.weights_dir.glob("*")):
+        if order.matches(record := record_of(folder)):
+            return Run.open(folder) if order.reproduces(record) else None
+    return None
+
+
+def fingerprint(recipe: Recipe, objective: nn.Module, train: Batches,
+                validation: Batches) -> list[float]:
+    """Three updates of ``fit`` on a few jets, float32, on the CPU: training and validation loss of
+    each, and how far the weights that it keeps have moved. Uses up ``objective``."""
+    # small steps: large ones would make rounding errors grow, and the losses differ by machine
+    scale, select = 1e-4 / recipe.fit.lr, recipe.fit.select
+    settings = replace(
+        recipe.fit, updates=3, every=1, lr=1e-4, minutes=None, patience=None, precision="32-true",
+        rates={k: v * scale for k, v in recipe.fit.rates.items()}, accelerator="cpu", devices=1,
+        select=select if select in ("auc", "loss") else "loss")
+    objective = objective.cpu()
+    begun = {n: p.detach().clone() for n, p in objective.named_parameters()}
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the training itself will say it
+        history = fit(objective, _few(train, SAMPLE), _few(validation, SAMPLE // 2), settings,
+                      log=lambda line: None)
+    moved = sum((p.detach() - begun[n]).square().sum().item()
+                for n, p in objective.named_parameters())
+    return [row[k] for row in history for k in ("loss", "val_loss")] + [math.sqrt(moved)]
+
+
+def _few(batches: Batches, count: int) -> Batches:
+    """A batch of jets from all over the index, or two in training."""
+    some = torch.linspace(0, len(batches.index) - 1, min(count, len(batches.index))).long()
+    size = count // 2 if batches.shuffle else count
+    return Batches(batches.jets, batches.index[some], size, batches.keep, batches.shuffle,
+                   batches.seed, batches.augment, batches.bucket)
+
+
 # --- training through the cache -------------------------------------------------------------------
 
 
 def train(
-    name: str, settings: Mapping, jets: JetImages | Path | str,
-    test: JetImages | Path | str | None = None, *, runs: Path | str,
-    fresh: bool = False, log: Log = print,
-    build: Callable = build_objective, batches: Callable = make_batches,
-    monitor: Callable | None = None,
+    name: str, recipe: Recipe | Mapping, jets: Jets, test: Jets | None = None, *,
+    runs: Path | str, fresh: bool = False, log: Log = print, monitor: Callable | None = None,
 ) -> Run:
     """Train a run, or load it, or resume it.
 
     Args:
         name: what to call it.
-        settings: plain JSON: ``seed``; ``model`` (arguments of ``ViTConfig``); ``fit`` (arguments
-            of ``FitSettings``); optional ``objective``, ``architecture``, ``loss`` (see
-            ``objectives.build``), ``labels`` and ``split`` (see ``parts.indices``), ``augment``
-            (see ``lib.data.views.views``), ``start`` (a run whose backbone to start from, see
-            ``start.find``; its content enters the key) and ``frozen`` (train the heads alone).
+        recipe: a ``Recipe``, or plain JSON for ``Recipe.of``.
         jets: training and validation jets, or their file.
         test: test jets, or their file; None: the test part of the split of ``jets``. They are
             predicted once, at the end.
         runs: folder of the cache.
         fresh: ignore the cache.
-        build: ``build(settings, jets=None, index=None) -> objective``; with jets (and the indices
-            for training) scales are fitted on them.
-        batches: ``batches(settings, jets) -> (train, validation)``.
+        monitor: see ``fit``.
 
     Raises:
         what ``fit`` raises; ValueError for settings that make no sense.
     """
-    jets, test = opened(jets), opened(test)
-    weights, settings = None, dict(settings)
-    if "start" in settings:
-        weights = start.find(settings["start"], runs, settings.get("seed", 0))
-        settings["start"] = start.content(weights)
-    settings = complete(settings, jets)
-    if test is None and not settings.get("hold_out", True):
+    jets, test, runs = opened(jets), opened(test), Path(runs)
+    order = Order.of(recipe, jets, runs)
+    if test is None and not order.recipe.hold_out:
         raise ValueError("hold_out=False trains on the test part of the split: give test jets")
-    data = identity(jets)
-    key = key_of(settings, data)
-    runs = Path(runs)
-    found = sorted(p for p in runs.glob(f"*-{key}") if p.is_dir())
-    folder = found[0] if found else runs / f"{name}-{key}"
-    with _locked(folder, log):
-        run = _trained(name, settings, jets, data, folder, fresh, log, build, batches, monitor,
-                       weights)
-    if run.record["predicts"] and test is not None:
-        run.predictions = run.predict(test)
-    elif run.record["predicts"] and jets.labels is not None:
-        run.predictions = run.predict(jets, jets.split(settings.get("split", 42)).test)
+    # Processes are launched before any lock is taken. The first one decides for all.
+    fabric = launched(order.recipe.fit)
+    first = fabric.is_global_zero
+    folder = (order.folder(runs) or runs / f"{name}-{order.key}") if first else None
+    with _locked(folder, log) if first else nullcontext():
+        run = _cached(name, order, folder, fresh, log) if first else None
+        folder, wanted = fabric.broadcast((folder, run is None))
+        if wanted:
+            run = _trained(name, order, folder, log, monitor, first)
+        fabric.barrier()
+    run = run or Run.open(folder)
+    if run.record["predicts"] and (test is not None or jets.labels is not None):
+        index = None if test is not None else jets.split(order.recipe.split).test
+        run.predictions = run.predict(jets if test is None else test, index)
     return run
 
 
-def opened(jets: JetImages | Path | str | None) -> JetImages | None:
-    """The jets themselves, or those of a file."""
-    return JetImages.open(jets) if isinstance(jets, (str, Path)) else jets
-
-
-def _trained(name: str, settings: dict, jets: JetImages, data: dict, folder: Path, fresh: bool,
-             log: Log, build: Callable, batches: Callable, monitor: Callable | None,
-             weights: Path | None) -> Run:
-    """The work of ``train``, with the folder to itself."""
-    train, validation = batches(settings, jets)
-
-    def make() -> nn.Module:
-        torch.manual_seed(settings["seed"])
-        return start.begin(build(settings, jets, train.index), settings, weights)
-
-    train.set_epoch(0)
-    print_of = fingerprint(settings, make(), next(iter(train)))
+def _cached(name: str, order: Order, folder: Path, fresh: bool, log: Log) -> Run | None:
+    """The finished run of a folder; one that cannot be used is put aside."""
+    if not folder.exists():
+        return None
     record = record_of(folder)
-    if folder.exists() and (why := _unusable(record, folder, settings, jets, print_of, fresh)):
+    if why := _unusable(record, folder, order, fresh):
         log(f"{name}: {why}; training again")
         aside = folder.parent / "stale" / folder.name
         shutil.rmtree(aside, ignore_errors=True)
         aside.parent.mkdir(exist_ok=True)
         os.replace(folder, aside)
-        record = None
-    if record and record.get("finished"):
-        log(f"{name}: from the cache ({folder.name}), trained {record['created']} on "
-            f"{record['machine']} at commit {record['commit']} in {record['train_seconds']:.0f} s")
-        return dataclasses.replace(Run.open(folder, build), name=name)
+        return None
+    if not record.get("finished"):
+        return None
+    log(f"{name}: from the cache ({folder.name}), trained {record['created']} on "
+        f"{record['machine']} at commit {record['commit']} in {record['train_seconds']:.0f} s")
+    return replace(Run.open(folder), name=name)
 
-    objective = make()
+
+def _trained(name: str, order: Order, folder: Path, log: Log, monitor: Callable | None,
+             first: bool) -> Run:
+    """Train the run of a folder, or go on with it; only the first process writes."""
+    train, validation = order.batches()
+    objective = order.objective(train)
     parameters = sum(p.numel() for p in objective.parameters() if p.requires_grad)
-    log(f"{name}: training {parameters:,} parameters on {len(train.index):,} jets, "
-        f"{len(validation.index):,} for validation")
-    chosen = FitSettings(**settings["fit"])
-    record = {
-        "name": name, "settings": settings, "fit": asdict(chosen), "data": data,
-        "content": jets.fingerprint(), "fingerprint": print_of, "parameters": parameters,
-        "train_jets": len(train.index), "predicts": hasattr(objective, "predict"),
-        "commit": origin.commit(), "machine": origin.machine(), "versions": origin.versions(),
-        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "began": time.time(),
-        "finished": False, **({"start": weights.parent.name} if weights else {}),
-    } | ({k: record[k] for k in ("created", "began", "commit")} if record else {})
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "run.json", record)
-    history = fit(objective, train, validation, chosen, folder, log, monitor)
+    if first:
+        log(f"{name}: training {parameters:,} parameters on {len(train.index):,} jets, "
+            f"{len(validation.index):,} for validation")
+        record = {
+            "name": name, **order.stamp(train, validation), "parameters": parameters,
+            "data": {"jets": len(order.jets), "encoding": order.jets.encoding,
+                     "made": dict(order.jets.attributes)},
+            "predicts": hasattr(objective, "predict"), "commit": provenance.commit(),
+            "machine": provenance.machine(), "versions": provenance.versions(),
+            "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "began": time.time(),
+            "finished": False}
+        if order.weights:
+            record["start"] = order.weights.parent.name
+        if before := record_of(folder):  # interrupted
+            record |= {k: before[k] for k in ("created", "began", "commit")}
+        write_json(folder / "run.json", record)
+    history = fit(objective, train, validation, order.recipe.fit, folder, log, monitor)
+    if not first:
+        return None
     objective.cpu()
     write_json(folder / "history.json", history.to_json())
     if hasattr(getattr(objective, "model", None), "save_pretrained"):
@@ -337,47 +399,150 @@ def _trained(name: str, settings: dict, jets: JetImages, data: dict, folder: Pat
     record |= {"finished": True, "train_seconds": history.train_seconds,
                "updates": history.updates, "best_update": history.best_update}
     write_json(folder / "run.json", record)
-    return Run(name, folder, settings, record, history, cached=False, build=build)
+    return Run(name, folder, order.recipe, record, history, cached=False)
 
 
-def _unusable(record: dict | None, folder: Path, settings: dict, jets: JetImages,
-              now: list[float], fresh: bool) -> str | None:
+def _unusable(record: dict | None, folder: Path, order: Order, fresh: bool) -> str | None:
     """Why the run in a folder is neither loaded nor resumed; None if it can be."""
     if record is None:
         return "the cached run is damaged"
-    if fresh or record["began"] < float(os.environ.get("JETS_FRESH", 0)):
+    if fresh or record["began"] < profiles.fresh_since():
         return "the cached run is ignored, as asked"
-    if record["content"] != jets.fingerprint():
-        return "the cached run saw other jets, made with the same settings"
     if record.get("finished"):
         try:
             Run.open(folder)
             checkpoint.read(folder / "best.safetensors")
         except ValueError as error:
             return f"the cached run is damaged ({error})"
-    default = asdict(FitSettings(**settings["fit"]))
-    if changed := [k for k, v in record["fit"].items() if default.get(k) != v]:
-        return f"the cached run is stale (another {', '.join(changed)})"
-    if not _same(record["fingerprint"], now):
-        before, after = (", ".join(f"{x:.4f}" for x in losses)
-                         for losses in (record["fingerprint"], now))
-        return f"the cached run is stale (losses {before}, now {after}: the code has changed)"
+    now = asdict(order.recipe.fit)
+    if other := [k for k, v in record["fit"].items() if now.get(k) != v]:
+        return f"the cached run is stale (another {', '.join(other)})"
+    if not order.reproduces(record):
+        return "the cached run is stale (the code has changed: it trains otherwise)"
     return None
 
 
 @contextlib.contextmanager
 def _locked(folder: Path, log: Log) -> Iterator[None]:
     """One process at a time for a run; another waits, and then finds it in the cache."""
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system
-        yield
-        return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.parent / f".{folder.name}.lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            log(f"{folder.name}: another process is training it; waiting")
-            fcntl.flock(file, fcntl.LOCK_EX)
+    lock = filelock.FileLock(folder.parent / f".{folder.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        log(f"{folder.name}: another process is training it; waiting")
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
+
+
+def probe(profile: Profile, jets: JetImages, known: int = 1_000) -> Monitor:
+    """The monitor of a pretraining: probes that learn from ``known`` of the labelled training jets
+    and judge the validation jets."""
+    learn, validation = indices(Recipe(hold_out=profile.data != "simulated"), jets)
+    chosen = torch.randperm(len(learn), generator=torch.Generator().manual_seed(0))[:known]
+    return Monitor(jets, learn[chosen].sort().values, validation)
+
+
+def pretrain(name: str, recipe: Recipe | Mapping, profile: Profile, unlabelled: Jets,
+             labelled: Jets, **options: Any) -> Run:
+    """A pretraining through the cache, watched by ``probe``; ``options`` go to ``train``."""
+    return train(name, recipe, unlabelled, runs=profile.runs_dir,
+                 monitor=probe(profile, opened(labelled)), **options)
+
+
+# --- many runs ------------------------------------------------------------------------------------
+
+
+def grid(
+    name: str, arms: Mapping[str, Recipe | Mapping], seeds: Sequence[int], jets: Jets,
+    test: Jets | None = None, *, runs: Path | str, jobs: int = 1,
+    executor: concurrent.futures.Executor | None = None, log: Log = print,
+) -> dict[str, list[Run]]:
+    """Every arm with every seed, through the cache: what is finished is skipped, what was
+    interrupted resumes.
+
+    Args:
+        arms: recipe of each arm, whatever its seed.
+        jobs: processes at a time, of one thread each; needs files for ``jets`` and ``test``.
+        executor: where to train instead, one run a task.
+
+    Returns:
+        the runs of each arm, in the order of the seeds.
+
+    Raises:
+        RuntimeError: runs failed (the others were finished first), or a worker was killed.
+    """
+    wanted = [(f"{name}-{arm}-{seed}", arm, Recipe.of(recipe, seed=seed))
+              for seed in seeds for arm, recipe in arms.items()]
+    files, (jets, test) = (jets, test), (opened(jets), opened(test))
+    if executor is not None or jobs > 1:
+        if not isinstance(files[0], (str, Path)) or isinstance(files[1], JetImages):
+            raise ValueError("jobs: give the files of the jets, for each process opens them itself")
+        todo = {title: recipe for title, _, recipe in wanted
+                if not (record_of(find(recipe, jets, runs) or Path()) or {}).get("finished")}
+        places = [None if path is None else str(path) for path in (*files, runs)]
+        with _pool(min(jobs, len(todo))) if executor is None else nullcontext(executor) as pool:
+            _side_by_side(todo, places, pool, log)
+    done: dict[str, list[Run]] = {arm: [] for arm in arms}
+    for number, (title, arm, recipe) in enumerate(wanted, 1):
+        log(f"[{number}/{len(wanted)}] {name}: {arm}, seed {recipe.seed}")
+        done[arm].append(train(title, recipe, jets, test, runs=runs, log=log))
+    return done
+
+
+@contextlib.contextmanager
+def _pool(jobs: int) -> Iterator[concurrent.futures.Executor]:
+    """Processes of one thread each, all gone at the end, whatever happens."""
+    others = set(multiprocessing.active_children())
+    pool = concurrent.futures.ProcessPoolExecutor(
+        max(1, jobs), multiprocessing.get_context("spawn"), initializer=_begin_worker)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()  # a training leaves a checkpoint
+            process.join()
+
+
+def _side_by_side(todo: Mapping[str, Recipe], places: Sequence[str | None],
+                  executor: concurrent.futures.Executor, log: Log) -> None:
+    """Train on an executor; what fails does not stop the others."""
+    failed = []
+    tasks = {executor.submit(_one, title, recipe.to_json(), *places): title
+             for title, recipe in todo.items()}
+    for task in concurrent.futures.as_completed(tasks):
+        try:
+            log(f"{tasks[task]}: {task.result():.0f} s")
+        except concurrent.futures.BrokenExecutor as error:
+            raise RuntimeError(f"{tasks[task]}: its worker was stopped or killed (memory?); run "
+                               "again to go on from the cache") from error
+        except Exception as error:
+            failed.append(tasks[task])
+            log(f"{tasks[task]}: {error}")
+    if failed:
+        raise RuntimeError(f"{len(failed)} of {len(todo)} runs failed: {', '.join(failed)}")
+
+
+def _one(title: str, recipe: dict, jets: str, test: str | None, runs: str) -> float:
+    """Train one run in a worker; the seconds it took."""
+    began = time.time()
+    try:
+        train(title, recipe, jets, test, runs=runs, log=lambda line: None)
+    except (KeyboardInterrupt, SystemExit):  # a signal ends the worker, not only its task
+        os._exit(128 + signal.SIGTERM)
+    return time.time() - began
+
+
+def _begin_worker() -> None:
+    """One thread, and an end as soon as the parent is gone."""
+    torch.set_num_threads(1)
+
+    def watch() -> None:
+        multiprocessing.parent_process().join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,8 +1,7 @@
-"""Objectives without labels: SimCLR, masked autoencoder (MAE), denoising autoencoder.
+"""Objectives that rebuild jets: masked autoencoder (MAE) and denoising autoencoder.
 
-Each is a module with ``loss(batch)`` around a ``JetViT``, trained by the same ``fit`` as any other
-(``lib.training.objectives``). B jets, K tokens, D the model's width, F pixels of a patch, S places:
-the patches of the grid and, with two-scale tokens, the coarse blocks behind them.
+B jets, K tokens, D the model's width, F pixels of a patch, S places: the patches of the grid and,
+with two-scale tokens, the coarse blocks behind them.
 
 The reconstructions learn from scaled pixels (``model.scale``), and their losses come with what
 trivial answers would get: ``zero`` (nothing anywhere) and ``mean`` (of each pixel of a patch the
@@ -12,83 +11,20 @@ batch's mean). What is not below ``mean`` has not learned anything about jets.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.data.augment import Augment
 from lib.data.tokens import Batch, TokenBatch
+from lib.data.views import Damaged
 from lib.models.blocks import Block, Layout
 from lib.models.embedding import Position
-from lib.models.vit import HEADS, JetViT, ViTConfig
+from lib.models.vit import JetViT, ViTConfig
+from lib.training.objectives import OBJECTIVES, check_choices, resting
 
 UNLIKELY = 1e-3  # probability of a hit for an answer of "nothing": 0 would cost infinitely much
-
-
-def _rest(model: JetViT, *parts: str) -> JetViT:
-    """Parts that this objective does not train: no gradients, no weight decay."""
-    for name, parameter in model.named_parameters():
-        if any(part in name.split(".") for part in (*HEADS, *parts)):
-            parameter.requires_grad_(False)
-    return model
-
-
-# --- contrast -------------------------------------------------------------------------------------
-
-
-def nt_xent(a: Tensor, b: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Normalised temperature-scaled cross-entropy (SimCLR, arXiv:2002.05709, eq. 1).
-
-    z of both views (B, D) each, normalised; every view has to find its partner among the 2B - 1
-    others: the mean over all 2B of -log(exp(z·z'/T) / Σ_{other} exp(z·z_other/T)).
-
-    Returns:
-        the loss, and the share of views that are nearest to their partner.
-    """
-    z = F.normalize(torch.cat([a, b]).float(), dim=1)
-    similarity = (z @ z.T / temperature).fill_diagonal_(-torch.inf)
-    partner = torch.arange(len(z), device=z.device).roll(len(a))
-    match = (similarity.detach().argmax(1) == partner).float().mean()
-    return F.cross_entropy(similarity, partner), match
-
-
-class SimCLR(nn.Module):
-    """Two views of a jet are to be alike, and unlike all other jets of the batch.
-
-    Args:
-        dim: outputs of the projection head (linear, ReLU, linear), which is thrown away.
-        temperature: T of ``nt_xent``.
-        summary: let the projection see the model's fixed summary as well. Its multiplicities and
-            energies alone tell the jets of a batch apart, and the blocks learn nothing.
-    """
-
-    def __init__(self, model: JetViT, dim: int = 128, temperature: float = 0.5,
-                 summary: bool = False) -> None:
-        super().__init__()
-        self.model, self.temperature = _rest(model), temperature
-        self.summary = summary
-        width = model.config.pooled if summary else model.config.learned
-        self.projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, dim))
-
-    def loss(self, batch: Batch, output: None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """NT-Xent; parts: ``match``, see ``nt_xent``, and ``chance``, the loss of a guess.
-
-        Raises:
-            ValueError: one view only, or one jet only.
-        """
-        if batch.other is None:
-            raise ValueError("SimCLR needs two views of each jet: give the settings an augment")
-        if len(batch.tokens) < 2:
-            raise ValueError("SimCLR compares jets with each other: a batch needs two or more")
-        views = (self.model.features(t, self.summary) for t in (batch.tokens, batch.other))
-        with torch.autocast(batch.tokens.features.device.type, enabled=False):
-            loss, match = nt_xent(*(self.projection(x.float()) for x in views), self.temperature)
-        chance = torch.tensor(2.0 * len(batch.tokens) - 1).log()
-        return loss, {"match": match, "chance": chance}
-
-
-# --- reconstruction -------------------------------------------------------------------------------
 
 
 def _lookup(tokens: TokenBatch, places: int) -> Tensor:
@@ -206,6 +142,7 @@ def reconstruction(output: Tensor, target: Tensor, asked: Tensor,
     return parts["occupancy"] + parts["value"], {k: v.detach() for k, v in parts.items()}
 
 
+@OBJECTIVES.register("mae")
 class MAE(nn.Module):
     """Most patches are hidden; what they hold is told from the rest (arXiv:2111.06377).
 
@@ -222,18 +159,18 @@ class MAE(nn.Module):
         dim, depth: of the decoder.
     """
 
+    shown, model_type = ("mean",), JetViT
+
     def __init__(self, model: JetViT, ratio: float = 0.75, mask: str = "active",
                  lcm: str = "token", reconstruct: str = "two_part", dim: int = 64,
                  depth: int = 1) -> None:
         super().__init__()
-        for value, known in ((mask, ("active", "all")), (lcm, ("skip", "zeros", "token")),
-                             (reconstruct, tuple(LOSSES))):
-            if value not in known:
-                raise ValueError(f"{value!r}: choose one of {', '.join(known)}")
+        check_choices(mask=(mask, ("active", "all")), lcm=(lcm, ("skip", "zeros", "token")),
+                      reconstruct=(reconstruct, LOSSES))
         if not 0 < ratio < 1:
             raise ValueError(f"ratio={ratio}: choose a share between 0 and 1")
         skipped = ("lcm", "norm_lcm") if lcm == "skip" else ()
-        self.model, config = _rest(model, "flow", *skipped), model.config
+        self.model, config = resting(model, "flow", *skipped), model.config
         self.ratio, self.mask, self.lcm, self.reconstruct = ratio, mask, lcm, reconstruct
         self.mask_token = None
         if lcm == "token" and config.lcm_kernel:
@@ -241,7 +178,7 @@ class MAE(nn.Module):
         outputs = LOSSES[reconstruct] * config.grid.patch_dim
         self.decoder = Decoder(config, outputs, dim, depth)
         if lcm == "skip":
-            _rest(self.decoder, *skipped)
+            resting(self.decoder, *skipped)
 
     def hide(self, tokens: TokenBatch) -> tuple[Tensor, Tensor]:
         """Which places are in play and which of them are hidden: (B, S) bool each.
@@ -287,6 +224,7 @@ def _pixels(model: JetViT, tokens: TokenBatch, place: Tensor, places: int) -> Te
                _lookup(tokens, places).gather(1, place)).float()
 
 
+@OBJECTIVES.register("denoising")
 class Denoising(nn.Module):
     """A jet with noise, lost and added hits comes in; the jet as it was is to come out.
 
@@ -298,14 +236,20 @@ class Denoising(nn.Module):
         reconstruct, dim, depth: as in ``MAE``.
     """
 
+    shown, model_type = ("mean",), JetViT
+
     def __init__(self, model: JetViT, reconstruct: str = "two_part", dim: int = 64,
                  depth: int = 1) -> None:
         super().__init__()
-        if reconstruct not in LOSSES:
-            raise ValueError(f"{reconstruct!r}: choose one of {', '.join(LOSSES)}")
-        self.model, self.reconstruct = _rest(model, "flow"), reconstruct
+        check_choices(reconstruct=(reconstruct, LOSSES))
+        self.model, self.reconstruct = resting(model, "flow"), reconstruct
         outputs = LOSSES[reconstruct] * model.config.grid.patch_dim
         self.decoder = Decoder(model.config, outputs, dim, depth)
+
+    @staticmethod
+    def views(augment: Augment | None, damage: Augment) -> tuple[Damaged, Damaged]:
+        """What becomes of the hits in batches for training and for validation."""
+        return Damaged(damage, augment), Damaged(damage)
 
     def reconstructed(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Decoder output (B, N, outputs), target (B, N, F), the places (B, N), which are real.
@@ -330,20 +274,3 @@ class Denoising(nn.Module):
         parts["mse_input"] = ((given - target).square() * asked.unsqueeze(-1)).sum() / (
             asked.sum().clamp(min=1) * target.shape[-1])
         return loss, parts
-
-
-OBJECTIVES = {"simclr": SimCLR, "mae": MAE, "denoising": Denoising}
-
-
-def build(kind: str, model: nn.Module, arguments: Mapping) -> nn.Module:
-    """The objective ``kind`` around a model.
-
-    Raises:
-        ValueError: a model that is no JetViT, or an unknown argument.
-    """
-    if not isinstance(model, JetViT):
-        raise ValueError(f"objective={kind!r} pretrains a JetViT: leave architecture at vit")
-    try:
-        return OBJECTIVES[kind](model, **arguments)
-    except TypeError as error:
-        raise ValueError(f"loss of objective={kind!r}: {error}") from error

@@ -1,0 +1,298 @@
+"""What is trained and how: the one typed recipe, and the recipes that have a name.
+
+``Recipe.of`` makes one from plain JSON and refuses what it does not know, at every level;
+``to_json`` is its canonical form, without what is as by default, so that equal recipes are equal
+text and equal runs. ``recipe(name, profile)`` is what notebooks, grids and the command line train:
+``scratch``, ``finetune`` and the pretrainings ``simclr``, ``mae`` and ``dae`` are the course's own;
+``r1_simclr``, ``r1_finetune`` and ``r1_scratch`` have R1's batch sizes, rates, weight decays and
+patience, on the same model, for as many jets as the course's own (batches twice as large).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lib.data.images import JetImages
+from lib.data.tokens import Grid
+from lib.models.resnet import ResNet15
+from lib.models.vit import JetViT, ViTConfig
+from lib.profiles import Profile
+from lib.registry import Registry
+from lib.training import contrastive, masked  # noqa: F401 (they enter their objectives)
+from lib.training.objectives import OBJECTIVES
+from lib.training.optim import FitSettings
+
+ARCHITECTURES = Registry("architecture")
+SCALE_JETS = 512  # training jets that the scaling layers are fitted on (the mass: on all)
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """What is trained and how; with the jets, it determines a run.
+
+    Attributes:
+        objective, loss: one of ``objectives.OBJECTIVES``, or ``module:Class``; its arguments.
+        architecture, model: one of ``ARCHITECTURES`` and its arguments (``ViTConfig``).
+        fit: how to train.
+        augment, damage: of the hits in training, and for denoising: see ``lib.data.views.views``.
+        split, hold_out, labels: which jets: see ``lib.training.split.indices``.
+        start, frozen: a run whose backbone to start from, see ``backbone.find``; train heads alone.
+        batches: ``module:function`` of (recipe, jets) in place of ``split.make_batches``; ``of``
+            takes the function as well.
+        grid: how images are cut; that of the jets.
+        seed: of initialisation, order, chance in training and the draw of labels.
+    """
+
+    objective: str = "supervised"
+    loss: Mapping[str, Any] = field(default_factory=dict)
+    architecture: str = "vit"
+    model: Mapping[str, Any] = field(default_factory=dict)
+    fit: FitSettings = field(default_factory=FitSettings)
+    augment: Any = None
+    damage: Any = "damage"
+    split: int = 42
+    hold_out: bool = True
+    labels: int | None = None
+    start: Any = None
+    frozen: bool = False
+    batches: str = "lib.training.split:make_batches"
+    grid: Grid | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for level, known in self._defaults().items():
+            if known is not None:
+                _refuse_unknown(level, getattr(self, level), known)
+
+    @classmethod
+    def of(cls, given: Mapping | Recipe, **changes: Any) -> Recipe:
+        """A recipe from plain JSON or another recipe, with ``changes``; those of ``model``,
+        ``loss`` and ``fit`` go into what is there.
+
+        Raises:
+            ValueError: an unknown name (the message has the nearest known one), or no plain JSON.
+        """
+        given = given.to_json() if isinstance(given, Recipe) else dict(given)
+        for level in ("model", "loss", "fit"):
+            if level in changes:
+                changes[level] = {**given.get(level, {}), **changes[level]}
+        try:
+            plain = json.loads(json.dumps({**given, **changes}, default=_plain))
+        except TypeError as error:
+            raise ValueError(f"settings must be plain JSON: {error}") from error
+        _refuse_unknown("", plain, [f.name for f in dataclasses.fields(cls)])
+        fit = plain.get("fit", {})
+        _refuse_unknown("fit", fit, [f.name for f in dataclasses.fields(FitSettings)])
+        fit = {"seed": plain.get("seed", 0), **fit}
+        if plain.get("grid"):
+            plain["grid"] = Grid(**plain["grid"])
+        return cls(**{**plain, "fit": FitSettings(**fit)})
+
+    def but(self, **changes: Any) -> Recipe:
+        """This recipe with changes, e.g. ``ours.but(model={"attention": "softmax"})``."""
+        return Recipe.of(self, **changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """The canonical form: plain JSON, and nothing that is as by default."""
+        default = {f.name: f.default for f in dataclasses.fields(self)}
+        own = {**vars(self), "grid": self.grid and asdict(self.grid)}
+        for level, known in {"fit": {**asdict(FitSettings()), "seed": self.seed},
+                             **self._defaults()}.items():
+            given = asdict(self.fit) if level == "fit" else own[level]
+            own[level], default[level] = _without(dict(given), known or {}), {}
+        return json.loads(json.dumps(_without(own, default), default=_plain))
+
+    def _defaults(self) -> dict[str, dict[str, Any] | None]:
+        """Arguments of objective and model, with their defaults; None: it checks them itself."""
+        objective = OBJECTIVES.find(self.objective)
+        own = hasattr(objective, "build")
+        return {"loss": _arguments(objective, "model"),
+                "model": None if own else _arguments(ARCHITECTURES.find(self.architecture), "grid")}
+
+    @property
+    def tokens(self) -> str:
+        """Which patches become tokens."""
+        return self.model.get("tokens", "active")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Recipe) and self.to_json() == other.to_json()
+
+    __hash__ = None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if dataclasses.is_dataclass(value):
+        return asdict(value)
+    if callable(value):
+        return f"{value.__module__}:{value.__qualname__}"
+    raise TypeError(f"{value!r} is not")
+
+
+def _refuse_unknown(level: str, given: Any, known: Iterable[str]) -> None:
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{level or 'recipe'}={given!r}: give names and values")
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, 1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ValueError(f"unknown {level} setting {name}{hint}; known: ".replace("  ", " ")
+                             + ", ".join(sorted(known)))
+
+
+def _without(given: dict[str, Any], default: Mapping[str, Any]) -> dict[str, Any]:
+    """What is not as by default; whole numbers as floats where the default is one."""
+    for name, value in given.items():
+        if isinstance(default.get(name), float) and isinstance(value, int):
+            given[name] = float(value)
+    return {k: v for k, v in given.items() if k not in default or v != default[k]}
+
+
+def _arguments(made: Any, first: str) -> dict[str, Any]:
+    """Arguments of a class or function but the first, with their defaults."""
+    if made is _vit:
+        known = asdict(ViTConfig())
+        return {k: known[k] for k in known.keys() - asdict(ViTConfig().grid).keys()}
+    known: dict[str, Any] = {}
+    for part in getattr(made, "__mro__", (made,)):  # **more goes on to the class above
+        given = inspect.signature(part).parameters
+        known |= {k: p.default for k, p in given.items() if p.kind is not p.VAR_KEYWORD}
+        if all(p.kind is not p.VAR_KEYWORD for p in given.values()):
+            break
+    return {k: v for k, v in known.items() if k != first}
+
+
+def changed(published: Mapping[str, Mapping], now: Mapping[str, Recipe]) -> list[str]:
+    """Names whose published recipe is not the present one, whatever seed and start."""
+
+    def core(given: Mapping | Recipe) -> dict | None:
+        given = given.to_json() if isinstance(given, Recipe) else dict(given)
+        given = {k: v for k, v in given.items() if k not in ("seed", "start", "grid")}
+        given["fit"] = {k: v for k, v in given.get("fit", {}).items() if k != "seed"}
+        try:
+            return Recipe.of(given).to_json()
+        except ValueError:  # of a time that knew other settings
+            return None
+
+    return [n for n in now if n in published and core(published[n]) != core(now[n])]
+
+
+# --- from a recipe to a module --------------------------------------------------------------------
+
+
+@ARCHITECTURES.register("vit")
+def _vit(grid: Grid, **arguments: Any) -> nn.Module:
+    return JetViT(ViTConfig.of(grid, **arguments))
+
+
+@ARCHITECTURES.register("resnet15")
+def _resnet15(grid: Grid, width: int = 16, stride: int = 2) -> nn.Module:
+    return ResNet15(grid.channels, width, stride)
+
+
+def make_model(recipe: Recipe, jets: JetImages | None = None,
+               index: Tensor | None = None) -> nn.Module:
+    """The model of a recipe; its scaling layers are fitted on the training jets ``index`` where
+    jets are given (else ``recipe.grid`` says how images are cut)."""
+    grid = recipe.grid if jets is None else jets.grid
+    model = ARCHITECTURES.find(recipe.architecture)(grid, **recipe.model)
+    if jets is not None:
+        some = index[torch.linspace(0, len(index) - 1, min(len(index), SCALE_JETS)).long()]
+        tokens = jets.batch(some, recipe.tokens).tokens
+        mass = None if jets.mass is None else jets.mass[index.to(jets.mass.device)]
+        model.fit_scales(jets.hits(some), tokens, mass)
+    return model
+
+
+def build(recipe: Recipe, jets: JetImages | None = None, index: Tensor | None = None) -> nn.Module:
+    """The objective of a recipe, around its model; ``jets`` and ``index`` as in ``make_model``.
+
+    Raises:
+        ValueError: an objective that takes no such model.
+    """
+    objective = OBJECTIVES.find(recipe.objective)
+    if hasattr(objective, "build"):
+        return objective.build(recipe, jets, index)
+    model = make_model(recipe, jets, index)
+    if not isinstance(model, wanted := getattr(objective, "model_type", nn.Module)):
+        raise ValueError(f"objective={recipe.objective!r} pretrains a {wanted.__name__}: leave "
+                         "architecture at vit")
+    return objective(model, **recipe.loss)
+
+
+# --- recipes by name ------------------------------------------------------------------------------
+
+PRETRAININGS: dict[str, dict[str, Any]] = {
+    "simclr": {"objective": "simclr", "augment": "ours"},
+    "mae": {"objective": "mae", "augment": "flips"},
+    "dae": {"objective": "denoising", "augment": "flips", "damage": "damage"},
+    "r1_simclr": {"objective": "simclr", "augment": "r1",
+                  "loss": {"temperature": 0.5, "dim": 128}},
+}
+FROM_BACKBONE = ("finetune", "r1_finetune")
+NAMES = (*PRETRAININGS, "scratch", "r1_scratch", *FROM_BACKBONE)
+
+_OURS: dict[str, Any] = dict(
+    tokens="two_scale", position="factorised", pool="energy", heads=4, mlp_ratio=2.0)
+# By profile: the model, the fit from scratch, and what differs in the fit of a pretraining.
+SIZES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    "smoke": (dict(_OURS, dim=32, depth=1, heads=2, head_hidden=32),
+              dict(updates=30, batch_size=32, lr=3e-3, ema=0.9),
+              dict(updates=8, lr=1e-3, every=4, select="loss")),
+    "laptop": (dict(_OURS, dim=64, depth=2, head_hidden=128),
+               dict(updates=1_400, batch_size=32, lr=2e-3, ema=0.99, precision="auto"),
+               dict(updates=600, batch_size=64, lr=1e-3, every=60, select="loss")),
+    "full": (dict(_OURS, dim=256, depth=6, head_hidden=256, mlp_ratio=4.0, drop_path=0.1),
+             dict(updates=4_000, batch_size=128, lr=1e-3, ema=0.99, precision="auto"),
+             dict(updates=6_000, batch_size=256, lr=5e-4, every=300, select="loss")),
+}
+
+
+def recipe(name: str, profile: Profile, seed: int | None = None,
+           start: str | Path | Mapping | None = None) -> Recipe:
+    """A recipe by its name, in the size of a profile.
+
+    Simulated jets have a test file of their own, so the test part of the split trains too.
+
+    Args:
+        name: one of ``NAMES``.
+        seed: default: the profile's first.
+        start: for ``finetune`` and ``r1_finetune``: the pretrained run, see ``backbone.find``.
+
+    Raises:
+        ValueError: an unknown recipe; one that needs a start and has none, or the reverse.
+    """
+    if name not in NAMES:
+        raise ValueError(f"unknown recipe {name!r}: choose one of {', '.join(NAMES)}")
+    if (name in FROM_BACKBONE) != (start is not None):
+        raise ValueError(f"{name}: " + ("give the pretrained run to start from, e.g. simclr"
+                         if start is None else "starts from nothing; finetune takes a run"))
+    model, fit, pretraining = SIZES[profile.name]
+    base = Recipe.of({"model": model, "seed": profile.seeds[0] if seed is None else seed})
+    if name in PRETRAININGS:
+        base = base.but(fit={**fit, **pretraining}, **PRETRAININGS[name])
+    else:
+        base = base.but(fit=fit, loss={"mass_weight": 3.0}, augment="flips", start=start,
+                        hold_out=profile.data != "simulated")
+    if not name.startswith("r1_"):
+        return base
+    base = base.but(fit={  # the same number of jets, in batches twice as large
+        "batch_size": 2 * base.fit.batch_size, "updates": max(1, base.fit.updates // 2),
+        "lr": 3e-4, "weight_decay": 0.05 if name in PRETRAININGS else 0.01, "patience": 15,
+        "warmup": 0.1 if name in PRETRAININGS else 0.06, "ema": None})
+    if name in PRETRAININGS:
+        return base
+    rates = dict.fromkeys(("class_head", "mass_head", "hidden"), 1e-4)
+    return base.but(loss={"mass_weight": 1.0}, fit={"lr": 5e-5, "rates": rates}
+                    if name == "r1_finetune" else {})

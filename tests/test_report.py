@@ -244,6 +244,25 @@ def test_numbers_are_plain():
     assert shown == ["12,345", "12,345", "0.000012", "0.988", "–", "True"]
 
 
+@pytest.mark.parametrize(("metric", "low", "high", "said"), [
+    ("auc", 0.1, 0.2, "ahead"), ("auc", -0.2, -0.1, "behind"), ("auc", -0.1, 0.1, "cannot"),
+    ("mass_mae", 0.1, 0.2, "behind"), ("loss_class", -0.2, -0.1, "ahead"),
+    (None, 0.1, 0.2, "ahead"),
+    ("auc", 0.0, 0.2, "cannot"),
+])
+def test_a_verdict_follows_the_interval_and_what_is_better(metric, low, high, said):
+    row = {"low": low, "high": high} | ({"metric": metric} if metric else {})
+    assert numbers.verdict(row).startswith(said)
+
+
+def test_differences_are_found_by_system_and_by_metric():
+    rows = [{"a": a, "b": b, "metric": m} for a, b, m in (
+        ("x", "ours", "auc"), ("x", "ours", "mass_mae"), ("y", "ours", "auc"), ("y", "x", "auc"))]
+    found = {"comparisons": rows}
+    assert numbers.against(found, "ours") == {"x": rows[0], "y": rows[2]}
+    assert numbers.gap(found, "x", "ours") == {"auc": rows[0], "mass_mae": rows[1]}
+
+
 def test_keys_reach_every_number(profile):
     experiment(profile).save()
     found = tables.numbers(profile)

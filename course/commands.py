@@ -54,10 +54,10 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
         arg("--sample", type=positive, metavar="N", help="only N jets, by range requests"),
         arg("--out", dest="folder", type=Path, metavar="DIR", help="folder (default: data/cms)",
             default=lambda: profiles.get("laptop", "cms").data_dir)]),
-    "pack": ("lib.data.images:pack", "pack a dense file, without loss", FROM_TO),
-    "unpack": ("lib.data.images:unpack", "write the dense public layout of a packed file",
+    "pack": ("lib.data.store:pack", "pack a dense file, without loss", FROM_TO),
+    "unpack": ("lib.data.store:unpack", "write the dense public layout of a packed file",
                FROM_TO),
-    "inspect": ("lib.data.images:inspect", "say what a file of jets holds", [
+    "inspect": ("lib.data.store:inspect", "say what a file of jets holds", [
         arg("path", type=Path, metavar="FILE")]),
     "train": ("course.models:train", "train the model of a profile, or load it from the cache", [
         arg("name", metavar="NAME",

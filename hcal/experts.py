@@ -143,6 +143,31 @@ def active_parameters(model: nn.Module) -> int:
         p.numel() for expert in idle for p in expert.parameters())
 
 
+def cls_attention(model: JetViT, tokens: TokenBatch) -> Tensor:
+    """What the class token attends to in the last block: (B, heads, 1 + K).
+
+    Column 0 is the class token itself, then come the tokens in their order, 0 for padding;
+    rows add up to 1. For a kernel attention it is the map that the kernel stands for.
+
+    Raises:
+        ValueError: the model has no class token, or its attention no map.
+    """
+    last = model.blocks[-1]
+    if model.cls is None or not hasattr(last.attention.mechanism, "map"):
+        config, known = model.config, [n for n, kind in MECHANISMS.items() if hasattr(kind, "map")]
+        raise ValueError(f"pool={config.pool!r}, attention={config.attention!r}: an attention of "
+                         f"the class token needs 'cls' and {', '.join(known)}")
+    seen = []
+    hook = last.attention.register_forward_pre_hook(lambda _, given: seen.extend(given))
+    try:
+        model.encode(tokens)
+    finally:
+        hook.remove()
+    x, valid = seen
+    q, k, _ = last.attention.split(x)
+    return last.attention.mechanism.map(q[:, :, :1], k, valid).squeeze(2)
+
+
 class Routed(Supervised):
     """``Supervised`` plus ``balance`` · Σ load balancing + ``z`` · Σ z-loss, sums over the blocks
     of a model with experts (``Routing``); without experts it is ``Supervised``.
@@ -177,28 +202,3 @@ class Routed(Supervised):
             parts[name] = output[name].detach()
             total = total + weight * output[name]
         return total, parts
-
-
-def cls_attention(model: JetViT, tokens: TokenBatch) -> Tensor:
-    """What the class token attends to in the last block: (B, heads, 1 + K).
-
-    Column 0 is the class token itself, then come the tokens in their order, 0 for padding;
-    rows add up to 1. For a kernel attention it is the map that the kernel stands for.
-
-    Raises:
-        ValueError: the model has no class token, or its attention no map.
-    """
-    last = model.blocks[-1]
-    if model.cls is None or not hasattr(last.attention.mechanism, "map"):
-        config, known = model.config, [n for n, kind in MECHANISMS.items() if hasattr(kind, "map")]
-        raise ValueError(f"pool={config.pool!r}, attention={config.attention!r}: an attention of "
-                         f"the class token needs 'cls' and {', '.join(known)}")
-    seen = []
-    hook = last.attention.register_forward_pre_hook(lambda _, given: seen.extend(given))
-    try:
-        model.encode(tokens)
-    finally:
-        hook.remove()
-    x, valid = seen
-    q, k, _ = last.attention.split(x)
-    return last.attention.mechanism.map(q[:, :, :1], k, valid).squeeze(2)

@@ -174,6 +174,16 @@ def test_unknown_routers_name_the_known(settings, words):
         JetViT(ViTConfig.of(GRID, dim=16, heads=2, **settings))
 
 
+def test_a_block_takes_its_mlp_by_name():
+    """As ``experts``, by module:Class, or any class of a config with ``forward(x, valid)``."""
+    named = make_model(make_hits(), experts=2, mlp="hcal.experts:MixtureOfExperts")
+    assert isinstance(named.blocks[0].mlp, MixtureOfExperts)
+    shapes = {k: v.shape for k, v in make_model(make_hits(), experts=2).state_dict().items()}
+    assert {k: v.shape for k, v in named.state_dict().items()} == shapes
+    with pytest.raises(ValueError, match=r"mlp='none:Such'.*cannot be imported"):
+        make_model(make_hits(), mlp="none:Such")
+
+
 # --- in a model -----------------------------------------------------------------------------------
 
 

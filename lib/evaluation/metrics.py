@@ -42,10 +42,7 @@ def _check(**columns: np.ndarray | None) -> None:
 @dataclass(frozen=True)
 class Predictions:
     """What one run says about N jets; ``m`` and ``m_hat`` (GeV) are None without a mass head.
-
-    Raises:
-        ValueError: not the same number of each, or a value that is not finite.
-    """
+    ValueError: not the same number of each, or a value that is not finite."""
 
     index: np.ndarray
     y: np.ndarray
@@ -72,11 +69,7 @@ class Predictions:
 
     @classmethod
     def load(cls, path: Path) -> Predictions:
-        """Read what ``save`` wrote.
-
-        Raises:
-            ValueError: not a file of predictions.
-        """
+        """Read what ``save`` wrote; ValueError: not a file of predictions."""
         with np.load(path, allow_pickle=False) as file:
             if not {"index", "y", "score"} <= set(file.files):
                 raise ValueError(f"{path} holds no predictions (index, y, score): evaluate again")
@@ -145,7 +138,7 @@ def _root(value: Weighted) -> Weighted:
     return lambda w: np.sqrt(value(w))
 
 
-def _r2(p: Predictions) -> Weighted:
+def _r_squared(p: Predictions) -> Weighted:
     error, spread = _mean(_residual(p) ** 2), _variance(p.m.astype(float))
     return lambda w: 1 - error(w) / spread(w)
 
@@ -178,7 +171,7 @@ MASS_METRICS: Metrics = {
     "mass_mae": lambda p: _mean(np.abs(_residual(p))),
     "mass_mse": lambda p: _mean(_residual(p) ** 2),
     "mass_rmse": lambda p: _root(_mean(_residual(p) ** 2)),
-    "mass_r2": _r2,
+    "mass_r2": _r_squared,
     "mass_bias": lambda p: _mean(_residual(p)),
     "mass_resolution": lambda p: _root(_variance(_residual(p))),
 }
@@ -252,15 +245,11 @@ def _values(runs: Sequence[Predictions], names: Sequence[str]) -> Weighted:
     return lambda w: np.stack([np.stack([f(w) for f in of_run], 1) for of_run in prepared], -1)
 
 
-def _number(x: float) -> float | None:
-    return float(x) if np.isfinite(x) else None
-
-
 def _row(what: str, points: np.ndarray, replicates: np.ndarray, **more: float) -> dict:
     """A metric's row: points (S,), replicates (R,); ``what`` is the name of its mean."""
-    low, high = np.nanquantile(replicates, [0.025, 0.975])
-    return {what: _number(points.mean()), "low": _number(low), "high": _number(high), **more,
-            "seeds": len(points), "points": [_number(x) for x in points],
+    mean, low, high, *each = (float(x) if np.isfinite(x) else None for x in (
+        points.mean(), *np.nanquantile(replicates, [0.025, 0.975]), *points))
+    return {what: mean, "low": low, "high": high, **more, "seeds": len(points), "points": each,
             "over": "jets" if len(points) == 1 else "seeds and jets"}
 
 
@@ -314,8 +303,7 @@ def compare(
 def roc(runs: Runs, points: int = 200, resamples: int = 200, seed: int = 0) -> dict:
     """ROC curve with its 95 % band: background efficiency at given signal efficiencies.
 
-    Returns:
-        ``signal``, ``background``, ``low``, ``high``: (points,) each, efficiencies.
+    Returns: ``signal``, ``background``, ``low``, ``high``: (points,) each, efficiencies.
     """
     (runs,) = _aligned(runs)
     efficiency = np.linspace(0, 1, points + 1)[1:]

@@ -58,6 +58,7 @@ class Summary(nn.Module):
         self.register_buffer("std", torch.ones(4 * grid.channels))
 
     def raw(self, sums: Tensor, tokens: TokenBatch) -> Tensor:
+        """Before it is standardised. sums: (B, K, 2C) of `patch_sums` -> (B, 4C)."""
         sums = sums * tokens.valid.unsqueeze(-1)
         energy = sums[..., self.channels :]  # (B, K, C)
         total = energy.sum(1)
@@ -93,13 +94,13 @@ class ConvStem(nn.Module):
 
 def stem_of(config) -> nn.Module:
     """The patch embedding of a `ViTConfig`: (B, K, F) -> (B, K, D)."""
-    grid, dim = config.grid, config.dim
+    pixels, dim = config.grid.patch_dim, config.dim
     if config.stem == "linear":
-        return nn.Linear(grid.patch_dim, dim)
+        return nn.Linear(pixels, dim)
     if config.stem == "mlp":
-        return nn.Sequential(nn.Linear(grid.patch_dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+        return nn.Sequential(nn.Linear(pixels, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
     if config.stem == "conv":
-        return ConvStem(grid, dim)
+        return ConvStem(config.grid, dim)
     raise ValueError(f"stem={config.stem!r}: use 'linear', 'mlp' or 'conv'")
 
 

@@ -105,9 +105,22 @@ def cells_there(total: Tensor) -> tuple[Tensor, list[str]]:
             then = "most of its mirror image does" if there[r] else "they are left out"
             notes.append(f"ieta {ieta(r)}: fewer than half of its cells in {name} iphi count; "
                          + then)
+    if not live.any():
+        raise DataError("no ring counts in half of its cells; give more lumi-sections, or a "
+                        "reference")
     if odd := int((seen & ~live).sum()):
         notes.append(f"{odd} cells count where their ring is not read out; they are left out")
     return live, notes
+
+
+def _cells_of(reference: HcalMaps, total: Tensor) -> tuple[Tensor, list[str]]:
+    """The same from healthy maps."""
+    live = live_cells(reference)
+    if not total[live].any():
+        raise DataError("the maps count nowhere where the reference does; give healthy maps of "
+                        "the same detector")
+    more = int(((total > 0) & ~live).sum())
+    return live, [f"{more} cells count that the reference lacks; they are left out"] * (more > 0)
 
 
 def silent(total: Tensor, live: Tensor, reference: HcalMaps | None = None) -> Tensor:
@@ -205,15 +218,7 @@ def judge(maps: HcalMaps, reference: HcalMaps | None = None,
         notes.append(f"{int((~used).sum())} of {len(maps)} lumi-sections hold no count; they are "
                      "left out")
     summed = maps.counts[used].sum(0)
-    live, more = cells_there(summed) if reference is None else (live_cells(reference), [])
-    if reference is None and not live.any():
-        raise DataError("no ring counts in half of its cells; give more lumi-sections, or a "
-                        "reference")
-    if extra := int(((summed > 0) & ~live).sum()) if reference else 0:
-        notes.append(f"{extra} cells count that the reference lacks; they are left out")
-    if not summed[live].any():
-        raise DataError("the maps count nowhere where the reference does; give healthy maps of "
-                        "the same detector")
+    live, more = cells_there(summed) if reference is None else _cells_of(reference, summed)
     notes += more
     if declared := int((maps.declared & live).sum()) if maps.declared is not None else 0:
         notes.append(f"{declared} cells hold no number in any map: dead, as declared")
@@ -221,15 +226,11 @@ def judge(maps: HcalMaps, reference: HcalMaps | None = None,
     missed = silent(summed, live, reference)
     crowd = (missed > 0).sum() > CROWD * live.sum()
     kept = live & (missed == 0) if crowd else live  # the cells that say what is usual
-    good = maps.subset(used).with_(live=kept, strength=None)
-    total = HcalMaps(summed[None], kept)
+    good, total = maps.subset(used).with_(live=kept), HcalMaps(summed[None], kept)
     single = estimate_events(good)  # each section alone: they may be of different runs
     events = single.sum(0, keepdim=True).clamp(min=1)
-    if reference is None:
-        mean, sigma, more = _by_ring(total, events)
-    else:
-        scale = estimate_scale(good, reference.counts.mean(0))
-        mean, sigma, more = _by_reference(total, events, scale, reference)
+    mean, sigma, more = _by_ring(total, events) if reference is None else _by_reference(
+        total, events, estimate_scale(good, reference.counts.mean(0)), reference)
     theta = angle(total.counts, events)
     score = log_odds(theta, mean, sigma, events, kept)[0]
     expected = events * mean[0].clamp(max=math.pi / 2).sin().square()

@@ -460,7 +460,8 @@ for ax, rule, what in zip(axes.flat, ("maximum", "ratio"), (
     v = RULES[rule](maps)[:, 0].numpy()
     low, high = sorted((v[y == 0], v[y == 1]), key=np.mean)
     plots.histograms({n: v[y == c] for c, n in enumerate(NAMES)}, what, "maps",
-                     bins=60, stat="count", fill=True, log=True, ax=ax)
+                     bins=60, stat="count", fill=True, log=True, ax=ax,
+                     legend=rule == "maximum")
     ax.axvline((low.max() + high.min()) / 2, color="#333333", lw=1, ls=":")
     ax.set_ylim(bottom=0.7)
 plots.save(fig, "09_one_number", profile);

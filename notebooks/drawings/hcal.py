@@ -175,8 +175,10 @@ def attention(rows: Mapping[str, tuple[Any, Any]], shape: tuple[int, int]) -> Fi
               norm=Normalize(0, found.mean(0).max()))
         whole({"": counts}, ax=line[-1], bar=False, cmap="Greys", alpha=0.55)
         line[0].set_ylabel(name, fontsize=7)
-        for ax, title in zip(line, titles if line is axes[0] else [""] * len(titles)):
-            ax.set_title(title)
+        for ax in line:
+            ax.set_title("")
+    for ax, title in zip(axes[0], titles, strict=True):
+        ax.set_title(title)
     colourbar(axes[0, 1].collections[0], axes[:, 1:-1], "attention")
     return fig
 

@@ -305,7 +305,7 @@ history = fit(objective, Batches(jets, train, 32, shuffle=True),
 print(f"{history.train_seconds:.0f} s of training")
 
 # %% tags=["figure"]
-fig = plots.training(history, best=history.best_update)
+fig = drawings.start.training(history, best=history.best_update)
 plots.save(fig, "00_training", profile);
 
 # %% [markdown]

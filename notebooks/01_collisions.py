@@ -52,6 +52,7 @@ import time
 
 import numpy as np
 import torch
+from matplotlib import colormaps
 
 from lib import profiles
 from collider import detector, events
@@ -880,7 +881,8 @@ for name, label in (("QCD", 0), ("top", 1)):
 
 # %% tags=["figure"]
 axes = plots.images({f"{name}: {CHANNELS[c]}": mean[c] for name, mean in
-                     means.items() for c in (0, 3, 4, 5)}, "mean 8-bit value")
+                     means.items() for c in (0, 3, 4, 5)}, "mean 8-bit value",
+                    cmap=colormaps["cividis"].resampled(12))
 plots.save(axes[0, 0], "01_mean_images", profile);
 
 # %%

@@ -505,8 +505,9 @@ assert work["two_scale"] < work["active"] < work["all"]
 
 # %% tags=["figure"]
 relative = {what: {k: found / values["all"] for k, found in values.items()}
-            for what, values in {"tokens": length, "time": seconds,
-                                 "multiply–accumulates": work}.items()}
+            for what, values in {
+                "tokens": length, "multiply–accumulates": work,
+                "time": seconds}.items()}
 ax = plots.bars(relative, "relative to all patches")
 ax.axhline(1, **plots.RULE)
 plots.save(ax, "02_token_cost", profile);

@@ -269,7 +269,7 @@ print(f"{run.parameters:,} parameters, {run.history.updates:,} updates, "
       f"{run.train_seconds:.0f} s")
 
 # %% tags=["figure"]
-fig = plots.training(run.history, best=run.history.best_update)
+fig = drawings.start.training(run.history, best=run.history.best_update)
 plots.save(fig, "07_training", profile);
 
 # %% [markdown]

@@ -30,6 +30,7 @@ SQUARE = np.where(RNG.random((25, 25)) < 0.3, RNG.random((25, 25)), np.nan)
 DRAWN = {
     "start.tokens_on_image": ({"top": IMAGE, "QCD": IMAGE},),
     "start.mass_alone": (PREDICTED.m, PREDICTED.y, X, X / 9),
+    "start.training": (HISTORY, 20),
     "collisions.event_stages": ({"a": [[0, 1, 9]], "b": [[1, 1, 2]]}, [[0, 3]], 0.8),
     "collisions.transverse_tracks": (((1, 0.3), (-1, 3.0)), 0.011, (4, 7, 11), 129),
     "collisions.jet_in_units": (IMAGE - 50 * (IMAGE[::-1] > 50),
@@ -103,3 +104,10 @@ def test_the_chance_figure_leaves_rare_claims_out_and_bins_evenly(drawings):
     heights = [bar.get_height() for bar in left.patches]
     assert np.ptp(heights[:-1]) < 1e-9 * max(heights)
     assert right.get_ylim()[0] > 0
+
+
+def test_training_shows_what_the_history_holds(drawings):
+    history = [{"update": u, "loss": 1 / u, "val_loss": 1 / u, "val_auc": 1 - 1 / u}
+               for u in range(1, 5)]
+    fig = drawings("start").training(history, best=3)
+    assert [ax.get_ylabel() for ax in fig.axes if ax.get_visible()] == ["total loss", "AUC"]

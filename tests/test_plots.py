@@ -122,14 +122,6 @@ def test_roc_draws_rejection_with_its_band():
     assert [text.get_text() for text in ax.get_legend().texts] == ["a, AUC 0.7", "chance"]
 
 
-def test_training_shows_what_the_history_holds():
-    history = [{"update": u, "loss": 1 / u, "val_loss": 1 / u, "val_auc": 1 - 1 / u}
-               for u in range(1, 5)]
-    fig = plots.training(history, best=3)
-    shown = [ax for ax in fig.axes if ax.get_visible()]
-    assert [ax.get_ylabel() for ax in shown] == ["total loss", "AUC"]
-
-
 def test_diagrams_are_drawn_from_the_settings():
     for config in (ViTConfig(dim=96, depth=3, heads=3), ViTConfig(**R1)):
         for fig in (diagrams.model_diagram(config, 1_000), diagrams.block_diagram(config)):

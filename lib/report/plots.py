@@ -24,12 +24,9 @@ from lib.report.style import CYCLE, EMPTY, GREY, LINES, MARKS, RULE, WIDTH, arra
 __all__ = [
     "CYCLE", "EMPTY", "GREY", "LINES", "MARKS", "RULE", "array", "bars", "colourbar",
     "differences", "ends_of", "grid_map", "histograms", "images", "intervals", "legend_below",
-    "lines", "look", "matrix", "new", "roc", "save", "style", "ticks", "training",
+    "lines", "look", "matrix", "new", "roc", "save", "style", "ticks",
 ]
 Row = Mapping[str, Any]
-
-
-# --- lines and points -----------------------------------------------------------------------------
 
 
 def look(number: int, marks: bool = False) -> dict[str, Any]:
@@ -89,29 +86,26 @@ def intervals(
     if ax is None:
         ax = _one(2.8 if vertical else (0.22 + 0.05 * len(series)) * len(names) + 0.8)
     gap = min(0.2, 0.7 / max(len(series), 1))
+    place, along = ("x", "y") if vertical else ("y", "x")
     for number, (name, rows) in enumerate(series.items()):
         mine = [row for row in names if rows.get(row) is not None]
-        place = np.array([names.index(row) for row in mine], float)
-        place += gap * (number - (len(series) - 1) / 2)
+        at = np.array([names.index(row) for row in mine]) + gap * (number - (len(series) - 1) / 2)
         ends = scale * np.array([ends_of(rows[row], value) for row in mine], float).reshape(-1, 3).T
-        drawn = dict(look(number + first, True), ls="none", elinewidth=1.2, label=name)
-        if number + first >= len(CYCLE):
-            drawn["mfc"] = "w"
-        where, error = ((place, ends[0]), "yerr") if vertical else ((ends[0], place), "xerr")
-        ax.errorbar(*where, **{error: _errors(*ends)}, **drawn)
-        for at, row in zip(place, mine, strict=True):
-            points = rows[row].get("points") if isinstance(rows[row], Mapping) else None
-            points = [scale * p for p in points or [] if p is not None]
-            if len(points) > 1 and len(series) == 1:
-                where = [at + (0.25 if vertical else -0.25)] * len(points), points
-                ax.plot(*(where if vertical else where[::-1]), "_" if vertical else "|",
-                        color=GREY, ms=6)
+        drawn = {**look(number + first, True), "ls": "none", "elinewidth": 1.2, "label": name,
+                 "mfc": "w" if number + first >= len(CYCLE) else None}
+        ax.errorbar(**{place: at, along: ends[0], f"{along}err": _errors(*ends)}, **drawn)
+        for centre, row in zip(at, mine) if len(series) == 1 else ():
+            points = rows[row].get("points") or [] if isinstance(rows[row], Mapping) else []
+            points = [scale * point for point in points if point is not None]
+            beside = [centre + (0.25 if vertical else -0.25)] * len(points)
+            if len(points) > 1:
+                ax.plot(*((beside, points) if vertical else (points, beside)), ls="none",
+                        marker="_" if vertical else "|", color=GREY, ms=6)
     if reference is not None:
         (ax.axhline if vertical else ax.axvline)(reference, **RULE)
-    ax.set(**{"xticks" if vertical else "yticks": range(len(names)),
-              "xticklabels" if vertical else "yticklabels": names,
-              "xlim" if vertical else "ylim": (-0.6, len(names) - 0.4)[::1 if vertical else -1],
-              "ylabel" if vertical else "xlabel": label, **axis})
+    limits = (-0.6, len(names) - 0.4)
+    ax.set(**{f"{place}ticks": range(len(names)), f"{place}ticklabels": names,
+              f"{place}lim": limits if vertical else limits[::-1], f"{along}label": label, **axis})
     if legend and len(series) > 1:
         ax.legend()
     return ax
@@ -136,8 +130,7 @@ def roc(curves: Mapping[str, Row], auc: Mapping[str, str] | None = None, *,
     """Background rejection against signal efficiency, with 95 % bands.
 
     Args:
-        curves: name → ``{signal, background[, low, high]}``, efficiencies as ``metrics.roc``
-            gives them.
+        curves: name → ``{signal, background[, low, high]}``, efficiencies of ``metrics.roc``.
         auc: name → text for the legend, e.g. ``"AUC 0.931"``.
     """
     ax = ax or _one(3.2, 4.8)
@@ -151,44 +144,10 @@ def roc(curves: Mapping[str, Row], auc: Mapping[str, str] | None = None, *,
         lowest = min(lowest, rates[0][signal >= 0.15].min(initial=1.0))
     lines(shown, "signal efficiency (top)", "background rejection (1 / QCD efficiency)", ax=ax,
           log="y")
-    line = np.linspace(0.01, 1, 100)
-    ax.plot(line, 1 / line, color=GREY, lw=0.8, ls=":", label="chance")
+    ax.plot(line := np.linspace(0.01, 1, 100), 1 / line, label="chance", **RULE | dict(ls=":"))
     ax.set(xlim=(0.1, 1), ylim=(0.9, 2.5 / lowest))
     ax.legend()
     return ax
-
-
-def training(history: Sequence[Mapping[str, float]], best: int | None = None) -> Figure:
-    """Losses on training and validation jets, and the validation metrics, against updates.
-
-    Args:
-        history: rows with ``update``, ``loss``, ``val_loss`` and, where known, ``class``,
-            ``mass``, ``val_class``, ``val_mass``, ``val_auc``, ``val_mae`` (GeV).
-        best: the update whose weights were kept.
-    """
-    panels = {"total loss": ("loss", "val_loss"), "class loss": ("class", "val_class"),
-              "mass loss": ("mass", "val_mass"), "AUC": (None, "val_auc"),
-              "mass MAE (GeV)": (None, "val_mae")}
-    found = {title: {name: [(row["update"], row[key]) for row in history
-                            if row.get(key) is not None]
-                     for name, key in zip(("training", "validation"), keys, strict=True)}
-             for title, keys in panels.items()}
-    found = {title: curves for title, curves in found.items() if any(curves.values())}
-    fig, axes = new(-(-len(found) // 3), min(3, len(found)), 2.0 * -(-len(found) // 3))
-    for ax, (title, curves) in zip(axes.flat, found.items()):
-        for number, (name, points) in enumerate(curves.items()):
-            if points:
-                lines({name: zip(*points)}, "update", title, ax=ax, first=number,
-                      marker="." if len(history) < 20 else None)
-        if best is not None:
-            ax.axvline(best, **RULE | dict(ls=":"))
-    axes[0, 0].legend()
-    for ax in axes.flat[len(found):]:
-        ax.set_visible(False)
-    return fig
-
-
-# --- distributions and amounts --------------------------------------------------------------------
 
 
 def histograms(
@@ -240,23 +199,17 @@ def bars(series: Mapping[str, Mapping[str, float]], ylabel: str = "", *,
     return ax
 
 
-# --- pictures -------------------------------------------------------------------------------------
-
-
 def images(
     pictures: Mapping[str, Any], label: str = "", *, ax: Any = None, columns: int = 4,
     norm: Normalize | None = None, empty: str = EMPTY, bar: bool = True, **show: Any,
 ) -> np.ndarray:
-    """Images of jets, η up and φ to the right; one scale of colours, logarithmic by default.
+    """Images of jets, η up and φ right, on one (logarithmic) scale of colours: an array of axes.
 
     Args:
         pictures: title → (H, W), rows η; what is NaN, or not positive on a logarithmic scale,
             has the colour ``empty``.
         label: of the colour bar; bar: whether there is one. ax: axes to draw on, one a picture.
         show: more for ``Axes.imshow``, e.g. ``extent`` (default: crystals about the centre).
-
-    Returns:
-        the axes, an array.
     """
     found = {title: array(picture).astype(float) for title, picture in pictures.items()}
     axes = _panels(ax, len(found), columns)
@@ -282,7 +235,7 @@ def grid_map(
     names: tuple[str, str] = (r"patch along $\phi$", r"patch along $\eta$"), square: bool = True,
     bar: bool = True, **show: Any,
 ) -> np.ndarray:
-    """Maps of patches, towers or cells (rows, columns), the first row at the bottom.
+    """Maps of patches or cells (rows, columns), the first row at the bottom: an array of axes.
 
     Args:
         maps: title → values; NaN has the colour ``empty``. One scale of colours for all.
@@ -291,9 +244,6 @@ def grid_map(
         norm: of the values; linear from the lowest to the highest by default.
         names: labels of the horizontal and of the vertical axis.
         square: cells as high as wide. show: more for ``seaborn.heatmap``, e.g. ``cmap``.
-
-    Returns:
-        the axes, an array.
     """
     import seaborn as sns
 
@@ -344,14 +294,11 @@ def matrix(
     return ax
 
 
-# --- parts ----------------------------------------------------------------------------------------
-
-
 def colourbar(shown: Any, axes: Any, label: str = "", **more: Any) -> Any:
     """A colour bar for what ``imshow`` or ``pcolormesh`` returned, beside all of the axes."""
     axes = [ax for ax in np.atleast_1d(axes).flat if ax.get_visible()]
-    return axes[0].figure.colorbar(shown, ax=axes, label=label,
-                                   **{"shrink": 0.85, "pad": 0.01, **more})
+    more = {"shrink": 0.85, "pad": 0.01, **more}
+    return axes[0].figure.colorbar(shown, ax=axes, label=label, **more)
 
 
 def legend_below(ax: Axes, columns: int = 3) -> None:
@@ -375,8 +322,8 @@ def _panels(ax: Any, count: int, columns: int) -> np.ndarray:
         return np.atleast_1d(ax)
     columns = min(columns, count)
     rows = -(-count // columns)
-    size = (WIDTH - 0.7) / columns
-    axes = new(rows, columns, rows * (min(size, 2.6) + 0.25) + 0.35, sharex=True, sharey=True)[1]
+    height = rows * (min((WIDTH - 1.1) / columns, 2.4) + 0.25) + 0.4
+    axes = new(rows, columns, height, sharex=True, sharey=True)[1]
     for panel in axes.flat[count:]:
         panel.set_visible(False)
     return axes

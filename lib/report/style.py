@@ -16,18 +16,16 @@ from lib.files import write_bytes
 from lib.profiles import Profile
 
 # Okabe and Ito's colours, which the colour-blind tell apart; lines differ in style as well.
-BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY = (
-    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#777777",
+BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, GREY = CYCLE = (
+    "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#777777",
 )
-CYCLE = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, GREY)
-QCD, TOP = CYCLE[:2]
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (3, 1)), (0, (1, 1)))
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 RULE = dict(color=GREY, lw=0.8, ls="--")  # a line to compare with
 COLOURMAP, EMPTY = "cividis", "#00224e"  # EMPTY: the map's dark end, where an image holds nothing
 WIDTH = 6.3  # inches: the text width of the report
 LIMIT = 200_000  # bytes of a file
-SHOWN = dict(dpi=110, width=705, panel=205, most=180)  # in a notebook: dots an inch and pixels
+SHOWN = dict(dpi=110, width=702, panel=201, most=180)  # in a notebook: dots an inch and pixels
 
 
 def style() -> None:
@@ -112,8 +110,7 @@ def render(fig: Figure, kind: str, dpi: float, colours: int = 128) -> bytes:
     fig.savefig(buffer, format=kind, dpi=dpi, metadata=metadata, bbox_inches="tight")
     if kind == "png":
         image = Image.open(buffer).convert("RGB").quantize(colours, dither=Image.Dither.NONE)
-        buffer = io.BytesIO()
-        image.save(buffer, "PNG", optimize=True)
+        image.save(buffer := io.BytesIO(), "PNG", optimize=True)
     return buffer.getvalue()
 
 

@@ -19,8 +19,8 @@ def views(images, columns=4):
     for ax, (title, image) in zip(axes.flat, images.items()):
         image = plots.array(image)
         half = image.shape[-1] * PIXEL / 2
-        plots.images({"\n".join(textwrap.wrap(title, 24)): image[3] + image[4]}, ax=ax,
-                     norm=LogNorm(1, 255), bar=False)
+        plots.images({"": image[3] + image[4]}, ax=ax, norm=LogNorm(1, 255), bar=False)
+        ax.set_title("\n".join(textwrap.wrap(title, 22)), fontsize=8)
         for layers, colour, size in ((image[5:8], "#a0a0a0", 0.35), (image[:1], "white", 3.5)):
             row, column = np.nonzero(layers.sum(0))
             level = layers.sum(0)[row, column] / 255

@@ -1,4 +1,4 @@
-"""Drawings of notebook 00: what a model gets of an image, and the mass as a rival."""
+"""Drawings of notebooks 00 and 07: tokens of an image, the mass as a rival, a training."""
 
 import numpy as np
 from matplotlib.colors import LogNorm
@@ -37,4 +37,33 @@ def mass_alone(mass, label, grid, probability):
                 ax=bottom, first=2, ls="-", drawstyle="steps-mid")
     bottom.axhline(0.5, **plots.RULE)
     bottom.set_ylim(0, 1)
+    return fig
+
+
+def training(history, best=None):
+    """Losses on training and validation jets, and the validation metrics, against updates.
+
+    history: rows with ``update``, ``loss``, ``val_loss`` and, where known, ``class``, ``mass``,
+    ``val_class``, ``val_mass``, ``val_auc``, ``val_mae`` (GeV); best: the update whose weights were
+    kept.
+    """
+    panels = {"total loss": ("loss", "val_loss"), "class loss": ("class", "val_class"),
+              "mass loss": ("mass", "val_mass"), "AUC": (None, "val_auc"),
+              "mass MAE (GeV)": (None, "val_mae")}
+    found = {title: {name: [(row["update"], row[key]) for row in history
+                            if row.get(key) is not None]
+                     for name, key in zip(("training", "validation"), keys, strict=True)}
+             for title, keys in panels.items()}
+    found = {title: curves for title, curves in found.items() if any(curves.values())}
+    fig, axes = plots.new(-(-len(found) // 3), min(3, len(found)), 2.0 * -(-len(found) // 3))
+    for ax, (title, curves) in zip(axes.flat, found.items()):
+        for number, (name, points) in enumerate(curves.items()):
+            if points:
+                plots.lines({name: zip(*points)}, "update", title, ax=ax, first=number,
+                            marker="." if len(history) < 20 else None)
+        if best is not None:
+            ax.axvline(best, **plots.RULE | dict(ls=":"))
+    axes[0, 0].legend()
+    for ax in axes.flat[len(found):]:
+        ax.set_visible(False)
     return fig

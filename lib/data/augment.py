@@ -74,8 +74,10 @@ class Step:
         if self.gev:
             return replace(hits, value=value)
         group = hits.image * self.grid.channels + hits.channel
-        old, own = (_peaks(h, h.value, self.grid.channels) for h in (before, hits))
-        peaks = torch.where(old > 0, old, own)
+        peaks = _peaks(before, before.value, self.grid.channels)
+        if not peaks[group].all():
+            own = _peaks(hits, hits.value, self.grid.channels)
+            peaks = torch.where(peaks > 0, peaks, own)
         ratio = (peaks + 0.5) / _peaks(hits, value, self.grid.channels).clamp(min=0.5)
         hits = replace(hits, value=(value * ratio[group] + 1e-3).floor().clamp(max=255))
         active = hits.value >= 1

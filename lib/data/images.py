@@ -274,8 +274,9 @@ class JetImages(Images):
         """Some images (see ``hits``) as a dense tensor (n, C, H, W) float32."""
         index = self.numbers(index)
         image, where = self._gather(index)
-        images = torch.zeros(len(index), math.prod(self.shape), device=self.device)
-        images[image, self.indices[where].long()] = self.data[where].float()
+        size = math.prod(self.shape)
+        images = torch.zeros(len(index) * size, device=self.device)
+        images[image * size + self.indices[where]] = self.data[where].float()
         return images.view(len(index), *self.shape)
 
     def _gather(self, index: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from collider.course import course_files
 from lib.data.batches import Batches
@@ -38,31 +39,31 @@ def train(name: str, profile: Profile, seed: int = 0, file: Path | None = None,
         if start in recipes.PRETRAININGS:
             start = str(train(start, profile, seed))
     known = name if name in recipes.NAMES else "scratch"
-    recipe = recipes.recipe(known, profile, seed, start)
-    files = {} if file else course_files(profile)
-    if known in recipes.PRETRAININGS:
-        if not file and files["unlabelled"] is None:
-            raise ValueError("the public unlabelled file is not here; run python -m lib download "
-                             "unlabelled, or give --file")
-        jets = JetImages.open(file or files["unlabelled"])
-        if len(jets) < 3:
-            raise ValueError(f"{file} holds {len(jets)} jets: pretraining needs at least 3")
-        if file:
-            return runs.train(f"{name}-{seed}", recipe, jets, runs=profile.runs_dir).folder
+    recipe, alone = recipes.recipe(known, profile, seed, start), known in recipes.PRETRAININGS
+    part = "unlabelled" if alone else "labelled"
+    files = {part: file} if file else course_files(profile)
+    if files[part] is None:
+        raise ValueError("the public unlabelled file is not here; run python -m lib download "
+                         "unlabelled, or give --file")
+    jets = JetImages.open(files[part])
+    if jets.labels is None and not alone:
+        raise ValueError(f"{file} has no labels (Y): training needs a labelled file; without "
+                         f"labels there are {', '.join(recipes.PRETRAININGS)}")
+    if len(jets) < 3:
+        raise ValueError(f"{file} holds {len(jets)} jets: training needs at least 3, for its parts")
+    if alone and not file:
         return runs.pretrain(f"{name}-{seed}", recipe, profile, jets, files["labelled"]).folder
-    if file is None:
-        jets, test = files["labelled"], files["test"]
-    else:
+    if file and not alone:
         recipe = recipe.but(hold_out=True)
-        jets, test = JetImages.open(file), None
-        if jets.labels is None:
-            raise ValueError(f"{file} has no labels (Y): training needs a labelled file; without "
-                             f"labels there are {', '.join(recipes.PRETRAININGS)}")
-        if len(jets) < 3:
-            raise ValueError(f"{file} holds {len(jets)} jets: training needs at least 3, for its "
-                             "three parts")
-    run = runs.train(name, recipe, jets, test, runs=profile.runs_dir)
-    return run.folder
+    return runs.train(f"{name}-{seed}" if alone else name, recipe, jets, files.get("test"),
+                      runs=profile.runs_dir).folder
+
+
+def test_jets(profile: Profile) -> tuple[JetImages, Tensor]:
+    """The test jets and their numbers: the test file or, for ``cms``, split A."""
+    files = course_files(profile)
+    jets = JetImages.open(files["test"] or files["labelled"])
+    return jets, torch.arange(len(jets)) if files["test"] else jets.split().test
 
 
 def find(run: str, profile: Profile) -> Path:
@@ -87,19 +88,18 @@ def find(run: str, profile: Profile) -> Path:
 
 def _of_recipe(name: str, profile: Profile) -> Path | None:
     """The cached run of a recipe and the profile's first seed; simulates and trains nothing."""
-    simulated = ("labelled", "test", "unlabelled") if profile.data == "simulated" else ("labelled",)
-    made = all((profile.data_dir / f"{file}.h5").exists() for file in simulated)
-    if name not in recipes.NAMES or not made:
+    parts = ("labelled", "test", "unlabelled") if profile.data == "simulated" else ("labelled",)
+    if name not in recipes.NAMES or not all(
+            (profile.data_dir / f"{part}.h5").exists() for part in parts):
         return None
     backbone = None
-    if name in recipes.FROM_BACKBONE and not (
-            backbone := _of_recipe(_default_start(name), profile)):
-        return None
-    recipe, files = recipes.recipe(name, profile, start=backbone), course_files(profile)
-    jets = files["unlabelled" if name in recipes.PRETRAININGS else "labelled"]
-    if jets is None:
-        return None
-    return runs.find(recipe, JetImages.open(jets), profile.runs_dir)
+    if name in recipes.FROM_BACKBONE:
+        backbone = _of_recipe(_default_start(name), profile)
+        if backbone is None:
+            return None
+    jets = course_files(profile)["unlabelled" if name in recipes.PRETRAININGS else "labelled"]
+    return jets and runs.find(recipes.recipe(name, profile, start=backbone), JetImages.open(jets),
+                              profile.runs_dir)
 
 
 def _default_start(name: str) -> str:
@@ -121,12 +121,7 @@ def evaluate(names: Sequence[str], profile: Profile, file: Path | None = None,
     if out is not None:
         _check_out(out)
     folders = [find(name, profile) for name in names]
-    if file is not None:
-        jets, index = JetImages.open(file), None
-    else:
-        files = course_files(profile)
-        jets = JetImages.open(files["test"] or files["labelled"])
-        index = None if files["test"] else jets.split().test
+    jets, index = (JetImages.open(file), None) if file else test_jets(profile)
     if jets.labels is None:
         raise ValueError(f"{file} has no labels (Y): use predict")
     answers, lines = {}, []

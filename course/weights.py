@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from collider.course import course_files
+from course.models import test_jets
 from lib import profiles
 from lib.data.batches import Batches
 from lib.data.images import JetImages
@@ -36,11 +35,8 @@ LIMIT = 5_000_000  # bytes of a file that is committed
 
 
 def supervised(model: JetViT, profile: Profile, precision: str) -> Predictions:
-    """What the model says of the test jets: the test file or, for ``cms``, split A."""
-    files = course_files(profile)
-    jets = JetImages.open(files["test"] or files["labelled"])
-    index = torch.arange(len(jets)) if files["test"] else jets.split().test
-    return predict(model, Batches(jets, index, 256, model.config.tokens), precision, "cpu")
+    """What the model says of the test jets."""
+    return predict(model, Batches(*test_jets(profile), 256, model.config.tokens), precision, "cpu")
 
 
 def probed(model: JetViT, profile: Profile, precision: str) -> Predictions:
@@ -74,14 +70,14 @@ def publish(name: str, run: runs.Run, profile: Profile, text: str) -> Path:
     if size > LIMIT:
         raise ValueError(f"{run.folder.name}: {size:,} bytes of weights; at most {LIMIT:,} are "
                          "published")
-    kind = "supervised" if run.record["predicts"] else "probe"
-    model, precision = JetViT.from_pretrained(run.folder), run.recipe.fit.precision
-    found = _measured(kind, model, profile, precision)
-    rows = {k: {x: row[x] for x in ("mean", "low", "high")} for k, row in found.items()}
-    card = {"name": name, "text": text, "measure": kind, "profile": profile.name,
-            "data": profile.data, "precision": precision, "metrics": rows,
-            "parameters": sum(p.numel() for p in model.parameters()), "seed": run.seed,
+    model = JetViT.from_pretrained(run.folder)
+    card = {"name": name, "text": text, "profile": profile.name, "data": profile.data,
+            "measure": "supervised" if run.record["predicts"] else "probe",
+            "precision": run.recipe.fit.precision, "metrics": {}, "parameters": run.parameters,
+            "seed": run.seed,
             **{k: run.record[k] for k in ("commit", "machine", "created", "train_seconds")}}
+    card["metrics"] = {k: {x: row[x] for x in ("mean", "low", "high")}
+                       for k, row in _measured(card, model, profile).items()}
     folder = model.save_pretrained(profile.weights_dir / name, _readme(card))
     write_json(folder / "card.json", card)
     for part in ("run.json", "history.json"):
@@ -89,26 +85,39 @@ def publish(name: str, run: runs.Run, profile: Profile, text: str) -> Path:
     return folder
 
 
-def _measured(kind: str, model: JetViT, profile: Profile, precision: str) -> dict[str, dict]:
-    measure, names, _ = MEASURES[kind]
-    predictions = measure(model, profile, precision)
+def _measured(card: Mapping[str, Any], model: JetViT, profile: Profile) -> dict[str, dict]:
+    measure, names, _ = MEASURES[card["measure"]]
+    predictions = measure(model, profile, card["precision"])
     return metrics.summary(predictions, [n for n in names if n in metrics.available(predictions)])
 
 
-def _readme(card: dict[str, Any]) -> str:
+README = """# {name}
+
+{text}
+
+A JetViT of {parameters:,} parameters for 8 x 125 x 125 jet images (`cms8`), profile {profile}, \
+data {data}, seed {seed}; trained in {minutes} minutes on {machine}.
+
+Measured {where}, with 95 % intervals over jets:
+
+{table}
+
+```python
+from lib.models.vit import JetViT
+
+model = JetViT.from_pretrained("weights/{name}")
+```
+
+`python -m lib verify` measures these numbers again. Classes: 0 QCD, 1 top; masses in GeV. Trained \
+on simulated jets: not for use on data as it is.
+"""
+
+
+def _readme(card: Mapping[str, Any]) -> str:
     rows = [[k, with_interval(row)] for k, row in card["metrics"].items()]
-    minutes = format_number(card["train_seconds"] / 60, 1)
-    return "\n".join([
-        f"# {card['name']}", "", card["text"], "",
-        f"A JetViT of {card['parameters']:,} parameters for 8 x 125 x 125 jet images (`cms8`), "
-        f"profile {card['profile']}, data {card['data']}, seed {card['seed']}; trained in "
-        f"{minutes} minutes on {card['machine']}.", "",
-        f"Measured {MEASURES[card['measure']][2]}, with 95 % intervals over jets:", "",
-        markdown_table(["metric", "value"], rows), "",
-        "```python", "from lib.models.vit import JetViT", "",
-        f"model = JetViT.from_pretrained(\"weights/{card['name']}\")", "```", "",
-        "`python -m lib verify` measures these numbers again. Classes: 0 QCD, 1 top; masses in "
-        "GeV. Trained on simulated jets: not for use on data as it is.", ""])
+    return README.format(**card, table=markdown_table(["metric", "value"], rows),
+                         minutes=format_number(card["train_seconds"] / 60, 1),
+                         where=MEASURES[card["measure"]][-1])
 
 
 def verify(folder: Path, say: Callable[[str], None] = print) -> int:
@@ -125,16 +134,14 @@ def verify(folder: Path, say: Callable[[str], None] = print) -> int:
     for path in cards:
         try:
             card = json.loads(path.read_text())
-            kind, stated = card["measure"], card["metrics"]
             profile = profiles.get(card["profile"], card["data"])
-            where = MEASURES[kind][-1]
+            where, stated = MEASURES[card["measure"]][-1], card["metrics"]
             bounds = {k: (float(row["low"]), float(row["high"])) for k, row in stated.items()}
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: not a card of published weights ({error}); publish the "
                              "weights again") from error
         say(f"{path.parent.name}: {where}")
-        model = JetViT.from_pretrained(path.parent)
-        found = _measured(kind, model, profile, card["precision"])
+        found = _measured(card, JetViT.from_pretrained(path.parent), profile)
         for name, (low, high) in bounds.items():
             now = found.get(name, {}).get("mean", float("nan"))  # what cannot be measured fails
             inside = low <= now <= high

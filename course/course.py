@@ -6,10 +6,12 @@ run with its name and its error; what it promised must exist afterwards.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -114,9 +116,10 @@ class Course:
         for number in self.printed:
             self.pdf(done[number].path)
         if self.publish:
-            for number, source in self.chosen.items():
-                notebooks.publish(source, done[number].path, source.with_suffix(".ipynb"))
-            self.line("publish", text=f"{len(done)} notebooks")
+            with self.step("publish") as said:
+                for number, source in self.chosen.items():
+                    notebooks.publish(source, done[number].path, source.with_suffix(".ipynb"))
+                said.append(f"{len(done)} notebooks")
         cached = f"; {self.cached} from the cache" if self.cached else ""
         print(f"done in {clock(time.time() - start)}{cached}")
         for command in dict.fromkeys(self.missing):
@@ -124,17 +127,16 @@ class Course:
                   file=sys.stderr)
         return EXIT_NO_LATEX if self.missing else 0
 
-    def line(self, step: str, start: float | None = None, text: str = "") -> None:
-        """Print the one line of a finished step, which began at ``start``."""
-        lead = "\r" if sys.stdout.isatty() else ""
-        seconds = time.time() - start if start else 0.0
-        print(f"{lead}{step:<22} {clock(seconds):>9}  {text}".rstrip(), flush=True)
-
-    def begin(self, step: str) -> float:
-        """Say on a terminal what is running; returns the time."""
-        if sys.stdout.isatty():
-            print(f"{step:<22}       ...", end="", flush=True)
-        return time.time()
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[list[str]]:
+        """One step: a terminal says what is running, and in the end there is one line, with the
+        time and what the step has added to the list."""
+        terminal, start, said = sys.stdout.isatty(), time.time(), []
+        if terminal:
+            print(f"{name:<22}       ...", end="", flush=True)
+        yield said
+        line = f"{name:<22} {clock(time.time() - start):>9}  {', '.join(said)}"
+        print(("\r" if terminal else "") + line.rstrip(), flush=True)
 
     def forget(self, now: float) -> None:
         """--fresh: simulated files are removed, runs from before this moment are not loaded.
@@ -154,29 +156,28 @@ class Course:
         for name, source in SOURCES.items():
             packed, dense = folder / f"{name}.h5", folder / source.name
             if not packed.exists() and dense.exists():
-                start = self.begin(f"pack {name}")
-                self.line(f"pack {name}", start, shown(pack(dense, packed)))
+                with self.step(f"pack {name}") as said:
+                    said.append(shown(pack(dense, packed)))
         if set(self.chosen) - OTHER_DATA and not (folder / "labelled.h5").exists():
             raise NotebookError(f"{shown(folder / 'labelled.h5')} is missing: "
                                 "run python -m lib download labelled (5 GB)")
 
     def notebook(self, source: Path) -> notebooks.Executed:
         """Run one notebook and check that everything it promised is there and new."""
-        start = self.begin(source.stem)
-        done = notebooks.execute(source, self.profile.notebooks_dir / f"{source.stem}.ipynb", {
-            "PROFILE": self.profile.name, "DATA": self.profile.data, "GRIDS": self.grids})
-        promise = notebooks.promised(source)
-        if problems := notebooks.check_artefacts(promise, self.profile, start):
-            raise NotebookError(f"{source.stem}: finished, but {'; '.join(problems)}")
-        made = [f"{len(promise.figures)} figures"] if promise.figures else []
-        made += [f"{name}.json" for name in promise.experiments]
-        if done.cached:
-            self.cached += len(done.cached)
-            made.append(f"{len(done.cached)} from the cache")
+        start, out = time.time(), self.profile.notebooks_dir / f"{source.stem}.ipynb"
+        with self.step(source.stem) as said:
+            done = notebooks.execute(source, out, {
+                "PROFILE": self.profile.name, "DATA": self.profile.data, "GRIDS": self.grids})
+            promise = notebooks.promised(source)
+            if problems := notebooks.check_artefacts(promise, self.profile, start):
+                raise NotebookError(f"{source.stem}: finished, but {'; '.join(problems)}")
+            said += [f"{len(promise.figures)} figures"] if promise.figures else []
+            said += [f"{name}.json" for name in promise.experiments]
+            said += [f"{len(done.cached)} from the cache"] if done.cached else []
+        self.cached += len(done.cached)
         # In a fresh run what is cached was made by a notebook before this one.
         if not done.cached or fresh_since():
             self.minutes[source.stem] = done.seconds / 60
-        self.line(source.stem, start, ", ".join(made))
         return done
 
     def note_times(self) -> None:
@@ -207,31 +208,30 @@ class Course:
         from course import paper
         from lib.report import results
 
-        start = self.begin("report")
-        try:
-            text = shown(paper.build(self.profile))
-        except paper.LatexMissing as missing:
-            self.missing.append(missing.command)
-            text = "tables only: LaTeX is missing"
-        except results.ResultsError as error:
-            if self.chosen == self.found:
-                raise
-            # A part of the course has been asked for, and the rest was never run here.
-            text = f"skipped: {error}"
-        self.line("report", start, text)
+        with self.step("report") as said:
+            try:
+                said.append(shown(paper.build(self.profile)))
+            except paper.LatexMissing as missing:
+                self.missing.append(missing.command)
+                said.append("tables only: LaTeX is missing")
+            except results.ResultsError as error:
+                if self.chosen == self.found:
+                    raise
+                # A part of the course has been asked for, and the rest was never run here.
+                said.append(f"skipped: {error}")
 
     def pdf(self, executed: Path) -> None:
         """--submission: an executed notebook as a PDF."""
         from course import paper
 
-        name = f"{executed.stem}.pdf"
-        start, out = self.begin(name), self.profile.build_dir / "submission" / name
-        if paper.has_notebook_latex():
-            notebooks.to_pdf(executed, out)
-            self.line(name, start, shown(out))
-        else:
-            self.missing.append(paper.latex_command())
-            self.line(name, start, "not made: LaTeX is missing")
+        out = self.profile.build_dir / "submission" / f"{executed.stem}.pdf"
+        with self.step(out.name) as said:
+            if paper.has_notebook_latex():
+                notebooks.to_pdf(executed, out)
+                said.append(shown(out))
+            else:
+                self.missing.append(paper.latex_command())
+                said.append("not made: LaTeX is missing")
 
 
 def clock(seconds: float) -> str:

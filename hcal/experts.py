@@ -176,6 +176,8 @@ class Routed(Supervised):
     and ST-MoE.
     """
 
+    shown = ("class", "mass", "balance", "z")
+
     def __init__(
         self, model: nn.Module, mass_weight: float = 1.0, mass_loss: str = "huber",
         smoothing: float = 0.0, balance: float = 0.01, z: float = 1e-3,

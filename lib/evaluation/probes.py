@@ -56,19 +56,17 @@ def linear_probe(features: np.ndarray, label: np.ndarray, others: np.ndarray,
                  strength: float = 1.0) -> np.ndarray:
     """P(class 1) of other jets by logistic regression on standardised features.
 
-    Args:
-        features (n, D), label (n,): to learn from. others (N, D): to judge.
-        strength: inverse of the regularisation (``C`` of scikit-learn).
+    features (n, D), label (n,): to learn from; others (N, D): to judge. strength: inverse of the
+    regularisation (``C`` of scikit-learn).
     """
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.linear_model import LogisticRegression  # takes seconds, and few need it
+    from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    scaler = StandardScaler().fit(features)
-    probe = LogisticRegression(C=strength, max_iter=300)
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=300))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a probe that has not quite converged is a probe
-        probe.fit(scaler.transform(features), label)
-    return probe.predict_proba(scaler.transform(others))[:, 1]
+        return probe.fit(features, label).predict_proba(others)[:, 1]
 
 
 def neighbour_probe(features: np.ndarray, label: np.ndarray, others: np.ndarray,

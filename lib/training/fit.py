@@ -27,7 +27,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from lib.data.tokens import Batch
-from lib.evaluation.predictions import resolve_precision, validate
+from lib.evaluation.predictions import make_fabric, validate
 from lib.training import checkpoint
 from lib.training.optim import (
     FitSettings,
@@ -103,8 +103,7 @@ def fit(
 def launched(settings: FitSettings) -> Fabric:
     """The devices of a fit, with one process each: the others are started here, by running the
     script once more. Later calls find them."""
-    fabric = Fabric(accelerator=settings.accelerator, devices=settings.devices,
-                    precision=resolve_precision(settings.precision))
+    fabric = make_fabric(settings.precision, settings.accelerator, settings.devices)
     fabric.launch()
     return fabric
 

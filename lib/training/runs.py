@@ -185,12 +185,14 @@ class Order:
 
     Attributes:
         recipe: complete: with the grid of the jets, its start by content.
+        content: hash of the jets.
         weights: the file to start from.
     """
 
     recipe: Recipe
     jets: JetImages
-    weights: Path | None
+    content: str
+    weights: Path | None = None
 
     @classmethod
     def of(cls, recipe: Recipe | Mapping, jets: JetImages, runs: Path) -> Order:
@@ -198,11 +200,11 @@ class Order:
         if recipe.start is not None:
             weights = backbone.find(recipe.start, runs, recipe.seed)
             recipe = recipe.but(start=backbone.content(weights))
-        return cls(recipe, jets, weights)
+        return cls(recipe, jets, jets.fingerprint(), weights)
 
     @property
     def key(self) -> str:
-        return _hash(self.recipe.to_json(), self.jets.fingerprint())
+        return _hash(self.recipe.to_json(), self.content)
 
     def batches(self) -> tuple[Batches, Batches]:
         return Registry("batches").find(self.recipe.batches)(self.recipe, self.jets)
@@ -226,7 +228,7 @@ class Order:
 
     def matches(self, record: Mapping | None) -> bool:
         """Whether a record of old is of this recipe and these jets."""
-        return (record is not None and record["content"] == self.jets.fingerprint()
+        return (record is not None and record["content"] == self.content
                 and adopt.recipe_of(record, self.recipe) == self.recipe)
 
     def reproduces(self, record: Mapping) -> bool:
@@ -251,7 +253,7 @@ class Order:
         """What run.json says of recipe and jets, and the fingerprint."""
         return {
             "key": self.key, "settings": self.recipe.to_json(), "fit": asdict(self.recipe.fit),
-            "content": self.jets.fingerprint(), "train_jets": len(train.index),
+            "content": self.content, "train_jets": len(train.index),
             "validation_jets": len(validation.index), "fingerprint": fingerprint(
                 self.recipe, self.objective(train), train, validation)}
 

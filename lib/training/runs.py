@@ -376,8 +376,8 @@ def _trained(name: str, order: Order, folder: Path, log: Log, monitor: Callable 
     objective = order.objective(train)
     parameters = sum(p.numel() for p in objective.parameters() if p.requires_grad)
     if first:
-        log(f"{name}: training {parameters:,} parameters on {len(train.index):,} jets, "
-            f"{len(validation.index):,} for validation")
+        log(f"{name}: training {parameters:,} parameters on {len(train.index):,} "
+            f"{order.jets.kind}s, {len(validation.index):,} for validation")
         record = {
             "name": name, **order.stamp(train, validation), "parameters": parameters,
             "data": {"jets": len(order.jets), "encoding": order.jets.encoding,

@@ -116,7 +116,7 @@ def simulate(process: str, jets: int, out: str | Path, *, dense: bool = False,
     Args:
         process, jets, settings: see `Settings`.
         out: file to write (HDF5, packed form; the public dense form with `dense`).
-        workers: processes; default one per core.
+        workers: processes; default one for each core that this one may use.
         executor: makes the chunks in place of processes of our own (a cluster's, for instance).
     Raises:
         DataError: settings that cannot be, a full disk, a worker that died.

@@ -241,9 +241,9 @@ def test_a_file_is_known_by_its_settings_and_its_samples_version(tmp_path, monke
     samples = dict(events.SAMPLES)
     monkeypatch.setattr(events, "SAMPLES", samples)
     monkeypatch.setattr(events, "POOL_ETA", 5.0)  # no constant, no version of a library decides
-    samples["quark_gluon"] = replace(samples["quark_gluon"], version=3, pt_min=80.0)
+    samples["quark_gluon"] = replace(samples["quark_gluon"], version=98, pt_min=80.0)
     assert holds(path, WANTED)  # a change to one sample does not touch another
-    samples["top_qcd"] = replace(samples["top_qcd"], version=3)
+    samples["top_qcd"] = replace(samples["top_qcd"], version=99)
     assert not holds(path, WANTED)
 
 

@@ -93,6 +93,14 @@ def test_no_drawing_is_left_out(drawings):
         assert functions - {"collisions.grow", "mae.square_root"} <= set(DRAWN)
 
 
+def test_counts_of_labels_fill_the_axis(drawings):
+    rows, labels, panels = DRAWN["comparison.labelled"]
+    for value in ("mean", "difference"):
+        low, high = drawings("comparison").labelled(rows, labels, panels, value).axes[0].get_xlim()
+        assert 60 < low < 100
+        assert 6000 < high < 10_000
+
+
 def test_far_systems_are_arrows_with_their_number(drawings):
     ax = drawings("comparison").pareto(*DRAWN["comparison.pareto"]).axes[0]
     assert "0.60" in ax.texts[0].get_text()

@@ -105,8 +105,7 @@ def model_diagram(config: Any, parameters: int | None = None) -> Figure:
          + ("\n+ log counts,\nenergies, widths" if c.summary else "") + f"\n→ {c.pooled}"
          + (f" → {c.head_hidden}" if c.head_hidden else ""), "mlp"),
     ]
-    fig, ax = blank(7.4, 1.5)
-    y = 0.7
+    (fig, ax), y = blank(7.4, 1.5), 0.7
     x = chain(ax, stages, y, 1.08, 0.98)
     heads = [(0.3, f"class: {c.classes} logits")]
     heads += [(-0.3, "jet mass (GeV)")] if c.mass_head else []
@@ -128,9 +127,8 @@ def block_diagram(config: Any) -> Figure:
         k = c.lcm_kernel
         steps.append((f"local concentration\ntwo {k} × {k} depthwise", "local"))
     steps.append((f"MLP\n{c.dim} → {int(c.dim * c.mlp_ratio)} → {c.dim}", "mlp"))
-    step = 2.05
+    step, y, x = 2.05, 0.42, 0.5
     fig, ax = blank(step * len(steps) + 0.75, 1.3)
-    y, x = 0.42, 0.5
     ax.text(0.02, y, f"tokens\n$K$ × {c.dim}", fontsize=7, va="center", ha="left")
     for text, fill in steps:
         end = x + step - 0.2

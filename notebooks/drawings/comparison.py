@@ -113,6 +113,7 @@ def labelled(rows, labels, panels, value="mean", first=0):
                             color=plots.look(number + first)["color"])
         if apart:
             ax.axhline(0, **plots.RULE)
+        ax.set_xlim(min(labels.values()) / 1.35, max(labels.values()) * 1.35)
         plots.ticks(ax.xaxis, list(labels.values()),
                     [name if name == "all" else f"{int(name):,}" for name in labels])
     plots.legend_below(axes[0])

@@ -3,7 +3,7 @@
 Inputs are small and chosen so that a change of a constant shows. ``test_contract.py`` compares with
 ``results/contract.json``. After a change that is meant:
 
-    python -m tests.behaviour fit        computes ``fit`` again and raises its version
+    PYTHONPATH=. python tests/behaviour.py fit        computes ``fit`` again and raises its version
 
 and, without names, enters components that are new and drops those that are gone.
 """
@@ -16,8 +16,10 @@ from functools import cache, partial
 from pathlib import Path
 from unittest import mock
 
+import golden
 import numpy as np
 import torch
+from golden import component
 from torch import nn
 
 from collider import detector, events
@@ -45,8 +47,6 @@ from lib.models.blocks import Attention
 from lib.models.resnet import ResNet15
 from lib.models.vit import R1, JetViT, ViTConfig
 from lib.profiles import NAMES, get
-from lib.report import contract
-from lib.report.contract import component
 from lib.training.contrastive import SimCLR
 from lib.training.fit import FitSettings, fit
 from lib.training.masked import MAE, Denoising
@@ -611,4 +611,4 @@ def calorimeter_experts():
 
 
 if __name__ == "__main__":
-    print("\n".join(contract.update(sys.argv[1:])) or "nothing to do")
+    print("\n".join(golden.update(sys.argv[1:])) or "nothing to do")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 
-import behaviour  # noqa: F401  (fills contract.COMPONENTS)
+import behaviour  # noqa: F401  (fills golden.COMPONENTS)
+import golden
 import pytest
 
 from collider import detector
@@ -29,17 +30,17 @@ def stale_without(name: str) -> str:
     return ", ".join(used) or "no result"
 
 
-@pytest.mark.parametrize("name", contract.COMPONENTS)
+@pytest.mark.parametrize("name", golden.COMPONENTS)
 def test_component_behaves_as_published(name):
-    if what := contract.changed(name):
+    if what := golden.changed(name):
         pytest.fail(f"{name} {what}: mend it, or, if it is meant, "
-                    f"`python -m tests.behaviour {name}` raises its version; then "
+                    f"`PYTHONPATH=. python tests/behaviour.py {name}` raises its version; then "
                     f"{stale_without(name)} become(s) stale", pytrace=False)
 
 
 def test_contract_names_no_component_that_is_gone():
-    gone = set(contract.golden()) - set(contract.COMPONENTS)
-    assert not gone, "`python -m tests.behaviour` drops them"
+    gone = set(contract.golden()) - set(golden.COMPONENTS)
+    assert not gone, "`PYTHONPATH=. python tests/behaviour.py` drops them"
 
 
 def default(function, name, value):
@@ -67,29 +68,29 @@ def default(function, name, value):
 ], ids=lambda x: x if isinstance(x, str) else f"{x[1]} {x[2]}"[:40])
 def test_a_changed_constant_is_noticed(name, change, monkeypatch):
     monkeypatch.setattr(*change)
-    assert contract.changed(name)
+    assert golden.changed(name)
 
 
 def test_a_version_is_raised_and_what_is_gone_is_dropped(tmp_path, monkeypatch):
     numbers = [1.0]
     monkeypatch.setattr(contract, "PATH", tmp_path / "contract.json")
-    monkeypatch.setattr(contract, "COMPONENTS", {})
-    monkeypatch.setattr(contract, "NEEDS", {})
-    contract.component("a.x", needs=["a.y"])(lambda: {"case": numbers})
-    contract.component("a.y")(lambda: {"case": [2.0]})
-    contract.update()
+    monkeypatch.setattr(golden, "COMPONENTS", {})
+    monkeypatch.setattr(golden, "NEEDS", {})
+    golden.component("a.x", needs=["a.y"])(lambda: {"case": numbers})
+    golden.component("a.y")(lambda: {"case": [2.0]})
+    golden.update()
     assert contract.versions(["a.x"]) == {"a.x": 1, "a.y": 1}
     assert contract.versions(["*.y"]) == {"a.y": 1}
     numbers[0] = 1.0005
-    assert contract.changed("a.x") is None
+    assert golden.changed("a.x") is None
     numbers[0] = 1.01
-    assert contract.changed("a.x") == "gives 1.01 for case, not 1"
-    del contract.COMPONENTS["a.y"]
-    contract.NEEDS["a.x"] = []
-    assert contract.update(["a.x"]) == ["a.x: version 2", "a.y: gone"]
+    assert golden.changed("a.x") == "gives 1.01 for case, not 1"
+    del golden.COMPONENTS["a.y"]
+    golden.NEEDS["a.x"] = []
+    assert golden.update(["a.x"]) == ["a.x: version 2", "a.y: gone"]
     assert contract.versions() == {"a.x": 2}
-    assert contract.changed("a.x") is None
+    assert golden.changed("a.x") is None
     with pytest.raises(ValueError, match="no component 'b'"):
         contract.versions(["b"])
     with pytest.raises(ValueError, match=r"no component a\.z"):
-        contract.update(["a.z"])
+        golden.update(["a.z"])

@@ -70,15 +70,9 @@ class Experiment:
         self._metrics: dict[str, Sequence[str] | None] = {}
 
     def add_run(
-        self,
-        name: str,
-        predictions: measure.Predictions | Run,
-        *,
-        seed: int | None = None,
-        labels: int | None = None,
-        parameters: int | None = None,
-        train_seconds: float | None = None,
-        metrics: Sequence[str] | None = None,
+        self, name: str, predictions: measure.Predictions | Run, *, seed: int | None = None,
+        labels: int | None = None, parameters: int | None = None,
+        train_seconds: float | None = None, metrics: Sequence[str] | None = None,
         extra: Mapping[str, float] | None = None,
     ) -> dict[str, float]:
         """Add one run of the system ``name``; runs of one name differ in their seed only.
@@ -134,18 +128,8 @@ class Experiment:
                    if m in known or m in measure.EXTRA_METRICS]
         rows = measure.compare(one, other, metrics)
         for metric, row in rows.items():
-            self.add_comparison(a, b, metric, **row)
+            self.comparisons.append({"a": a, "b": b, "metric": metric, **row})
         return rows
-
-    def add_comparison(
-        self, a: str, b: str, metric: str, difference: float, low: float, high: float,
-        p: float | None = None, **more: Any,
-    ) -> None:
-        """Add a difference a - b that was computed elsewhere, with its 95 % interval."""
-        self.comparisons.append({
-            "a": a, "b": b, "metric": metric, "difference": difference, "low": low, "high": high,
-            "p": p, **more,
-        })
 
     def summary(self) -> dict[str, dict[str, dict]]:
         """``{name: {metric: {mean, low, high, seeds, points}}}`` over the runs added so far."""
@@ -156,44 +140,31 @@ class Experiment:
             for metric in rows[0]:  # metrics that are no function of the predictions
                 if metric not in found[name]:
                     points = [row.get(metric, math.nan) for row in rows]
-                    found[name][metric] = {
-                        "mean": float(np.mean(points)), "low": None, "high": None,
-                        "seeds": len(points), "points": points,
-                    }
+                    found[name][metric] = {"mean": float(np.mean(points)), "low": None,
+                                           "high": None, "seeds": len(points), "points": points}
         return found
 
     def save(self) -> Path:
         """Write predictions and JSON, each all or nothing; returns the JSON's path."""
         folder = self.profile.results_dir
         folder.mkdir(parents=True, exist_ok=True)
-        kept = set()
-        for run, predictions in zip(self.runs, self._in_order()):
-            predictions.save(folder / run["predictions"])
-            kept.add(run["predictions"])
+        left = {name: iter(runs) for name, runs in self._predictions.items()}
+        for run in self.runs:
+            next(left[run["name"]]).save(folder / run["predictions"])
         for old in folder.glob(f"{self.name}.*.npz"):
-            if old.name not in kept:  # a run that this experiment no longer has
+            if old.name not in {run["predictions"] for run in self.runs}:  # a run that is gone
                 old.unlink()
         path = folder / f"{self.name}.json"
         write_json(path, {
-            "experiment": self.name,
-            "profile": self.profile.name,
-            "data": self.profile.data,
+            "experiment": self.name, "profile": self.profile.name, "data": self.profile.data,
             "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "commit": provenance.commit(),
-            "machine": provenance.machine(),
-            "runs": self.runs,
-            "summary": self.summary(),
-            "comparisons": self.comparisons,
-            "values": self.values,
-            "curves": self.curves,
+            "commit": provenance.commit(), "machine": provenance.machine(),
+            "runs": self.runs, "summary": self.summary(), "comparisons": self.comparisons,
+            "values": self.values, "curves": self.curves,
             "made_with": {"components": self.components, "cells": measuring_cells(self.name),
                           **self._made},
         }, digits=7)  # float32 has no more
         return path
-
-    def _in_order(self) -> list[measure.Predictions]:
-        left = {name: iter(runs) for name, runs in self._predictions.items()}
-        return [next(left[run["name"]]) for run in self.runs]
 
 
 def load(name: str, profile: Profile) -> dict[str, Any]:
@@ -202,14 +173,13 @@ def load(name: str, profile: Profile) -> dict[str, Any]:
     Raises:
         ResultsError: missing (the message names the notebook to run) or damaged.
     """
-    path = profile.results_dir / f"{name}.json"
+    path, todo = profile.results_dir / f"{name}.json", how_to_make(name, profile)
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
         shown = os.path.relpath(path, profiles.home())
-        raise ResultsError(f"{shown} is missing: {how_to_make(name, profile)}") from None
+        raise ResultsError(f"{shown} is missing: {todo}") from None
     except json.JSONDecodeError as error:
-        todo = how_to_make(name, profile)
         raise ResultsError(f"{path.name} is damaged ({error}): {todo}") from None
 
 

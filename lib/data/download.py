@@ -1,12 +1,10 @@
 """The public CMS jet images: whole files, or a sample of jets without the rest.
 
-The two files hold 10,000 labelled and 60,000 unlabelled jets, 5 and 30 GB, uncompressed. Both ways
-use HTTP range requests, so the connection may drop at any time: a whole file goes on from where it
-was, a sample is the jets wanted (500 kB each) in a packed file. Bytes of two versions of a file are
-never mixed: every answer must bring the length and the version (ETag, or date) of the first.
+Both ways use HTTP range requests, so the connection may drop at any time: a whole file (5 and
+30 GB) goes on from where it was, a sample is the jets wanted (500 kB each) in a packed file. Bytes
+of two versions of a file are never mixed: every answer must bring the length and the version (ETag,
+or date) of the first.
 """
-
-from __future__ import annotations
 
 import hashlib
 import http.client
@@ -15,7 +13,6 @@ import json
 import re
 import shutil
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,7 +23,7 @@ import h5py
 import numpy as np
 
 from lib.data import store
-from lib.files import DataError, is_full, write_json
+from lib.files import DataError, write_json
 
 JET_BYTES = 125 * 125 * 8 * 4
 PIECE = 1 << 20  # bytes written at once
@@ -51,18 +48,16 @@ class Source:
     def check_size(self, size: int, where: Path | str) -> None:
         """A file of jets is its pixels and a few kilobytes; DataError for another length."""
         pixels = self.jets * JET_BYTES
-        if self.size not in (None, size) or not pixels <= size < 1.01 * pixels + PAGE:
-            expected = f"{self.size or pixels:,}" + ("" if self.size else " and a little more")
-            raise DataError(f"{where}: has {size:,} bytes, the published file has {expected}; "
-                            "it is not that file: remove it, or look for a new address")
+        store.require(self.size in (None, size) and pixels <= size < 1.01 * pixels + PAGE, where,
+                      f"has {size:,} bytes, the published file has {self.size or pixels:,} or a "
+                      "little more; it is not that file: remove it, or look for a new address")
 
     def check(self, header: store.Header) -> None:
         """DataError for a file of another number of jets or without these columns."""
-        if header.jets != self.jets or set(self.columns) - set(header.columns):
-            wanted = ", ".join(("jet", *self.columns))
-            raise DataError(f"{header.path}: holds {header.jets:,} jets and the columns "
-                            f"{sorted(header.columns)}; the published file has {self.jets:,} jets "
-                            f"and {wanted}: fetch it again, or look for a new address")
+        good = header.jets == self.jets and set(self.columns) <= set(header.columns)
+        store.require(good, header.path, f"holds {header.jets:,} jets with {[*header.columns]}, "
+                      f"the published file {self.jets:,} with {[*self.columns]}: fetch it again, "
+                      "or look for a new address")
 
     def check_file(self, path: Path) -> None:
         """DataError for a file on disk that cannot be the published one."""
@@ -86,15 +81,14 @@ def download(which: str, folder: str | Path, sample: int | None = None, *,
              log: Callable[[str], None] = print) -> list[Path]:
     """Fetch ``which`` ("labelled", "unlabelled" or "all") into ``folder``; returns the paths.
 
-    sample: fetch only this many jets of each file, in blocks spread evenly over it, as a
-        packed file ``<name>_sample<N>.h5`` that records its origin.
-    tries: attempts in a row that bring nothing new before giving up; waits double up to a
-        minute and go through ``sleep``. What a whole file has so far stays in ``<name>.part``:
-        the same command goes on from there. When complete, ``<name>.json`` records the
-        address, the length and the sha256.
+    sample: only this many jets of each file, in blocks spread evenly over it, as a packed file
+        ``<name>_sample<N>.h5`` that records its origin.
+    tries: attempts in a row that bring nothing new before giving up. What a whole file has so far
+        stays in ``<name>.part``: the same command goes on from there. When complete,
+        ``<name>.json`` records the address, the length and the sha256.
 
     Raises: ValueError for an unknown ``which``; DataError for a server that cannot be reached or
-    ignores range requests, a file that is not the published one, and a full disk.
+    ignores range requests, a file that is not the published one, and too small a disk.
     """
     if which not in (*sources, "all"):
         raise ValueError(f"unknown data {which!r}: use {', '.join(sources)} or all")
@@ -106,33 +100,24 @@ def download(which: str, folder: str | Path, sample: int | None = None, *,
             for pair in remotes]
 
 
-def _whole(source: Source, remote: Remote, folder: Path) -> Path:
-    target, part = folder / source.name, folder / f"{source.name}.part"
-    record, tag = folder / f"{source.name}.json", folder / f"{source.name}.part.json"
+def _whole(source: Source, remote: "Remote", folder: Path) -> Path:
+    target, part, record, tag = (folder / f"{source.name}{end}" for end in
+                                 ("", ".part", ".json", ".part.json"))
     if target.exists():
         source.check_file(target)
         remote.log(f"{target}: already here")
     else:
-        remote.identify()
-        size = remote.identity["bytes"]
+        size = remote.identify()
         source.check_size(size, source.url)
         same = part.exists() and tag.exists() and json.loads(tag.read_text()) == remote.identity
         have = part.stat().st_size if same and part.stat().st_size <= size else 0
         missing, free = size - have, shutil.disk_usage(folder).free
-        if missing > free:
-            raise DataError(f"{target}: {missing / 1e9:.1f} GB are missing and {free / 1e9:.1f} GB "
-                            "of the disk are free; free some space and run again")
+        store.require(missing <= free, target, f"{missing / 1e9:.1f} GB are missing and "
+                      f"{free / 1e9:.1f} GB of the disk are free; free some space and run again")
         remote.log(f"{target}: fetching from {source.url}, {have:,} bytes are here already")
-        try:
-            write_json(tag, remote.identity)
-            with part.open("ab" if have else "wb") as file:
-                for piece in remote.stream(have, size):
-                    file.write(piece)
-        except OSError as error:
-            if not is_full(error):
-                raise
-            raise DataError(f"{target}: the disk is full; free some space and run again, "
-                            f"{part.name} keeps what has come") from error
+        write_json(tag, remote.identity)
+        with part.open("ab" if have else "wb") as file:
+            file.writelines(remote.stream(have, size))
         try:
             source.check_file(part)
         except DataError:
@@ -149,10 +134,9 @@ def _whole(source: Source, remote: Remote, folder: Path) -> Path:
     return target
 
 
-def _sample(source: Source, remote: Remote, folder: Path, jets: int) -> Path:
-    if not 1 <= jets <= source.jets:
-        raise DataError(f"{source.url}: a sample of {jets} jets is not possible, the file has "
-                        f"{source.jets:,}; ask for 1 to {source.jets:,}")
+def _sample(source: Source, remote: "Remote", folder: Path, jets: int) -> Path:
+    store.require(1 <= jets <= source.jets, source.url, f"a sample of {jets} jets is not possible; "
+                  f"ask for 1 to {source.jets:,}")
     target = folder / f"{Path(source.name).stem}_sample{jets}.h5"
     if target.exists():
         header = store.scan(target, lambda header, _: header)
@@ -174,7 +158,7 @@ def _sample(source: Source, remote: Remote, folder: Path, jets: int) -> Path:
         def chunks(header: store.Header) -> Iterator[store.Chunk]:
             for start, stop in rows:
                 chunk = store.sparse(np.moveaxis(file["jet"][start:stop], -1, 1))
-                yield header.with_columns(store.checked(chunk, header, start), start, stop)
+                yield store.checked(chunk, header, start)
 
         return store.in_its_encoding(header, lambda header: store.write_packed(
             target, chunks(header), header.shape, header.encoding, provenance))
@@ -189,58 +173,51 @@ class Remote(io.RawIOBase):
         self.identity: dict[str, Any] = {}  # its bytes and version, after the first answer
         self._position = 0
 
-    def identify(self) -> None:
-        """Ask for one byte, and with it for the length and the version."""
+    def identify(self) -> int:
+        """The length: asks for one byte, and with it for the length and the version."""
         list(self.stream(0, 1))
+        return self.identity["bytes"]
 
     def stream(self, start: int, stop: int) -> Iterator[bytes]:
         """The bytes from ``start`` to ``stop`` in pieces, going on after a lost connection."""
         failures = 0
         while start < stop:
+            cause = "the connection was cut"
             try:
                 with self._ask(start, stop) as answer:
                     while piece := answer.read(PIECE):
                         yield piece
                         start, failures = start + len(piece), 0
-                cause = "the connection was cut"
-            except urllib.error.HTTPError as error:
-                cause = f"the server answers {error.code} {error.reason}"
-                if error.code not in (408, 429) and error.code < 500:
-                    raise DataError(f"{self.url}: {cause}; look for a new address") from error
             except (OSError, http.client.HTTPException) as error:
-                cause = str(getattr(error, "reason", error)) or type(error).__name__
-            if start >= stop:
-                return
-            failures += 1
-            if failures >= self.tries:
-                raise DataError(f"{self.url}: given up after {failures} tries ({cause}); check the "
-                                "network and run the same command again")
-            wait = min(60, 2**failures)
-            self.log(f"{self.url}: {cause}, at {start:,} bytes; trying again in {wait} s")
-            self.sleep(wait)
+                cause, code = str(error) or type(error).__name__, getattr(error, "code", 500)
+                if code < 500 and code not in (408, 429):
+                    raise DataError(f"{self.url}: {cause}; look for a new address") from error
+            if start < stop:
+                failures += 1
+                store.require(failures < self.tries, self.url, f"given up after {failures} tries "
+                              f"({cause}); check the network and run the same command again")
+                wait = min(60, 2**failures)
+                self.log(f"{self.url}: {cause}, at {start:,} bytes; trying again in {wait} s")
+                self.sleep(wait)
 
     def _ask(self, start: int, stop: int) -> http.client.HTTPResponse:
         request = urllib.request.Request(self.url, headers={"Range": f"bytes={start}-{stop - 1}"})
         answer = urllib.request.urlopen(request, timeout=TIMEOUT)
         told = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
-        if answer.status != 206 or not told or int(told[1]) != start:
-            raise DataError(f"{self.url}: the server ignores range requests; download the whole "
-                            "file (without --sample) with another tool, into the same folder")
+        store.require(answer.status == 206 and told and int(told[1]) == start, self.url,
+                      "the server ignores range requests; download the whole file (without "
+                      "--sample) with another tool, into the same folder")
         found = {"bytes": int(told[2]),
                  "version": answer.headers.get("ETag") or answer.headers.get("Last-Modified")}
-        if self.identity not in ({}, found):
-            raise DataError(f"{self.url}: has changed on the server while it was being read; run "
-                            "the same command again")
+        store.require(self.identity in ({}, found), self.url,
+                      "has changed on the server while it was being read; run the command again")
         self.identity = found
         return answer
-
-    # What h5py asks of a file.
 
     def readable(self) -> bool:
         return True
 
-    def seekable(self) -> bool:
-        return True
+    seekable = readable
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.identity["bytes"]}
@@ -248,9 +225,8 @@ class Remote(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        view, start = memoryview(buffer).cast("B"), self._position
-        stop = min(start + len(view), self.identity["bytes"])
-        for piece in self.stream(start, stop):
-            view[self._position - start:][:len(piece)] = piece
-            self._position += len(piece)
-        return self._position - start
+        stop = min(self._position + len(buffer), self.identity["bytes"])
+        found = b"".join(self.stream(self._position, stop))
+        memoryview(buffer).cast("B")[:len(found)] = found
+        self._position += len(found)
+        return len(found)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from lib.data import store
-from lib.data.store import ENCODINGS, Chunk, Header, require
+from lib.data.store import ENCODINGS, Chunk, Header
 from lib.data.tokens import HCAL, QUARK_GLUON, TOP_QCD, Batch, Grid, Hits, tokenize
 from lib.files import DataError
 
@@ -175,14 +175,14 @@ class JetImages(Images):
         Shapes as in the class; raises DataError where they do not fit together.
         """
         where = "the arrays"
-        require(encoding in ENCODINGS, where, "encoding", found=encoding)
+        store.check_encoding(encoding, where)
         indptr = to_numpy(indptr).astype(np.int64)
         columns = {k: store.check_column(to_numpy(v).reshape(-1), k, where) for k, v in
                    zip(store.COLUMNS, (labels, mass, pt), strict=True) if v is not None}
         columns |= {f"truth/{k}": to_numpy(v) for k, v in (truth or {}).items()}
         rows = len(indptr) - 1
         for name, values in columns.items():
-            require(len(values) == rows, where, "values", name=name, found=len(values), jets=rows)
+            store.check_length(values, name, rows, where)
         header = Header(where, "packed", rows, tuple(shape), encoding, True, columns,
                         attributes or {})
         return cls._assemble(header, store.rows_of(indptr, to_numpy(indices), to_numpy(data),

@@ -73,6 +73,8 @@ class MixtureOfExperts(nn.Module):
     No token is dropped: experts have no capacity. The router computes in float32, always.
     """
 
+    watcher: list[Routing] | None = None  # gets the routing of each forward, see ``watched``
+
     def __init__(self, config) -> None:
         """config: a `lib.models.vit.ViTConfig` with ``experts`` and ``router``."""
         super().__init__()
@@ -99,6 +101,8 @@ class MixtureOfExperts(nn.Module):
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """x (B, K, D), valid (B, K) -> the same shape, zero for padding."""
         routing = self.route(x, valid)
+        if self.watcher is not None:
+            self.watcher.append(routing)
         if not self.top:
             parts = zip(routing.weights.unsqueeze(-1).unbind(2), self.experts)
             return sum(weight * expert(x) for weight, expert in parts)
@@ -117,15 +121,18 @@ def mixtures(model: nn.Module) -> list[MixtureOfExperts]:
 
 @contextlib.contextmanager
 def watched(model: nn.Module) -> Iterator[list[Routing]]:
-    """A list that gets the routing of each mixture whenever the model runs in the context."""
+    """A list that gets the routing of each mixture whenever the model runs in the context.
+
+    It is that of the output, not computed again: gradients of both add up in one place.
+    """
     found: list[Routing] = []
-    hooks = [part.register_forward_hook(lambda part, given, _: found.append(part.route(*given)))
-             for part in mixtures(model)]
+    for part in mixtures(model):
+        part.watcher = found
     try:
         yield found
     finally:
-        for hook in hooks:
-            hook.remove()
+        for part in mixtures(model):
+            part.watcher = None
 
 
 def routing(model: JetViT, tokens: TokenBatch) -> list[Routing]:

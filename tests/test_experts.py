@@ -17,6 +17,7 @@ from hcal.experts import (
     active_parameters,
     cls_attention,
     routing,
+    watched,
 )
 from hcal.maps import RUNS, HcalMaps
 from hcal.runs import R3_FIT, R3_GRIDS, R3_LOSS, R3_MOE, R3_VIT
@@ -88,6 +89,17 @@ def test_both_losses_are_what_a_loop_over_tokens_gives(router):
     assert_close(routing.load(), torch.tensor(share))
     assert routing.load_balancing().item() == pytest.approx(balance, rel=1e-5)
     assert routing.z_loss().item() == pytest.approx(squares / count, rel=1e-5)
+
+
+def test_a_router_is_asked_once_whoever_watches():
+    moe, (x, valid) = make_moe("top1"), make_tokens()
+    calls = []
+    moe.router.register_forward_hook(lambda *_: calls.append(1))
+    with watched(nn.Sequential(moe)) as found:
+        moe(x, valid)
+    assert (len(calls), len(found)) == (1, 1)  # gradients of output and losses add up bit by bit
+    moe(x, valid)
+    assert len(found) == 1
 
 
 def test_load_balancing_is_one_for_an_even_load_and_the_number_of_experts_for_one_expert():

@@ -4,15 +4,12 @@ One line per step, with its time and what came from the cache. A notebook that f
 run with its name and its error; what it promised must exist afterwards.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from course import notebooks
@@ -25,7 +22,8 @@ EXIT_FAILED, EXIT_NO_LATEX = 1, 3
 
 def run(
     profile: Profile, folder: Path, only: list[str] | None = None, start: str | None = None,
-    submission: str | None = None, publish: bool = False, check: bool = False, **how: bool,
+    submission: str | None = None, publish: bool = False, check: bool = False,
+    grids: bool = False, fresh: bool = False,
 ) -> int:
     """Run the course; returns the exit code.
 
@@ -33,15 +31,17 @@ def run(
         folder: of the notebooks.
         only, start: numbers of the notebooks to run: some; one and those after it.
         submission: number of the notebook to print as a PDF, or ``all``.
+        publish: refresh the committed notebooks.
         check: only check these options.
-        how: ``grids`` and ``fresh`` of `Course`.
+        grids: also run the grids.
+        fresh: ignore the cache.
 
     Raises:
         ValueError: options that cannot be.
     """
     found = notebooks.sources(folder)
     chosen = choose(found, only, start)
-    if submission not in (None, "all") and submission not in chosen:
+    if submission not in (None, "all", *chosen):
         known = ", ".join(chosen)
         raise ValueError(f"--submission {submission}: not among the notebooks {known}")
     if publish and profile.name == "smoke":
@@ -50,11 +50,10 @@ def run(
         return 0
     printed = list(chosen) if submission == "all" else [submission] if submission else []
     try:
-        return Course(profile, found, chosen, printed, publish, **how).run()
+        return Course(profile, found, chosen).run(printed, publish, grids, fresh)
     except (NotebookError, ValueError, OSError) as error:
         # On a terminal the step's name waits at the end of an unfinished line.
-        sys.stdout.write("failed\n" if sys.stdout.isatty() else "")
-        sys.stdout.flush()
+        print("failed\n" if sys.stdout.isatty() else "", end="", flush=True)
         print(f"run_all.sh: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
@@ -63,11 +62,7 @@ def run(
 
 
 def choose(found: dict[str, Path], only: list[str] | None, start: str | None) -> dict[str, Path]:
-    """The notebooks to run, in order.
-
-    Raises:
-        ValueError: an unknown number; the message names the known ones.
-    """
+    """The notebooks to run, in order; a ValueError for an unknown number."""
     if not found:
         raise ValueError("no notebooks found")
     wanted = [number.zfill(2) for number in only or []]
@@ -78,52 +73,41 @@ def choose(found: dict[str, Path], only: list[str] | None, start: str | None) ->
     return {k: v for k, v in found.items() if (k in wanted if only else k >= first)}
 
 
-@dataclass
 class Course:
-    """One run of the course; keeps what its steps share.
+    """One run of the course: ``found`` are all notebook sources by number, ``chosen`` those to run.
+    Keeps what its steps share: minutes, what came from the cache, how to install LaTeX."""
 
-    Attributes:
-        found, chosen: notebook sources by number: all there are, those to run.
-        printed: numbers of those that also become a PDF.
-        publish: refresh the committed notebooks.
-        grids: also run the grids.
-        fresh: ignore the cache.
-    """
+    def __init__(self, profile: Profile, found: dict[str, Path], chosen: dict[str, Path]) -> None:
+        self.profile, self.found, self.chosen = profile, found, chosen
+        self.minutes: dict[str, float] = {}
+        self.cached = 0
+        self.missing = ""
 
-    profile: Profile
-    found: dict[str, Path]
-    chosen: dict[str, Path]
-    printed: list[str]
-    publish: bool = False
-    grids: bool = False
-    fresh: bool = False
-    minutes: dict[str, float] = field(default_factory=dict)
-    cached: int = 0
-    missing: list[str] = field(default_factory=list)  # commands that install LaTeX
-
-    def run(self) -> int:
+    def run(self, printed: list[str], publish: bool, grids: bool, fresh: bool) -> int:
         """All steps in order; returns the exit code."""
         start = time.time()
         print(f"course: profile {self.profile.name}, data {self.profile.data}, "
               f"notebooks {', '.join(self.chosen)}")
-        if self.fresh:
-            self.forget(start)
+        if fresh:  # runs stay, but are not loaded: a grid of hours must not be lost to a flag
+            os.environ["JETS_FRESH"] = str(start)
+            if self.profile.data == "simulated":
+                shutil.rmtree(self.profile.data_dir, ignore_errors=True)
         if self.profile.data == "cms":
             self.public_files()
-        done = {number: self.notebook(source) for number, source in self.chosen.items()}
+        done = {number: self.notebook(source, grids) for number, source in self.chosen.items()}
         self.note_times()
         self.report()
-        for number in self.printed:
-            self.pdf(done[number].path)
-        if self.publish:
+        for number in printed:
+            self.pdf(done[number])
+        if publish:
             with self.step("publish") as said:
                 for number, source in self.chosen.items():
-                    notebooks.publish(source, done[number].path, source.with_suffix(".ipynb"))
+                    notebooks.publish(source, done[number], source.with_suffix(".ipynb"))
                 said.append(f"{len(done)} notebooks")
         cached = f"; {self.cached} from the cache" if self.cached else ""
         print(f"done in {clock(time.time() - start)}{cached}")
-        for command in dict.fromkeys(self.missing):
-            print(f"run_all.sh: LaTeX is missing; install it and run this again: {command}",
+        if self.missing:
+            print(f"run_all.sh: LaTeX is missing; install it and run this again: {self.missing}",
                   file=sys.stderr)
         return EXIT_NO_LATEX if self.missing else 0
 
@@ -137,15 +121,6 @@ class Course:
         yield said
         line = f"{name:<22} {clock(time.time() - start):>9}  {', '.join(said)}"
         print(("\r" if terminal else "") + line.rstrip(), flush=True)
-
-    def forget(self, now: float) -> None:
-        """--fresh: simulated files are removed, runs from before this moment are not loaded.
-
-        Runs are not deleted: a grid of hours must not be lost to a flag.
-        """
-        os.environ["JETS_FRESH"] = str(now)
-        if self.profile.data == "simulated":
-            shutil.rmtree(self.profile.data_dir, ignore_errors=True)
 
     def public_files(self) -> None:
         """--data cms: pack the public files that were downloaded and are not packed yet."""
@@ -162,23 +137,23 @@ class Course:
             raise NotebookError(f"{shown(folder / 'labelled.h5')} is missing: "
                                 "run python -m lib download labelled (5 GB)")
 
-    def notebook(self, source: Path) -> notebooks.Executed:
+    def notebook(self, source: Path, grids: bool) -> Path:
         """Run one notebook and check that everything it promised is there and new."""
         start, out = time.time(), self.profile.notebooks_dir / f"{source.stem}.ipynb"
         with self.step(source.stem) as said:
-            done = notebooks.execute(source, out, {
-                "PROFILE": self.profile.name, "DATA": self.profile.data, "GRIDS": self.grids})
+            cached = notebooks.execute(source, out, {
+                "PROFILE": self.profile.name, "DATA": self.profile.data, "GRIDS": grids})
+            # In a fresh run what is cached was made by a notebook before this one.
+            if not cached or fresh_since():
+                self.minutes[source.stem] = (time.time() - start) / 60
             promise = notebooks.promised(source)
             if problems := notebooks.check_artefacts(promise, self.profile, start):
                 raise NotebookError(f"{source.stem}: finished, but {'; '.join(problems)}")
             said += [f"{len(promise.figures)} figures"] if promise.figures else []
             said += [f"{name}.json" for name in promise.experiments]
-            said += [f"{len(done.cached)} from the cache"] if done.cached else []
-        self.cached += len(done.cached)
-        # In a fresh run what is cached was made by a notebook before this one.
-        if not done.cached or fresh_since():
-            self.minutes[source.stem] = done.seconds / 60
-        return done
+            said += [f"{cached} from the cache"] if cached else []
+        self.cached += cached
+        return out
 
     def note_times(self) -> None:
         """Keep how long each notebook takes when nothing comes from the cache; the time of one that
@@ -188,19 +163,15 @@ class Course:
         if not self.minutes:
             return
         course = results.Experiment(results.TIMES, self.profile, uses=())
-        try:
+        with contextlib.suppress(results.ResultsError):
             course.values = results.load(results.TIMES, self.profile)["values"]
-        except results.ResultsError:
-            course.values = {"minutes": {}}
         code = {path.stem: results.measuring_cells(path.stem, path.parent)
                 for path in self.found.values()}
-        timed = course.values.setdefault("sources", {})
-        timed.update({name: code[name] for name in self.minutes})
-        known = course.values["minutes"] | {k: round(v, 2) for k, v in self.minutes.items()}
-        course.values["minutes"] = {k: v for k, v in sorted(known.items())
-                                    if k in code and timed.get(k) == code[k]}
-        course.values["timed"] = len(course.values["minutes"])
-        course.values["total_minutes"] = round(sum(course.values["minutes"].values()), 1)
+        timed = course.values.get("sources", {}) | {name: code[name] for name in self.minutes}
+        known = course.values.get("minutes", {}) | {k: round(v, 2) for k, v in self.minutes.items()}
+        minutes = {k: v for k, v in sorted(known.items()) if k in code and timed.get(k) == code[k]}
+        course.values = {"minutes": minutes, "sources": timed, "timed": len(minutes),
+                         "total_minutes": round(sum(minutes.values()), 1)}
         course.save()
 
     def report(self) -> None:
@@ -212,7 +183,7 @@ class Course:
             try:
                 said.append(shown(paper.build(self.profile)))
             except paper.LatexMissing as missing:
-                self.missing.append(missing.command)
+                self.missing = str(missing)
                 said.append("tables only: LaTeX is missing")
             except results.ResultsError as error:
                 if self.chosen == self.found:
@@ -230,7 +201,7 @@ class Course:
                 notebooks.to_pdf(executed, out)
                 said.append(shown(out))
             else:
-                self.missing.append(paper.latex_command())
+                self.missing = paper.latex_command()
                 said.append("not made: LaTeX is missing")
 
 

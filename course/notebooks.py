@@ -8,83 +8,66 @@ What a notebook promises is read from its code: every ``plots.save(fig, "name", 
 every ``Experiment("name", profile)`` that stands outside an ``if`` and gives its name literally.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
-import itertools
 import logging
 import os
 import re
-import subprocess
 import sys
 import tempfile
-import time
+import textwrap
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import jupytext
 import nbformat
 
-from lib.files import write_text
+from lib.files import write_bytes, write_text
 from lib.profiles import REPOSITORY, ROOT, Profile, home
 
 LOG = 40  # lines of a log in a published notebook
-MAX_CELL_ERROR = 300  # characters of an error that are shown
 # glibc keeps freed memory instead of giving it back after each tensor (see run_all.sh).
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "2147483647",
           "MALLOC_TOP_PAD_": "268435456"}
 # In print: the default mono font of nbconvert has no Greek letters, which code here uses.
-FONTS = r"""\IfFontExistsTF{DejaVu Sans Mono}{\setmonofont[Scale=0.83]{DejaVu Sans Mono}}{}
+TEMPLATE = r"""((*- extends 'index.tex.j2' -*))
+((*- block commands -*))((( super() )))
+\IfFontExistsTF{DejaVu Sans Mono}{\setmonofont[Scale=0.83]{DejaVu Sans Mono}}{}
 \IfFontExistsTF{DejaVu Serif}{\setmainfont[Scale=0.9]{DejaVu Serif}}{}
-"""
+((*- endblock commands -*))"""
 
 
 class NotebookError(Exception):
     """A notebook that cannot be run, failed, or did not keep its promises; one line."""
 
 
-@dataclass
-class Promise:
+class Promise(NamedTuple):
     """Names of the figures and experiments that a notebook writes whenever it runs."""
 
-    figures: list[str] = field(default_factory=list)
-    experiments: list[str] = field(default_factory=list)
-
-
-@dataclass
-class Executed:
-    """One executed notebook: where it lies, seconds it took, lines it printed about the cache."""
-
-    path: Path
-    seconds: float
-    cached: list[str]
+    figures: list[str]
+    experiments: list[str]
 
 
 def sources(folder: Path) -> dict[str, Path]:
     """Notebook sources by their number, in order: ``{"00": .../00_start_here.py, ...}``."""
-    found = sorted(path for path in folder.glob("*.py") if re.match(r"\d\d_", path.name))
-    return {path.name[:2]: path for path in found}
+    return {path.name[:2]: path for path in sorted(folder.glob("[0-9][0-9]_*.py"))}
 
 
 def read_source(path: Path) -> nbformat.NotebookNode:
     """The notebook in a py:percent file, with cell ids that depend on the cells' text only and
     with the repository's address for ``{REPOSITORY}``."""
-    notebook = jupytext.read(path)
-    seen: dict[str, int] = {}
-    for cell in notebook.cells:
+    cells, seen = jupytext.read(path).cells, Counter()
+    for cell in cells:
         cell.source = cell.source.replace("{REPOSITORY}", REPOSITORY)
         digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
-        seen[digest] = seen.get(digest, 0) + 1
+        seen[digest] += 1
         cell["id"] = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
-    notebook.nbformat, notebook.nbformat_minor = 4, 5
-    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    notebook.metadata = nbformat.from_dict(
-        {"kernelspec": kernel, "language_info": {"name": "python"}})
-    return notebook
+    return nbformat.v4.new_notebook(cells=cells, metadata={
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"}})
 
 
 def parameter_names(notebook: nbformat.NotebookNode) -> set[str]:
@@ -96,7 +79,7 @@ def parameter_names(notebook: nbformat.NotebookNode) -> set[str]:
 
 def promised(path: Path) -> Promise:
     """Figures and experiments that the notebook source at ``path`` always writes."""
-    promise = Promise()
+    promise = Promise([], [])
 
     def visit(node: ast.AST) -> None:
         if isinstance(node, ast.If | ast.FunctionDef | ast.Try | ast.Lambda):
@@ -117,13 +100,16 @@ def promised(path: Path) -> Promise:
     return promise
 
 
-def execute(source: Path, out: Path, parameters: Mapping[str, Any]) -> Executed:
+def execute(source: Path, out: Path, parameters: Mapping[str, Any]) -> int:
     """Run the notebook at ``source`` with this interpreter and write it, executed, to ``out``.
 
     Args:
         source: py:percent file; its folder is the working directory of the kernel.
         out: the executed ``.ipynb``; after a failure it holds the cells up to the error.
         parameters: values for the cell tagged ``parameters``.
+
+    Returns:
+        how many things it says it took from the cache.
 
     Raises:
         NotebookError: unknown parameter, a cell that failed, a kernel that died, or a notebook
@@ -138,40 +124,31 @@ def execute(source: Path, out: Path, parameters: Mapping[str, Any]) -> Executed:
         listed = ", ".join(sorted(unknown))
         raise NotebookError(f"{name}: its parameters cell does not define {listed}")
     out.parent.mkdir(parents=True, exist_ok=True)
-    start = time.monotonic()
+    # Figures in the notebook; the packages of this checkout, whatever is installed; one absolute
+    # home for everything that is written, as a kernel works in the notebook's folder.
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTHONPATH": path,
+                   "JETS_HOME": str(home()), **MALLOC}
     try:
-        with mock.patch.dict(os.environ, kernel_environment()):
+        with mock.patch.dict(os.environ, environment):
             papermill.execute_notebook(
                 notebook, str(out), parameters=parameters, cwd=str(source.parent),
                 kernel_name="python3",  # jupyter resolves it to sys.executable
                 progress_bar=False, request_save_on_cell_execute=False)
     except papermill.PapermillExecutionError as error:
         # Cell numbers as a reader sees them: the injected parameters are one cell.
-        message = " ".join(str(error.evalue).split())
-        if len(message) > MAX_CELL_ERROR:
-            message = message[:MAX_CELL_ERROR] + " …"
+        message = textwrap.shorten(str(error.evalue), 300, placeholder=" …")
         raise NotebookError(f"{name}: cell [{error.exec_count}] failed: {error.ename}: {message} "
                             f"(see {shown(out)})") from None
     except DeadKernelError:
         raise NotebookError(f"{name}: the kernel died, most likely out of memory") from None
-    seconds = time.monotonic() - start
     code = [cell for cell in nbformat.read(out, as_version=4).cells
             if cell.cell_type == "code" and cell.source.strip()]
     if any(cell.execution_count is None for cell in code):
         raise NotebookError(f"{name}: stopped before its last cell (see {shown(out)})")
     printed = "".join(output.text for cell in code for output in cell.outputs
                       if output.output_type == "stream")
-    cached = [line.strip() for line in printed.splitlines() if "from the cache" in line]
-    return Executed(out, seconds, cached)
-
-
-def kernel_environment() -> dict[str, str]:
-    """What a kernel needs besides the environment of this process: figures in the notebook, the
-    packages of this checkout whatever is installed, and one absolute home for everything that is
-    written, for a kernel works in the notebook's folder."""
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTHONPATH": path,
-            "JETS_HOME": str(home()), **MALLOC}
+    return sum("from the cache" in line for line in printed.splitlines())
 
 
 def shown(path: Path) -> str:
@@ -184,13 +161,11 @@ def check_artefacts(promise: Promise, profile: Profile, since: float) -> list[st
     expected = [profile.results_dir / f"{name}.json" for name in promise.experiments]
     expected += [profile.figures_dir / f"{name}{suffix}"
                  for name in promise.figures for suffix in (".pdf", ".png")]
-    problems = []
-    for path in expected:
-        if not path.is_file() or path.stat().st_size == 0:
-            problems.append(f"{shown(path)} is missing")
-        elif path.stat().st_mtime < since - 2:  # file systems round
-            problems.append(f"{shown(path)} was not written in this run")
-    return problems
+    missing = [path for path in expected if not path.is_file() or path.stat().st_size == 0]
+    old = [path for path in expected if path not in missing
+           and path.stat().st_mtime < since - 2]  # file systems round
+    return ([f"{shown(path)} is missing" for path in missing]
+            + [f"{shown(path)} was not written in this run" for path in old])
 
 
 def publish(source: Path, executed: Path, out: Path) -> None:
@@ -202,6 +177,8 @@ def publish(source: Path, executed: Path, out: Path) -> None:
     Raises:
         NotebookError: the executed notebook was made from another source.
     """
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+
     notebook = read_source(source)
     done = [cell for cell in nbformat.read(executed, as_version=4).cells
             if "injected-parameters" not in cell.metadata.get("tags", [])]
@@ -212,34 +189,19 @@ def publish(source: Path, executed: Path, out: Path) -> None:
         if cell.cell_type == "code" and cell.source.strip():
             count += 1
             cell.execution_count = count
-            cell.outputs = [_scrubbed(output, count) for output in _shortened(ran.outputs)]
+            ran, _ = CoalesceStreamsPreprocessor().preprocess_cell(ran, {}, 0)
+            cell.outputs = [_scrubbed(output, count) for output in ran.outputs]
     write_text(out, nbformat.writes(notebook, version=4).rstrip("\n") + "\n")
-
-
-def _shortened(outputs: list) -> list:
-    """Outputs with neighbouring pieces of a log as one, and a long log without its middle."""
-    kept: list = []
-    for (kind, _), group in itertools.groupby(
-            outputs, key=lambda output: (output.output_type, output.get("name"))):
-        first, *rest = group
-        if kind != "stream":
-            kept += [first, *rest]
-            continue
-        lines = "".join(output.text for output in (first, *rest)).splitlines(True)
-        if len(lines) > LOG:
-            left_out = f"… {len(lines) - LOG} more lines …\n"
-            lines = [*lines[: LOG // 2], left_out, *lines[-LOG // 2 :]]
-        first.text = "".join(lines)
-        kept.append(first)
-    return kept
 
 
 def _scrubbed(output: Any, count: int) -> Any:
     if "execution_count" in output:
         output.execution_count = count
-    output.get("metadata", {}).pop("papermill", None)
     if "text" in output:
-        output.text = scrub(output.text)
+        lines = scrub(output.text).splitlines(True)
+        if len(lines) > LOG:
+            lines[LOG // 2 : -LOG // 2] = [f"… {len(lines) - LOG} more lines …\n"]
+        output.text = "".join(lines)
     for kind, text in output.get("data", {}).items():
         if kind.startswith("text/") and isinstance(text, str):
             output.data[kind] = scrub(text)
@@ -249,12 +211,11 @@ def _scrubbed(output: Any, count: int) -> Any:
 def scrub(text: str) -> str:
     """``text`` without the paths of this machine."""
     text = re.sub(r"\S*/ipykernel_\d+/\d+\.py", "<cell>", text)
-    places = {str(home()): ".", sys.prefix: "<environment>", sys.base_prefix: "<python>",
-              tempfile.gettempdir(): "<tmp>", str(Path.home()): "~"}
+    text = text.replace(f"{home()}/", "")
+    places = {home(): ".", sys.prefix: "<environment>", sys.base_prefix: "<python>",
+              tempfile.gettempdir(): "<tmp>", Path.home(): "~"}
     for path, short in places.items():
-        if len(path) > 1:
-            text = text.replace(f"{path}/", "" if short == "." else f"{short}/")
-            text = text.replace(path, short)
+        text = text.replace(str(path), short) if len(str(path)) > 1 else text
     return text
 
 
@@ -264,24 +225,19 @@ def to_pdf(executed: Path, out: Path) -> None:
     Raises:
         NotebookError: LaTeX failed; the message quotes its first error.
     """
-    from nbconvert import LatexExporter
-    from nbconvert.writers import FilesWriter
+    from nbconvert import PDFExporter
+    from nbconvert.exporters.pdf import LatexFailed
 
-    name = executed.stem
     notebook = nbformat.read(executed, 4)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":  # a badge is an image elsewhere, which LaTeX cannot fetch
             cell.source = re.sub(r"!\[([^\]]*)\]\(https?://[^)]*\)", r"\1", cell.source)
-    body, resources = LatexExporter().from_notebook_node(notebook)
-    body = body.replace(r"\begin{document}", FONTS + r"\begin{document}", 1)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
-        FilesWriter(build_directory=folder).write(body, resources, notebook_name=name)
-        for _ in range(2):  # the second time for references
-            run = subprocess.run(
-                ["xelatex", "-interaction=nonstopmode", "-halt-on-error", f"{name}.tex"],
-                cwd=folder, capture_output=True, text=True, errors="replace")
-            if run.returncode:
-                first = re.search(r"^!+ ?(.*)", run.stdout, re.M)
-                raise NotebookError(f"{name}: xelatex failed: {first[1] if first else 'no reason'}")
-        os.replace(Path(folder) / f"{name}.pdf", out)
+    command = ["xelatex", "-interaction=nonstopmode", "-halt-on-error", "{filename}"]
+    try:
+        # Twice for references; there is no bibliography.
+        exporter = PDFExporter(raw_template=TEMPLATE, latex_command=command, latex_count=2)
+        write_bytes(out, exporter.from_notebook_node(notebook)[0])
+    except LatexFailed as error:
+        first = re.search(r"^!+ ?(.*)", error.output, re.M)
+        raise NotebookError(f"{executed.stem}: xelatex failed: "
+                            f"{first[1] if first else 'no reason'}") from None

@@ -1,7 +1,5 @@
 """The report: numbers and tables written for LaTeX, then ``main.pdf`` by latexmk."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -21,15 +19,7 @@ SOURCE = ROOT / "paper"
 
 
 class LatexMissing(RuntimeError):
-    """LaTeX is not installed; ``command`` installs it."""
-
-    def __init__(self) -> None:
-        self.command = latex_command()
-        super().__init__(f"LaTeX is missing; install it with: {self.command}")
-
-
-class PaperError(ValueError):
-    """LaTeX stopped; the message quotes its first error."""
+    """LaTeX is not installed; the message is the command that installs it."""
 
 
 def latex_command() -> str:
@@ -57,8 +47,7 @@ def has_notebook_latex() -> bool:
 def report(profile: Profile, check: bool = False) -> Path | int:
     """The command ``report``: build it, or list published results that are stale.
 
-    Returns:
-        the path of main.pdf, or an exit code: 3 without LaTeX, 1 for stale results.
+    Returns the path of main.pdf, or an exit code: 3 without LaTeX, 1 for stale results.
     """
     if check:
         found = [line for name in profiles.NAMES if name != "smoke"
@@ -69,31 +58,34 @@ def report(profile: Profile, check: bool = False) -> Path | int:
     try:
         return build(profile)
     except LatexMissing as missing:
-        print(f"python -m lib: {missing}", file=sys.stderr)
+        print(f"python -m lib: LaTeX is missing; install it with: {missing}", file=sys.stderr)
         return 3
 
 
 def build(profile: Profile) -> Path:
     """Write tables and numbers, refresh the README (published profile only), build main.pdf.
 
-    Returns:
-        the path of main.pdf.
-
     Raises:
         lib.report.results.ResultsError: the text uses a result that does not exist.
         LatexMissing: everything but main.pdf is done.
-        PaperError: LaTeX stopped, or left a reference or citation open.
+        ValueError: LaTeX stopped, or left a reference or citation open.
     """
-    generated = profile.paper_dir / "generated"
-    parts = {"main.tex": SOURCE / "main.tex", **_sections(profile)}
+    present = results.names(profile)
+    parts = {"main.tex": SOURCE / "main.tex"}
+    # Sections on experiments that not every profile runs: those whose first line,
+    # ``% needs: EXPERIMENT, ...``, names results that exist.
+    for path in sorted((SOURCE / "sections").glob("*.tex")):
+        needs = path.read_text().partition("\n")[0].removeprefix("% needs:").split(",")
+        if {name.strip() for name in needs} <= set(present):
+            parts[f"section_{path.name}"] = path
     for path in parts.values():
         tables.check_keys(path, profile)
-    tables.write_latex(generated, profile)
+    tables.write_latex(profile.paper_dir / "generated", profile)
     # The README quotes the default profile.
     if profile.tag == "laptop-simulated" and profile.paper_dir == SOURCE:
         tables.write_readme(ROOT / "README.md", profile)
     if not has_latex():
-        raise LatexMissing
+        raise LatexMissing(latex_command())
     folder = profile.build_dir / "latex"
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("section_*.tex"):
@@ -102,28 +94,18 @@ def build(profile: Profile) -> Path:
         shutil.copy(path, folder / name)
     # Relative paths: TeX's lists know no blanks, and the repository may lie anywhere.
     search = [os.path.relpath(p, folder) for p in (profile.paper_dir, profile.figures_dir)]
+    # The same results give the same bytes.
+    created = [results.load(name, profile)["created"] for name in present]
+    newest = datetime.fromisoformat(max(created, default="2026-01-01T00:00:00Z"))
     env = {**os.environ, "TEXINPUTS": os.pathsep.join([".", *search, ""]),
-           # The same results give the same bytes.
-           "SOURCE_DATE_EPOCH": str(_newest(profile)), "FORCE_SOURCE_DATE": "1"}
+           "SOURCE_DATE_EPOCH": str(int(newest.timestamp())), "FORCE_SOURCE_DATE": "1"}
     command = ["latexmk", "-pdf", "-g", "-interaction=nonstopmode", "-halt-on-error", "main.tex"]
     run = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True,
                          errors="replace")
     log = (folder / "main.log").read_text(errors="replace") if run.returncode == 0 else run.stdout
     if problem := _first_problem(log, run.returncode):
-        raise PaperError(f"paper/main.tex: {problem} (log: {shown(folder / 'main.log')})")
-    out = profile.paper_dir / "main.pdf"
-    return write_bytes(out, (folder / "main.pdf").read_bytes())
-
-
-def _sections(profile: Profile) -> dict[str, Path]:
-    """Sections on experiments that not every profile runs, by the name that main.tex inputs:
-    those whose first line, ``% needs: EXPERIMENT, ...``, names results that exist."""
-    found = {}
-    for path in sorted((SOURCE / "sections").glob("*.tex")):
-        needs = path.read_text().partition("\n")[0].removeprefix("% needs:").split(",")
-        if {name.strip() for name in needs} <= set(results.names(profile)):
-            found[f"section_{path.name}"] = path
-    return found
+        raise ValueError(f"paper/main.tex: {problem} (log: {shown(folder / 'main.log')})")
+    return write_bytes(profile.paper_dir / "main.pdf", (folder / "main.pdf").read_bytes())
 
 
 def _first_problem(log: str, code: int) -> str | None:
@@ -132,9 +114,3 @@ def _first_problem(log: str, code: int) -> str | None:
     if match := re.search(r"(Citation|Reference) [`'](.+?)' .*undefined", log):
         return f"{match[1].lower()} {match[2]!r} is undefined"
     return f"latexmk ended with code {code}" if code else None
-
-
-def _newest(profile: Profile) -> int:
-    created = [results.load(name, profile)["created"] for name in results.names(profile)]
-    newest = max(created, default="2026-01-01T00:00:00Z")
-    return int(datetime.fromisoformat(newest.replace("Z", "+00:00")).timestamp())

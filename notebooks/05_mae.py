@@ -165,8 +165,8 @@ assert (mended.mask, mended.lcm, mended.reconstruct) == (
     "active", "token", "two_part")
 grid = unlabelled.grid
 print(f"{len(learn):,} jets to learn from, {len(check)} held out; "
-      f"{arm('mae')['fit']['updates']} updates of "
-      f"{arm('mae')['fit']['batch_size']} jets")
+      f"{arm('mae').fit.updates} updates of "
+      f"{arm('mae').fit.batch_size} jets")
 
 # %% [markdown]
 # ## 2. What is hidden

@@ -182,10 +182,10 @@ print(f"AUC of the jet mass alone {metrics.auc(y, mass_only.score):.3f}, of "
 # settings of this profile and from the model itself.
 
 # %%
-scratch = recipe("scratch", profile, seed)
-config = ViTConfig.of(jets.grid, **scratch.model)
+from_scratch = recipe("scratch", profile, seed)
+config = ViTConfig.of(jets.grid, **from_scratch.model)
 torch.manual_seed(seed)
-model = make_model(scratch, jets, train)
+model = make_model(from_scratch, jets, train)
 count = sum(p.numel() for p in model.parameters())
 
 # %% tags=["figure"]
@@ -221,7 +221,7 @@ plots.save(diagrams.block_diagram(config), "07_block", profile);
 # %%
 batch = jets.batch(train[:8], keep=config.tokens)
 logits, m_hat = model.eval()(batch.tokens)
-objective = Supervised(model, **scratch.loss)
+objective = Supervised(model, **from_scratch.loss)
 e = (m_hat - batch.mass) / model.mass_std
 huber = torch.where(e.abs() < 0.5, e**2 / 2, 0.5 * (e.abs() - 0.25))
 by_hand = (-logits.log_softmax(1)[torch.arange(8), batch.label].mean()
@@ -242,10 +242,10 @@ print("w =", objective.mass_weight,
 # compares patience.
 
 # %%
-for group in parameter_groups(objective, scratch.fit):
+for group in parameter_groups(objective, from_scratch.fit):
     print(f"weight decay {group['weight_decay']}: {len(group['params'])} "
           f"tensors, e.g. {group['names'][0]}")
-print({k: v for k, v in dataclasses.asdict(scratch.fit).items() if v})
+print({k: v for k, v in dataclasses.asdict(from_scratch.fit).items() if v})
 
 # %% [markdown]
 # `runs.train` keeps what was trained under a key of all its settings and data,
@@ -263,7 +263,7 @@ def supervised(name, chosen):
                       test=None if hold_out else test_jets)
 
 
-run = supervised("scratch", scratch)
+run = supervised("scratch", from_scratch)
 assert run.record["train_jets"] == len(train)
 print(f"{run.parameters:,} parameters, {run.history.updates:,} updates, "
       f"{run.train_seconds:.0f} s")
@@ -570,7 +570,7 @@ tuned_recipe = {
     name: recipe("finetune", profile, seed, start=str(found.folder))
     for name, found in backbones.items()}
 for tuned in tuned_recipe.values():
-    assert tuned.but(start=None) == scratch
+    assert tuned.but(start=None) == from_scratch
 print(len(tuned_recipe), "recipes differ from scratch in nothing but: start")
 
 # %% [markdown]
@@ -589,7 +589,7 @@ def at_update_0(chosen):
     return start.begin(made, chosen.frozen, given).model.state_dict()
 
 
-new = at_update_0(scratch)
+new = at_update_0(from_scratch)
 for name, tuned in tuned_recipe.items():
     given = start.tensors(backbones[name].folder / "model.safetensors")
     for key, value in at_update_0(tuned).items():
@@ -1065,7 +1065,7 @@ for k, g in GAINS.items():
 # **Quick.** Which cut on the score maximises the accuracy on *validation*, and
 # what does the test gain by it?
 #
-# **Medium.** Freeze the backbone (`scratch.but(frozen=True)`) and train the
+# **Medium.** Freeze the backbone (`from_scratch.but(frozen=True)`) and train the
 # heads alone. Which start wins now, and what does that say about fine-tuning?
 #
 # **Medium.** Give `r1_finetune` the learning rate of `r1_scratch`. Is a low rate
@@ -1096,7 +1096,7 @@ for k, g in GAINS.items():
 #
 # ```python
 # frozen = {k: supervised(f"frozen-{k}", {**r, "frozen": True})
-#           for k, r in {"scratch": scratch, **tuned_recipe}.items()}
+#           for k, r in {"scratch": from_scratch, **tuned_recipe}.items()}
 # ```
 #
 # With a random frozen backbone the summary of the jet carries the heads. Frozen

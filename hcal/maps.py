@@ -118,10 +118,10 @@ class HcalMaps(Images):
 
     def batch(self, index: Any, keep: str = "active",
               augment: Callable[[Hits], Hits] | None = None) -> Batch:
-        """Maps as tokens, one a patch; what ``tokenize(live=...)`` makes of their hits.
+        """Maps as tokens: one for each patch with a live cell, for a dead cell is a signal.
 
-        keep: "active" packs the patches with a live cell, "masked" gives all P patches and marks
-        those as valid, "all" makes all of them valid.
+        keep: "active" packs these patches, "masked" gives all P patches and marks these as valid,
+        "all" makes all of them valid.
         """
         if keep not in ("active", "masked", "all"):
             raise ValueError(f"keep={keep!r}: use 'active', 'masked' or 'all'")

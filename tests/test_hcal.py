@@ -192,14 +192,25 @@ def test_windows_sum_counts_and_keep_faults(maps):
 
 @pytest.mark.parametrize("patch", [(8, 4), (8, 18), (32, 32), (5, 7)])
 @pytest.mark.parametrize("keep", ["active", "masked", "all"])
-def test_tokens_are_those_of_tokenize(maps, patch, keep):
+def test_tokens_are_those_of_tokenize_where_a_cell_is_live(maps, patch, keep):
     some = maps[A].patches(*patch)
     fast = some.batch([3, 1], keep).tokens
-    slow = tokenize(some.hits([3, 1]), some.grid, keep, some.live)
-    for name in ("features", "position", "valid"):
-        assert torch.equal(getattr(fast, name), getattr(slow, name))
+    every = tokenize(some.hits([3, 1]), some.grid, "all").features
+    alive = tokenize(some.with_(counts=some.live[None].float()).hits([0]), some.grid, "masked")
+    kept = alive.valid[0] if keep == "active" else slice(None)
+    assert torch.equal(fast.features, (every * alive.valid[0][:, None])[:, kept])
+    assert torch.equal(fast.position[1], alive.position[0][kept])
+    assert torch.equal(fast.valid[1], alive.valid[0][kept] | (keep == "all"))
     flipped = some.batch([3, 1], keep, augment=lambda hits: hits).tokens
     assert torch.equal(flipped.features, fast.features)
+
+
+def test_a_dead_map_is_tokens_and_not_padding():
+    live = torch.zeros(64, 72, dtype=torch.bool)
+    live[3:12, ::2] = True
+    tokens = HcalMaps(torch.zeros(2, 64, 72), live).batch([0, 1]).tokens
+    assert tokens.valid.all()
+    assert tokens.features.shape[1] == 2 * 18  # rows 3...11 touch two rows of patches
 
 
 def test_the_three_readings_of_the_published_patch(maps):

@@ -13,6 +13,7 @@ from torch import nn
 from torch.testing import assert_close
 
 import lib
+from hcal.maps import HcalMaps
 from lib.data.images import JetImages
 from lib.data.tokens import HCAL, TOP_QCD, Grid, Hits, TokenBatch, tokenize
 from lib.models.attention import MECHANISMS
@@ -348,10 +349,10 @@ def test_unknown_settings_name_the_known(settings, words):
 
 
 def test_hcal_maps_run_with_live_cells():
-    hits = make_hits(3, HCAL)
     live = torch.rand(64, 72, generator=torch.Generator().manual_seed(0)) < 0.2
-    model = make_model(hits, HCAL, mass_head=False).eval()
-    one, two = (model(tokenize(hits, HCAL, keep, live))[0] for keep in ("active", "masked"))
+    maps = HcalMaps(torch.rand(3, 64, 72) * live, live)
+    model = make_model(maps.hits(range(3)), HCAL, mass_head=False).eval()
+    one, two = (model(maps.batch(range(3), keep).tokens)[0] for keep in ("active", "masked"))
     assert_close(one, two, atol=1e-5, rtol=1e-5)
 
 

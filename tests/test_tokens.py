@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from lib.data.tokens import HCAL, QUARK_GLUON, TOP_QCD, Grid, Hits, densify, tokenize
+from lib.data.tokens import HCAL, TOP_QCD, Grid, Hits, densify, tokenize
 
 quick = settings(max_examples=25, deadline=None)
 
@@ -57,7 +57,7 @@ def patches_of(image: torch.Tensor, grid: Grid) -> torch.Tensor:
 
 def test_grids_of_the_course():
     assert (TOP_QCD.rows, TOP_QCD.columns, TOP_QCD.patches, TOP_QCD.patch_dim) == (25, 25, 625, 200)
-    assert (QUARK_GLUON.patches, QUARK_GLUON.patch_dim) == (625, 75)
+    assert Grid(3, 125, 125, 5, 5).patch_dim == 75
     assert (HCAL.rows, HCAL.columns, HCAL.patch_dim) == (8, 18, 32)
     overhanging = Grid(1, 64, 72, 32, 32)
     assert (overhanging.rows, overhanging.columns, overhanging.patch_dim) == (2, 3, 1024)
@@ -84,34 +84,6 @@ def test_tokens_are_the_patches_that_hold_something(grid, images, per_image, see
     assert not packed.features[~packed.valid].any()
     for tokens in (packed, masked, every):
         assert torch.equal(densify(tokens), dense)
-
-
-@quick
-@given(grids(), st.integers(1, 3), st.integers(1, 20), st.integers(0, 10**6))
-def test_live_cells_decide_and_not_values(grid, images, per_image, seed):
-    hits = random_hits(grid, images, per_image, seed)
-    live = torch.rand(grid.height, grid.width, generator=torch.Generator().manual_seed(seed)) < 0.3
-    alive = patches_of(live[None].expand(grid.channels, -1, -1).float(), grid).bool().any(1)
-    expected = torch.stack([patches_of(image, grid) for image in image_of(hits, grid)])
-    masked = tokenize(hits, grid, "masked", live)
-    assert torch.equal(masked.valid, alive.expand(images, -1))
-    assert_close(masked.features[:, alive], expected[:, alive])
-    packed = tokenize(hits, grid, "active", live)
-    assert packed.features.shape[1] == max(1, int(alive.sum()))
-    if alive.any():
-        assert packed.valid.all()
-        assert_close(packed.features, expected[:, alive])
-
-
-def test_a_dead_map_is_tokens_and_not_padding():
-    nothing = torch.zeros(0, dtype=torch.int64)
-    hits = Hits(nothing, nothing, nothing, nothing, torch.zeros(0), 2)
-    live = torch.zeros(64, 72, dtype=torch.bool)
-    live[3:12, ::2] = True
-    tokens = tokenize(hits, HCAL, "active", live)
-    assert tokens.valid.all()
-    assert tokens.features.shape[1] == 2 * 18  # rows 3...11 touch two rows of patches
-    assert tokenize(hits, HCAL).valid.sum() == 0
 
 
 @pytest.mark.parametrize("grid", [Grid(1, 64, 72, 32, 32), Grid(1, 64, 72, 5, 7), HCAL])

@@ -2,21 +2,16 @@
 
 One draw of `torch`'s generator a jet (or a detector cell), no loop over jets. The 8-bit encoding
 gives a channel in units of its hottest cell: whatever changes values there ends in integers again,
-with every channel at the peak it had, as the encoding of the changed jet would (`Step.encoded`).
-What is one reading of the detector is changed as one: the 25 pixels of an HCAL tower, and pT, dz
-and d0 of a track.
-
-Sets of augmentations, and whole data sets through one, are in `lib.data.views`.
+with every channel at the peak it had (`Step.encoded`). What is one reading of the detector is
+changed as one: the 25 pixels of an HCAL tower, and pT, dz and d0 of a track.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,9 +36,6 @@ def compose(steps: Iterable[Augment]) -> Augment:
         return hits
 
     return run
-
-
-# --- helpers --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -73,12 +65,12 @@ class Step:
         """
         if self.gev:
             return replace(hits, value=value)
-        group = hits.image * self.grid.channels + hits.channel
-        peaks = _peaks(before, before.value, self.grid.channels)
+        channels = self.grid.channels
+        group = hits.image * channels + hits.channel
+        peaks = _peaks(before, before.value, channels)
         if not peaks[group].all():
-            own = _peaks(hits, hits.value, self.grid.channels)
-            peaks = torch.where(peaks > 0, peaks, own)
-        ratio = (peaks + 0.5) / _peaks(hits, value, self.grid.channels).clamp(min=0.5)
+            peaks = torch.where(peaks > 0, peaks, _peaks(hits, hits.value, channels))
+        ratio = (peaks + 0.5) / _peaks(hits, value, channels).clamp(min=0.5)
         hits = replace(hits, value=(value * ratio[group] + 1e-3).floor().clamp(max=255))
         active = hits.value >= 1
         return hits if active.all() else hits.select(active)
@@ -104,20 +96,16 @@ def _cells(hits: Hits, grid: Grid) -> Tensor:
     return ((hits.image * grid.channels + part) * grid.height + row) * grid.width + column
 
 
-def _draw(cells: Tensor, normal: bool = False, bits: int = 16) -> Tensor:
+def _draw(cells: Tensor, normal: bool = False) -> Tensor:
     """A random number for each cell, the same for equal cells: uniform in [0, 1) or normal.
 
-    A table of 2^bits numbers that a hash of the cell points into (a multiplication by an odd
+    A table of 2^16 numbers that a hash of the cell points into (a multiplication by an odd
     number, of which the high bits are kept; Knuth, vol. 3, 6.4): no sorting. That a few far-away
     cells of a batch share a number does no harm.
     """
-    make = torch.randn if normal else torch.rand
-    table = make(1 << bits, device=cells.device)
+    table = (torch.randn if normal else torch.rand)(1 << 16, device=cells.device)
     mixed = (cells ^ (cells >> 15)) * 0x9E3779B1 & 0xFFFFFFFF
-    return table[mixed >> (32 - bits)]
-
-
-# --- geometry -------------------------------------------------------------------------------------
+    return table[mixed >> (32 - 16)]
 
 
 @AUGMENTATIONS.register("flips")
@@ -206,9 +194,6 @@ class PhiRoll(Step):
         return replace(hits, column=(hits.column + shift[hits.image]) % self.grid.width)
 
 
-# --- readings -------------------------------------------------------------------------------------
-
-
 @AUGMENTATIONS.register("channel_dropout")
 @dataclass(frozen=True)
 class ChannelDropout(Step):
@@ -245,17 +230,15 @@ class Noise(Step):
     by_cell: bool = True
 
     def __call__(self, hits: Hits) -> Hits:
-        if self.by_cell:
-            noise = _draw(_cells(hits, self.grid), normal=True)
-        else:
-            noise = torch.randn_like(hits.value)
+        noise = (_draw(_cells(hits, self.grid), normal=True) if self.by_cell
+                 else torch.randn_like(hits.value))
         if self.channels is not None:
             mine = torch.tensor(self.channels, device=hits.value.device)
             noise = noise * torch.isin(hits.channel, mine)
         if self.gev:
-            factor = (1 + self.levels / 255 * noise).clamp(min=0.01)
-            return replace(hits, value=hits.value * factor)
-        value = (self.values(hits) + self.levels * noise).clamp(min=1.5)
+            value = hits.value * (1 + self.levels / 255 * noise).clamp(min=0.01)
+        else:
+            value = (self.values(hits) + self.levels * noise).clamp(min=1.5)
         return self.encoded(hits, value, hits)
 
 
@@ -343,14 +326,10 @@ AUGMENTATIONS["phi_flip"] = partial(Flips, eta=False)
 AUGMENTATIONS["pixel_noise"] = partial(Noise, channels=None, by_cell=False)
 
 
-# --- a detector that is not the one that was trained on -------------------------------------------
-
-
-def recalibrated(factors: float | np.ndarray) -> Augment:
-    """All energies in ECAL and HCAL times a factor, or the towers' own (2, 25, 25), where 0 is a
-    dead tower: hits in GeV at test time, the same fault for all jets."""
-    towers = (2, SIZE // TOWER, SIZE // TOWER)
-    table = torch.from_numpy(np.broadcast_to(np.float32(factors), towers).copy())
+def recalibrated(factors: Any) -> Augment:
+    """Another detector than that of the training: all energies (GeV) in ECAL and HCAL times a
+    factor, or the towers' own (2, 25, 25), where 0 is a dead tower; the same fault for all jets."""
+    table = torch.tensor(factors, dtype=torch.float32).expand(2, SIZE // TOWER, SIZE // TOWER)
 
     def change(hits: Hits) -> Hits:
         energy = (hits.channel == ECAL) | (hits.channel == HCAL)

@@ -1,7 +1,5 @@
 """The published 8-bit encoding of an image."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from lib.cms import CHANNELS, SIZE

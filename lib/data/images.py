@@ -1,14 +1,10 @@
 """Jet images in memory: ``JetImages``, the sparse store every model reads from.
 
-A CMS jet image has 125,000 pixels of which 98.8 % are zero. ``JetImages`` keeps the other
-1.2 % as compressed sparse rows, one row an image, in three tensors on any device: 60,000
-jets take about half a gigabyte instead of thirty. Files are the business of
-``lib.data.store`` (dense and packed HDF5).
-
-Notation: N images, n selected images, C channels, H rows (eta), W columns (phi).
+A CMS jet image has 125,000 pixels of which 98.8 % are zero. ``JetImages`` keeps the others as
+compressed sparse rows, one row an image, in three tensors on any device: 60,000 jets take about
+half a gigabyte instead of thirty. N images, n selected images, C channels, H rows (eta), W columns
+(phi).
 """
-
-from __future__ import annotations
 
 import hashlib
 import math
@@ -16,15 +12,15 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lib.data import store
-from lib.data.store import ENCODINGS, Chunk, Header
-from lib.data.tokens import HCAL, QUARK_GLUON, TOP_QCD, Batch, Grid, Hits, tokenize
+from lib.data.store import Chunk, Header
+from lib.data.tokens import Batch, Grid, Hits, tokenize
 from lib.files import DataError
 
 Index = Tensor | Sequence[int] | slice
@@ -43,8 +39,7 @@ class Images:
     """N images to learn from: what jets and calorimeter maps have in common.
 
     A subclass has a length, ``shape`` (C, H, W), ``grid``, ``encoding``, ``device``, what is below
-    where it is known, ``hits(index)``, and ``columns()``: all its content, tensors by name. Then it
-    can be trained on, whatever it holds.
+    where it is known, ``hits(index)``, and ``columns()``: all its content, tensors by name.
     """
 
     kind = "image"  # what one of them is called in messages
@@ -69,26 +64,20 @@ class Images:
 
     def batch(self, index: Index, keep: str = "active",
               augment: Callable[[Hits], Hits | tuple[Hits, Hits]] | None = None) -> Batch:
-        """What a model is fed: hits, augmented where asked, as tokens, with their columns.
+        """What a model is fed: hits as tokens (keep: see ``tokenize``), with their columns.
 
-        keep: as in ``tokenize``. augment: may give two views of the hits, (first, second); the
-        second becomes ``Batch.other``.
+        augment: changes the hits, or gives two views of them; the second becomes ``Batch.other``.
         """
         index = self.numbers(index)
-        hits = self.hits(index)
-        hits = augment(hits) if augment else hits
-        first, second = hits if isinstance(hits, tuple) else (hits, None)
-        tokens = tokenize(first, self.grid, keep)
-        other = None if second is None else tokenize(second, self.grid, keep)
+        hits = augment(self.hits(index)) if augment else self.hits(index)
+        tokens, *other = (tokenize(view, self.grid, keep)
+                          for view in (hits if isinstance(hits, tuple) else (hits,)))
         return Batch(tokens, *(None if column is None else column[index]
-                               for column in (self.labels, self.mass, self.pt)), index, other)
+                               for column in (self.labels, self.mass, self.pt)), index, *other)
 
     def divide(self, size: float, seed: int, index: np.ndarray | None = None) -> list[np.ndarray]:
-        """Image numbers cut in two at random: the rest, and ``size`` of them.
-
-        size: a fraction, or a number of images. index: which images (all). Classes stay in
-        proportion where there are enough of each; where not, it warns.
-        """
+        """The image numbers ``index`` (all) cut in two at random: the rest, and ``size`` of them, a
+        fraction or a number. Classes stay in proportion; it warns where there are too few."""
         from sklearn.model_selection import train_test_split  # slow to import, needed only here
 
         index = np.arange(len(self)) if index is None else index
@@ -104,9 +93,9 @@ class Images:
     def split(self, seed: int = 42) -> Split:
         """70 % for training, 10 % for validation, 20 % for the test; classes in proportion.
 
-        On the 10,000 published jets with seed 42 the test part is that of the published
-        results: ``train_test_split(arange(N), test_size=0.2, stratify=Y, random_state=42)``.
-        Validation is taken from the rest in the same way. Raises: DataError below 3 images.
+        On the 10,000 published jets with seed 42 the test part is that of the published results:
+        ``train_test_split(arange(N), test_size=0.2, stratify=Y, random_state=42)``. DataError below
+        3 images.
         """
         if len(self) < 3:
             raise DataError(f"{len(self)} {self.kind}s cannot be split in three; give more")
@@ -115,10 +104,7 @@ class Images:
         return Split(*map(torch.from_numpy, (train, validation, test)))
 
     def fingerprint(self) -> str:
-        """A hash of the images and their columns: equal content, equal fingerprint.
-
-        It is computed at each call, half a second for a gigabyte: columns may be changed.
-        """
+        """A hash of the images and their columns, anew at each call, for columns may be changed."""
         digest = hashlib.blake2b(f"{self.shape} {self.encoding}".encode(), digest_size=16)
         for name, column in self.columns().items():
             if column is not None:
@@ -131,12 +117,10 @@ class Images:
 class JetImages(Images):
     """N sparse images of shape (C, H, W) with labels, masses and momenta where known.
 
-    indptr (N+1,) int64, indices (hits,) int32 (flat pixel in (C, H, W) order, rising within
-    an image), data (hits,) uint8 for ``cms8`` or float32 for ``gev``: the arguments of
-    ``scipy.sparse.csr_matrix`` in another order. labels (N,) int64, 1 is top (or quark);
-    mass and pt (N,) float32 in GeV; each None where the file has none. truth: what only a
-    simulation knows, one tensor (N, ...) per name. attributes: provenance.
-    Make one with ``open``, ``from_arrays`` or ``from_dense``.
+    indptr (N+1,) int64, indices (hits,) int32 (flat pixel in (C, H, W) order, rising within an
+    image), data (hits,) uint8 for ``cms8`` or float32 for ``gev``. labels (N,) int64, 1 is top (or
+    quark); mass and pt (N,) float32 in GeV. truth: what only a simulation knows, (N, ...) by
+    name. attributes: provenance. Make one with ``open``, ``from_arrays`` or ``from_dense``.
     """
 
     indptr: Tensor
@@ -155,25 +139,18 @@ class JetImages(Images):
         self.shape = tuple(self.shape)
         self.truth, self.attributes = dict(self.truth or {}), dict(self.attributes or {})
 
-    # ------------------------------------------------------------ making and saving
-
     @classmethod
-    def open(cls, path: str | Path) -> JetImages:
-        """Read a packed or a dense file (a dense one is packed on the way in).
-
-        Raises: DataError naming file, cause and next step for anything unusable.
-        """
+    def open(cls, path: str | Path) -> Self:
+        """Read a packed or a dense file. Raises: DataError for anything unusable."""
         return store.scan(path, cls._assemble)
 
     @classmethod
     def from_arrays(cls, indptr: Any, indices: Any, data: Any, shape: tuple[int, int, int],
                     encoding: str, labels: Any = None, mass: Any = None, pt: Any = None,
                     truth: dict[str, Any] | None = None,
-                    attributes: dict[str, Any] | None = None) -> JetImages:
-        """Check and adopt CSR arrays (NumPy or tensors); rows are sorted, stored zeros dropped.
-
-        Shapes as in the class; raises DataError where they do not fit together.
-        """
+                    attributes: dict[str, Any] | None = None) -> Self:
+        """CSR arrays (NumPy or tensors; shapes as in the class), rows sorted, stored zeros dropped.
+        Raises: DataError where they do not fit together."""
         where = "the arrays"
         store.check_encoding(encoding, where)
         indptr = to_numpy(indptr).astype(np.int64)
@@ -185,40 +162,32 @@ class JetImages(Images):
             store.check_length(values, name, rows, where)
         header = Header(where, "packed", rows, tuple(shape), encoding, True, columns,
                         attributes or {})
-        return cls._assemble(header, store.rows_of(indptr, to_numpy(indices), to_numpy(data),
-                                                   header))
+        chunks = store.rows_of(indptr, to_numpy(indices), to_numpy(data), header)
+        return cls._assemble(header, chunks)
 
     @classmethod
     def from_dense(cls, images: Any, encoding: str = "cms8", channels_last: bool = False,
-                   **columns: Any) -> JetImages:
-        """Pack dense images (N, C, H, W), or (N, H, W, C) with ``channels_last``.
-
-        columns: labels, mass, pt, truth, attributes as in ``from_arrays``.
-        """
-        images = to_numpy(images)
-        if images.ndim != 4:
-            raise DataError(f"the array: has {images.ndim} dimensions, not 4; give (N, C, H, W)")
-        if channels_last:
-            images = np.moveaxis(images, -1, 1)
+                   **columns: Any) -> Self:
+        """Dense images (N, C, H, W), or (N, H, W, C) with ``channels_last``, and the columns of
+        ``from_arrays``."""
+        images = np.moveaxis(to_numpy(images), -1, 1) if channels_last else to_numpy(images)
         chunk = store.sparse(images)
         return cls.from_arrays(chunk.indptr, chunk.indices, chunk.data, images.shape[1:], encoding,
                                **columns)
 
     @classmethod
-    def _assemble(cls, header: Header, chunks: Iterator[Chunk]) -> JetImages:
-        """Chunks, already checked, to one store."""
-        parts = list(chunks)
-        indptr = np.concatenate([[0], *(np.diff(part.indptr) for part in parts)])
-        indices = [part.indices for part in parts] or [np.empty(0, np.int32)]
-        data = [part.data for part in parts] or [np.empty(0, ENCODINGS[header.encoding])]
+    def _assemble(cls, header: Header, chunks: Iterator[Chunk]) -> Self:
+        counts, indices, data = zip(*((np.diff(part.indptr), part.indices, part.data)
+                                      for part in chunks), strict=True)
         columns = {name: torch.tensor(values) for name, values in header.columns.items()}
         if "Y" in columns:
             columns["Y"] = columns["Y"].long()
-        return cls._of(header, columns, torch.from_numpy(indptr.cumsum(dtype=np.int64)),
-                       *(torch.from_numpy(np.concatenate(part)) for part in (indices, data)))
+        indptr = np.concatenate([[0], *counts]).cumsum(dtype=np.int64)
+        return cls._of(header, columns, *map(torch.from_numpy, (
+            indptr, np.concatenate(indices), np.concatenate(data))))
 
     @classmethod
-    def _of(cls, like: Header | JetImages, columns: dict[str, Tensor], *csr: Tensor) -> JetImages:
+    def _of(cls, like: "Header | JetImages", columns: dict[str, Tensor], *csr: Tensor) -> Self:
         truth = {k.removeprefix("truth/"): v for k, v in columns.items() if k.startswith("truth/")}
         return cls(*csr, like.shape, like.encoding, *map(columns.get, store.COLUMNS), truth,
                    like.attributes)
@@ -237,8 +206,6 @@ class JetImages(Images):
         return store.write_packed(path, store.rows_of(*arrays, header), self.shape, self.encoding,
                                   self.attributes)
 
-    # ------------------------------------------------------------ looking
-
     def __len__(self) -> int:
         return len(self.indptr) - 1
 
@@ -249,20 +216,16 @@ class JetImages(Images):
 
     @property
     def grid(self) -> Grid:
-        """The patch grid of these images: that of their shape, or the attribute ``patch`` (5x5)."""
-        known = {grid.shape: grid for grid in (TOP_QCD, QUARK_GLUON, HCAL)}
-        return known.get(self.shape, Grid(*self.shape, *self.attributes.get("patch", (5, 5))))
+        """Patches of 5x5 pixels, or of the attribute ``patch``."""
+        return Grid(*self.shape, *self.attributes.get("patch", (5, 5)))
 
     @property
     def device(self) -> torch.device:
         return self.indptr.device
 
     def hits(self, index: Index) -> Hits:
-        """The non-zero pixels of some images, on the device of the data, sorted by image.
-
-        index: image numbers (n,), a slice or a mask (N,). ``Hits.image`` counts 0...n-1 in
-        the order of ``index``. Raises: IndexError for a number that is not an image.
-        """
+        """The non-zero pixels of some images, sorted by image, which ``Hits.image`` counts 0...n-1
+        in the order of ``index``: numbers (n,), a slice or a mask (N,). Raises: IndexError."""
         index = self.numbers(index)
         image, where = self._gather(index)
         flat, (_, height, width) = self.indices[where].long(), self.shape
@@ -290,29 +253,24 @@ class JetImages(Images):
         shift = start - (ends - counts)  # from the place in the result to the place in the store
         return image, torch.arange(total, device=self.device) + shift[image]
 
-    # ------------------------------------------------------------ choosing
-
-    def subset(self, index: Index) -> JetImages:
+    def subset(self, index: Index) -> Self:
         """The images ``index`` (see ``hits``), in that order, as a store of their own."""
         index = self.numbers(index)
         counts = self.indptr[index + 1] - self.indptr[index]
-        indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        indices, data = (old.new_empty(int(indptr[-1])) for old in (self.indices, self.data))
-        for start in range(0, len(index), BLOCK):  # positions of all hits at once take gigabytes
-            stop = min(start + BLOCK, len(index))
-            _, where = self._gather(index[start:stop])
-            part = slice(int(indptr[start]), int(indptr[stop]))
-            indices[part], data[part] = self.indices[where], self.data[where]
+        # In blocks: the positions of all hits at once would take gigabytes.
+        parts = [(self.indices[where], self.data[where]) for _, where in
+                 map(self._gather, index.split(BLOCK))]
         columns = {name: column[index] for name, column in self._columns().items()}
-        return self._of(self, columns, indptr, indices, data)
+        return self._of(self, columns, torch.cat([counts.new_zeros(1), counts.cumsum(0)]),
+                        *map(torch.cat, zip(*parts, strict=True)))
 
-    def to(self, device: str | torch.device) -> JetImages:
+    def to(self, device: str | torch.device) -> Self:
         """The same images with every tensor on ``device``."""
         columns = {name: column.to(device) for name, column in self._columns().items()}
-        return self._of(self, columns, self.indptr.to(device), self.indices.to(device),
-                        self.data.to(device))
+        return self._of(self, columns, *(part.to(device) for part in
+                                         (self.indptr, self.indices, self.data)))
 
-    def columns(self) -> dict[str, Tensor | None]:
+    def columns(self) -> dict[str, Tensor]:
         """Hits, labels, masses, momenta and truth."""
         return {"indptr": self.indptr, "indices": self.indices, "data": self.data,
                 **self._columns()}

@@ -436,19 +436,18 @@ def write_packed(path: str | Path, chunks: Iterable[Chunk], shape: tuple[int, in
 
 def _append(datasets: list[h5py.Dataset], arrays: list[np.ndarray]) -> None:
     for dataset, values in zip(datasets, arrays, strict=True):
-        start = dataset.shape[0]
-        dataset.resize(start + len(values), axis=0)
-        dataset[start:] = values
+        dataset.resize(len(dataset) + len(values), axis=0)
+        dataset[len(dataset) - len(values):] = values
 
 
 def _write_columns(file: h5py.File, columns: dict, jets: int, path: Path) -> None:
     for name in (*COLUMNS, *sorted(set(columns) - set(COLUMNS))):
-        if (values := columns.get(name)) is not None:
-            check_length(values, name, jets, path)
+        if name in columns:
+            check_length(columns[name], name, jets, path)
             if name in COLUMNS:
-                file.create_dataset(name, data=check_column(values, name, path)[:, None])
+                file[name] = check_column(columns[name], name, path)[:, None]
             else:
-                file.create_dataset(name, data=values, compression="gzip", shuffle=True)
+                file.create_dataset(name, data=columns[name], compression="gzip", shuffle=True)
 
 
 def write_dense(path: str | Path, header: Header, chunks: Iterable[Chunk]) -> Path:

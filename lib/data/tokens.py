@@ -1,12 +1,9 @@
 """Hits and tokens: an image as the list of what it holds, a patch as a token.
 
-98.8 % of the pixels of a jet image are zero. A jet is therefore kept as its
-hits (one entry a non-zero pixel) and cut into the patches that hold at least
-one of them. Shapes use B jets, K tokens, P = rows x columns patches and
-F = channels x patch_height x patch_width features.
+98.8 % of the pixels of a jet image are zero. So a jet is kept as its hits, one entry a non-zero
+pixel, and cut into the patches that hold at least one of them. Shapes use B jets, K tokens,
+P = rows x columns patches and F = channels x patch_height x patch_width features.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -67,7 +64,6 @@ class Grid:
 
 
 TOP_QCD = Grid(8, 125, 125, 5, 5)
-QUARK_GLUON = Grid(3, 125, 125, 5, 5)
 HCAL = Grid(1, 64, 72, 8, 4)
 
 
@@ -82,10 +78,8 @@ class OnDevice:
 
 @dataclass
 class Hits(OnDevice):
-    """Non-zero pixels of `images` jets as flat tensors of one length, sorted by image.
-
-    image, channel, row, column: int64; value: float32 in the encoding's unit.
-    """
+    """Non-zero pixels of `images` jets as flat tensors of one length, sorted by image: the first
+    four int64, value float32 in the encoding's unit."""
 
     image: Tensor
     channel: Tensor
@@ -97,7 +91,7 @@ class Hits(OnDevice):
     def __len__(self) -> int:
         return len(self.value)
 
-    def select(self, keep: Tensor) -> Hits:
+    def select(self, keep: Tensor) -> Self:
         """The hits where the boolean mask `keep` holds."""
         kept = keep.nonzero().squeeze(1)
         parts = (self.image, self.channel, self.row, self.column, self.value)
@@ -108,9 +102,8 @@ class Hits(OnDevice):
 class TokenBatch(OnDevice):
     """features (B, K, F) float32, position (B, K) int64 in 0..P-1, valid (B, K) bool.
 
-    F runs over (channel, row in patch, column in patch). Positions of P and
-    above are coarse tokens (`keep="two_scale"`). What is not valid is padding:
-    a model must not let it change anything.
+    F runs over (channel, row in patch, column in patch). Positions of P and above are coarse tokens
+    (`keep="two_scale"`). What is not valid is padding: a model must not let it change anything.
     """
 
     features: Tensor
@@ -124,12 +117,9 @@ class TokenBatch(OnDevice):
 
 @dataclass
 class Batch(OnDevice):
-    """What an objective's `loss` gets: label (B,) int64, mass and pt (B,) float32 in GeV.
-
-    label, mass and pt are None where the data lack them; index (B,) numbers
-    the jets within their data set; other holds a second view of the same jets,
-    where the augmentation makes two.
-    """
+    """What an objective's `loss` gets: label (B,) int64, mass and pt (B,) float32 in GeV, each None
+    where the data lack it; index (B,) numbers the jets within their data set; other holds a second
+    view of the same jets, where the augmentation makes two."""
 
     tokens: TokenBatch
     label: Tensor | None
@@ -142,8 +132,7 @@ class Batch(OnDevice):
         return len(self.index)
 
 
-def tokenize(hits: Hits, grid: Grid, keep: str = "active",
-             live: Tensor | None = None) -> TokenBatch:
+def tokenize(hits: Hits, grid: Grid, keep: str = "active") -> TokenBatch:
     """Cut hits into patches, on the device that holds them, without a loop over jets.
 
     keep:
@@ -152,27 +141,17 @@ def tokenize(hits: Hits, grid: Grid, keep: str = "active",
       "all"       all P patches, all valid (the dense model)
       "two_scale" patches with a track or calorimeter hit as they are; the hits of the
                   others (pixel layers only) summed into coarse tokens of 5 x 5 patches
-    live: (height, width) bool. Where given, a patch is active if it holds a live
-      cell, whatever its values: a dead cell of a calorimeter map is a signal.
 
     Two hits in one pixel add up. A jet without hits has no valid token.
-    Raises ValueError for an unknown `keep`, and for live cells at two scales.
+    Raises ValueError for an unknown `keep`.
     """
     if keep not in KEEP:
         raise ValueError(f"keep={keep!r}: use {', '.join(KEEP)}")
-    if keep == "two_scale" and live is not None:
-        raise ValueError("keep='two_scale' knows no live cells: use active, masked or all")
     number, cell, numbers = (_two_scale if keep == "two_scale" else by_patch)(hits, grid)
     key = hits.image * numbers + number
-    if live is None:
-        active = torch.zeros(hits.images * numbers, dtype=torch.bool, device=key.device)
-        active[key] = True
-        active = active.view(hits.images, numbers)
-    else:
-        active = _live_patches(live.to(key.device), grid).expand(hits.images, -1)
-        known = active.reshape(-1)[key]
-        hits, key, cell = hits.select(known), key[known], cell[known]
-
+    active = torch.zeros(hits.images * numbers, dtype=torch.bool, device=key.device)
+    active[key] = True
+    active = active.view(hits.images, numbers)
     if keep in ("active", "two_scale"):
         position, valid, slot = _packed(active)
         slot = slot.view(-1)[key]
@@ -208,14 +187,6 @@ def _two_scale(hits: Hits, grid: Grid) -> tuple[Tensor, Tensor, int]:
                    + column % COARSE % grid.patch_width)
     return (torch.where(is_fine, patch, patches + block), torch.where(is_fine, cell, coarse_cell),
             patches + grid.coarse[0] * grid.coarse[1])
-
-
-def _live_patches(live: Tensor, grid: Grid) -> Tensor:
-    """Patches with a live cell: (1, P) bool."""
-    tall, wide = grid.rows * grid.patch_height, grid.columns * grid.patch_width
-    cells = torch.nn.functional.pad(live, (0, wide - grid.width, 0, tall - grid.height))
-    cells = cells.view(grid.rows, grid.patch_height, grid.columns, grid.patch_width)
-    return cells.any(3).any(1).view(1, -1)
 
 
 def _packed(active: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,7 +1,5 @@
 """Views of a jet: augmentations by name, in sets, in pairs, and applied to a whole data set."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,14 +24,10 @@ def transforms(grid: Grid, encoding: str) -> dict[str, Augment]:
 
 
 def views(names: str | Sequence[str | Mapping], grid: Grid, encoding: str) -> Augment:
-    """The augmentation of ``names``, one after the other.
+    """The augmentation of ``names``, one after the other; ValueError for an unknown one.
 
-    Args:
-        names: a set (``flips``, ``r1``: R1's five, ``ours``, ``damage``), or a list of names of
-            ``AUGMENTATIONS``; ``{"rotation": {"degrees": 30}}`` in it changes a strength.
-
-    Raises:
-        ValueError: an unknown name or argument.
+    names: a set (``flips``, ``r1``: R1's five, ``ours``, ``damage``), or a list of names of
+    ``AUGMENTATIONS``; ``{"rotation": {"degrees": 30}}`` in it changes a strength.
     """
     if isinstance(names, str):
         names = SETS.get(names, (names,))
@@ -71,15 +65,12 @@ class Damaged:
         return self.damage(clean), clean
 
 
-def transformed(jets: JetImages, augment: Augment, seed: int = 0, encoding: str | None = None,
-                block: int = 256) -> JetImages:
-    """The jets after a change of their hits, as a store of their own (on the CPU).
+def transformed(jets: JetImages, augment: Augment, seed: int = 0,
+                encoding: str | None = None) -> JetImages:
+    """The jets after a change of their hits, as a store of their own, the same for the same seed.
 
-    The same seed gives the same jets. encoding: jets in `gev` become what `cms8` makes of them, as
-    the detector's would; None leaves them as they are.
-
-    Raises:
-        DataError: values that the encoding cannot hold.
+    encoding: jets in `gev` become what `cms8` makes of them, as the detector's would; None leaves
+    them as they are. Raises: DataError for values that the encoding cannot hold.
     """
     encode = jets.encoding == "gev" and encoding == "cms8"
     counts, pixels, values = [np.zeros(1, np.int64)], [], []
@@ -87,7 +78,7 @@ def transformed(jets: JetImages, augment: Augment, seed: int = 0, encoding: str 
     size = channels * height * width
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for part in torch.arange(len(jets)).split(block):
+        for part in torch.arange(len(jets)).split(256):
             hits = augment(jets.hits(part).to("cpu"))
             flat = ((hits.image * channels + hits.channel) * height + hits.row) * width
             flat, order = (flat + hits.column).sort()

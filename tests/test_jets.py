@@ -220,7 +220,7 @@ def test_columns_in_memory_become_float32():
     (dict(data=[1, 2, 300]), "integers of 0...255"),
     (dict(data=[1, 2, -1]), "integers of 0...255"),
     (dict(data=[1, 2, np.nan], encoding="gev"), "NaN"),
-    (dict(labels=[1]), "1 values for 2 images"),
+    (dict(labels=[1]), "1 rows for 2 images"),
     (dict(labels=[1, 2]), "must be 0"),
     (dict(mass=[1, np.inf]), "not a finite number"),
     (dict(encoding="jpeg"), "use cms8 or gev"),

@@ -154,12 +154,11 @@ class JetImages(Images):
         where = "the arrays"
         store.check_encoding(encoding, where)
         indptr = to_numpy(indptr).astype(np.int64)
-        columns = {k: store.check_column(to_numpy(v).reshape(-1), k, where) for k, v in
+        rows = len(indptr) - 1
+        columns = {k: to_numpy(v).reshape(-1) for k, v in
                    zip(store.COLUMNS, (labels, mass, pt), strict=True) if v is not None}
         columns |= {f"truth/{k}": to_numpy(v) for k, v in (truth or {}).items()}
-        rows = len(indptr) - 1
-        for name, values in columns.items():
-            store.check_length(values, name, rows, where)
+        columns = {k: store.check_column(v, k, rows, where) for k, v in columns.items()}
         header = Header(where, "packed", rows, tuple(shape), encoding, True, columns,
                         attributes or {})
         chunks = store.rows_of(indptr, to_numpy(indices), to_numpy(data), header)

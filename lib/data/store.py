@@ -33,7 +33,7 @@ COLUMNS = ("Y", "m", "pT")
 DENSE_SHAPES = ((SIZE, SIZE, 8), (SIZE, SIZE, 3))  # (H, W, C): top/QCD and quark/gluon
 SIGNED = {8: (CHANNELS.index("track dz"), CHANNELS.index("track d0")), 3: ()}  # in gev
 DENSE_JETS = 16  # images read at once from a dense file: 8 MB
-PACKED_HITS = 1 << 20  # hits read at once from a packed file
+PACKED_JETS = 512  # images read at once from a packed file: a million hits
 HDF5_CHUNK = 1 << 17  # hits in one compressed chunk: 512 kB of indices
 
 AGAIN = "pack it again from its source"
@@ -236,15 +236,13 @@ def _column(file: h5py.File, name: str, jets: int, path: Path | str) -> np.ndarr
         require(isinstance(dataset, h5py.Dataset), path,
                 f"`{name}` is a group, not numbers; make the file again")
         values = np.asarray(dataset[()])
-    if name not in COLUMNS:
-        require(values.shape[:1] == (jets,), path, f"{name} has {(*values.shape, 'no')[0]} rows "
-                                                   f"for {jets} images; make the file again")
-        return values
-    require(values.shape in ((jets, 1), (jets,)), path,
-            f"`{name}` has the shape {values.shape} for {jets} images, expected is ({jets}, 1); "
-            "make the file again")
-    exact = check_column(values.reshape(-1), name, path)
-    require(np.array_equal(exact, values.reshape(-1)), path,
+    if name in COLUMNS:
+        require(values.shape in ((jets, 1), (jets,)), path,
+                f"`{name}` has the shape {values.shape} for {jets} images, expected is "
+                f"({jets}, 1); make the file again")
+        values = values.reshape(-1)
+    exact = check_column(values, name, jets, path)
+    require(exact is values or np.array_equal(exact, values), path,
             f"`{name}` is {values.dtype} and would lose digits as float32; write it as float32")
     return exact
 
@@ -255,22 +253,18 @@ def check_encoding(encoding: Any, path: str | Path) -> None:
             f"its encoding is {encoding!r}; use cms8 or gev: {AGAIN}")
 
 
-def check_column(values: np.ndarray, name: str, path: str | Path) -> np.ndarray:
-    """One of Y, m, pT as (n,) float32; DataError where that is not possible."""
-    values = np.asarray(values)
+def check_column(values: np.ndarray, name: str, jets: int, path: str | Path) -> np.ndarray:
+    """A column with one row an image, Y, m and pT as float32 (n,); DataError if not possible."""
+    require(values.shape[:1] == (jets,), path,
+            f"{name} has {(*values.shape, 'no')[0]} rows for {jets} images; give one for each")
+    if name not in COLUMNS:
+        return values
     require(values.dtype.kind in "fiub" and np.isfinite(values).all(), path,
             f"`{name}` holds something that is not a finite number; mend or leave out these jets")
-    if name == "Y":
-        require(np.isin(values, (0, 1)).all(), path,
-                f"the labels `Y` hold {np.unique(values)[:5].tolist()}; they must be 0 (QCD, or "
-                "gluon) or 1 (top, or quark)")
+    require(name != "Y" or np.isin(values, (0, 1)).all(), path,
+            f"the labels `Y` hold {np.unique(values)[:5].tolist()}; they must be 0 (QCD, or gluon) "
+            "or 1 (top, or quark)")
     return values.astype(np.float32)
-
-
-def check_length(values: np.ndarray, name: str, jets: int, path: str | Path) -> None:
-    """DataError for a column that has not one value an image."""
-    require(len(values) == jets, path,
-            f"{name} has {len(values)} values for {jets} images; give one for each")
 
 
 def _read_chunks(file: h5py.File, header: Header) -> Iterator[Chunk]:
@@ -288,22 +282,17 @@ def _read_chunks(file: h5py.File, header: Header) -> Iterator[Chunk]:
 
 
 def rows_of(indptr: np.ndarray, indices: Any, data: Any, header: Header) -> Iterator[Chunk]:
-    """CSR arrays, in memory or in a file, in checked chunks of at most ``PACKED_HITS`` hits (or of
-    one image), with their columns. Raises: DataError."""
+    """CSR arrays, in memory or in a file, in checked chunks. Raises: DataError."""
     good = indptr.ndim == 1 and indptr.size and indptr[0] == 0 and (np.diff(indptr) >= 0).all()
     require(good, header.path, f"jet/indptr does not start at 0 and grow; {AGAIN}")
     require(indptr[-1] == indices.size == data.size, header.path,
             f"jet/indptr ends at {indptr[-1]}, but there are {indices.size} indices and "
             f"{data.size} values; {AGAIN}")
-    start, count = 0, len(indptr) - 1
-    while start < count:
-        stop = int(np.searchsorted(indptr, indptr[start] + PACKED_HITS, side="right")) - 1
-        stop = max(stop, start + 1)
-        low, high = indptr[start], indptr[stop]
-        with _reading(header.path, f"jet [{start}:{stop}]"):
-            chunk = Chunk(indptr[start:stop + 1] - low, indices[low:high], data[low:high])
+    for start in range(0, len(indptr) - 1, PACKED_JETS):
+        ends = indptr[start:start + PACKED_JETS + 1]
+        with _reading(header.path, f"jet from {start}"):
+            chunk = Chunk(ends - ends[0], *(part[ends[0]:ends[-1]] for part in (indices, data)))
         yield checked(chunk, header, start)
-        start = stop
 
 
 def sparse(images: np.ndarray) -> Chunk:
@@ -441,13 +430,12 @@ def _append(datasets: list[h5py.Dataset], arrays: list[np.ndarray]) -> None:
 
 
 def _write_columns(file: h5py.File, columns: dict, jets: int, path: Path) -> None:
-    for name in (*COLUMNS, *sorted(set(columns) - set(COLUMNS))):
-        if name in columns:
-            check_length(columns[name], name, jets, path)
-            if name in COLUMNS:
-                file[name] = check_column(columns[name], name, path)[:, None]
-            else:
-                file.create_dataset(name, data=columns[name], compression="gzip", shuffle=True)
+    for name in sorted(columns):
+        values = check_column(columns[name], name, jets, path)
+        if name in COLUMNS:
+            file[name] = values[:, None]
+        else:
+            file.create_dataset(name, data=values, compression="gzip", shuffle=True)
 
 
 def write_dense(path: str | Path, header: Header, chunks: Iterable[Chunk]) -> Path:

@@ -4,10 +4,8 @@ Importing this module enters it as the MLP of a ``ViTConfig`` with ``experts``; 
 named ``hcal.experts:Routed`` in the settings of a run.
 """
 
-from __future__ import annotations
-
-import contextlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -24,19 +22,12 @@ ROUTERS = {"soft": 0, "top1": 1, "top2": 2}  # experts that a token is sent to; 
 
 @dataclass
 class Routing:
-    """What a router decided for B images of K tokens and E experts, in float32.
+    """What a router decided for B images of K tokens and E experts."""
 
-    logits:  (B, K, E) its output; the probabilities are their softmax.
-    weights: (B, K, E) what each expert's output is multiplied by; 0 for experts that are not
-             called, and for padding.
-    chosen:  (B, K, E) bool, the experts of the largest logits ("soft": the one); not for padding.
-    valid:   (B, K) bool.
-    """
-
-    logits: Tensor
-    weights: Tensor
-    chosen: Tensor
-    valid: Tensor
+    logits: Tensor  # (B, K, E) float32; the probabilities are their softmax
+    weights: Tensor  # (B, K, E) of the experts' outputs; 0 for those not called and for padding
+    chosen: Tensor  # (B, K, E) bool, those of the largest logits ("soft": the one); not for padding
+    valid: Tensor  # (B, K) bool
 
     def _mean(self, x: Tensor) -> Tensor:
         """Mean of x (B, K, ...) over the valid tokens; 0 without any."""
@@ -49,11 +40,8 @@ class Routing:
         return share / share.sum().clamp(min=1e-6)
 
     def load_balancing(self) -> Tensor:
-        """E · Σ_e f_e P_e, Switch (arXiv:2101.03961), eqs. 4-6, without its factor α.
-
-        f_e: share of the assignments (constant), P_e: mean probability. It is 1 where both are
-        even and E where one expert gets everything.
-        """
+        """E · Σ_e f_e P_e, Switch (arXiv:2101.03961), eqs. 4-6, without its factor α; f_e: share of
+        the assignments (constant), P_e: mean probability. 1 for an even load, E for one expert."""
         return len(self.load()) * (self.load() * self._mean(self.logits.softmax(-1))).sum()
 
     def z_loss(self) -> Tensor:
@@ -63,20 +51,19 @@ class Routing:
 
 @MLPS.register("experts")
 class MixtureOfExperts(nn.Module):
-    """MLPs between which a router chooses, token by token.
+    """MLPs between which a router chooses, token by token; of a ``ViTConfig`` with ``router``
 
-    router:
-      "top1"  the output is that of the likeliest expert times its probability, as in Switch,
-              so that the router learns from it
-      "top2"  the two likeliest, with their probabilities scaled to add up to 1, as in ST-MoE
-      "soft"  all experts, weighted by their probabilities: nothing is saved
+    "top1"  the output is that of the likeliest expert times its probability, as in Switch, so that
+            the router learns from it
+    "top2"  the two likeliest, with their probabilities scaled to add up to 1, as in ST-MoE
+    "soft"  all experts, weighted by their probabilities: nothing is saved
+
     No token is dropped: experts have no capacity. The router computes in float32, always.
     """
 
     watcher: list[Routing] | None = None  # gets the routing of each forward, see ``watched``
 
     def __init__(self, config) -> None:
-        """config: a `lib.models.vit.ViTConfig` with ``experts`` and ``router``."""
         super().__init__()
         experts, router = config.experts, config.router
         if router not in ROUTERS:
@@ -119,13 +106,11 @@ def mixtures(model: nn.Module) -> list[MixtureOfExperts]:
     return [part for part in model.modules() if isinstance(part, MixtureOfExperts)]
 
 
-@contextlib.contextmanager
+@contextmanager
 def watched(model: nn.Module) -> Iterator[list[Routing]]:
-    """A list that gets the routing of each mixture whenever the model runs in the context.
-
-    It is that of the output, not computed again: gradients of both add up in one place.
-    """
-    found: list[Routing] = []
+    """A list that gets the routing of each mixture whenever the model runs in the context: that of
+    the output, not computed again, so that gradients of both add up in one place."""
+    found = []
     for part in mixtures(model):
         part.watcher = found
     try:
@@ -136,8 +121,7 @@ def watched(model: nn.Module) -> Iterator[list[Routing]]:
 
 
 def routing(model: JetViT, tokens: TokenBatch) -> list[Routing]:
-    """How each block sends its tokens to experts: (B, K, E) tensors, with a class token
-    (B, 1 + K, E) and it is the first. Empty for a model without experts."""
+    """How each block sends its tokens to experts, the class token (if any) first."""
     with watched(model) as found:
         model.encode(tokens)
     return found
@@ -151,49 +135,39 @@ def active_parameters(model: nn.Module) -> int:
 
 
 def cls_attention(model: JetViT, tokens: TokenBatch) -> Tensor:
-    """What the class token attends to in the last block: (B, heads, 1 + K).
-
-    Column 0 is the class token itself, then come the tokens in their order, 0 for padding;
-    rows add up to 1. For a kernel attention it is the map that the kernel stands for.
+    """What the class token attends to in the last block: (B, heads, 1 + K), first itself, then the
+    tokens in their order, 0 for padding; rows add up to 1.
 
     Raises:
         ValueError: the model has no class token, or its attention no map.
     """
-    last = model.blocks[-1]
-    if model.cls is None or not hasattr(last.attention.mechanism, "map"):
-        config, known = model.config, [n for n, kind in MECHANISMS.items() if hasattr(kind, "map")]
+    last, config = model.blocks[-1].attention, model.config
+    if model.cls is None or not hasattr(last.mechanism, "map"):
+        known = [name for name, kind in MECHANISMS.items() if hasattr(kind, "map")]
         raise ValueError(f"pool={config.pool!r}, attention={config.attention!r}: an attention of "
                          f"the class token needs 'cls' and {', '.join(known)}")
     seen = []
-    hook = last.attention.register_forward_pre_hook(lambda _, given: seen.extend(given))
-    try:
-        model.encode(tokens)
-    finally:
-        hook.remove()
+    hook = last.register_forward_pre_hook(lambda _, given: seen.extend(given))
+    model.encode(tokens)
+    hook.remove()
     x, valid = seen
-    q, k, _ = last.attention.split(x)
-    return last.attention.mechanism.map(q[:, :, :1], k, valid).squeeze(2)
+    q, k, _ = last.split(x)
+    return last.mechanism.map(q[:, :, :1], k, valid).squeeze(2)
 
 
 class Routed(Supervised):
     """``Supervised`` plus ``balance`` · Σ load balancing + ``z`` · Σ z-loss, sums over the blocks
-    of a model with experts (``Routing``); without experts it is ``Supervised``.
-
-    A block of even load has a load balancing of 1. The weights are the published ones of Switch
-    and ST-MoE.
-    """
+    of a model with experts (``Routing``), with the published weights of Switch and ST-MoE; without
+    experts it is ``Supervised``. Further ``settings`` are those of ``Supervised``."""
 
     shown = ("class", "mass", "balance", "z")
 
-    def __init__(
-        self, model: nn.Module, mass_weight: float = 1.0, mass_loss: str = "huber",
-        smoothing: float = 0.0, balance: float = 0.01, z: float = 1e-3,
-    ) -> None:
-        super().__init__(model, mass_weight, mass_loss, smoothing)
+    def __init__(self, model: nn.Module, balance: float = 0.01, z: float = 1e-3,
+                 **settings) -> None:
+        super().__init__(model, **settings)
         self.routers = {"balance": balance, "z": z} if mixtures(model) else {}
 
     def predict(self, batch: Batch) -> dict[str, Tensor | None]:
-        """As in ``Supervised``; and, with experts, ``balance`` and ``z``, scalars."""
         with watched(self.model) as found:
             output = super().predict(batch)
         if self.routers:
@@ -201,10 +175,7 @@ class Routed(Supervised):
             output["z"] = sum(routing.z_loss() for routing in found)
         return output
 
-    def loss(
-        self, batch: Batch, output: dict[str, Tensor | None] | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss and parts of ``Supervised`` and, with experts, ``balance`` and ``z``."""
+    def loss(self, batch: Batch, output: dict | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         output = output or self.predict(batch)
         total, parts = super().loss(batch, output)
         for name, weight in self.routers.items():

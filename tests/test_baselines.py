@@ -116,14 +116,6 @@ def test_chunks_and_order_do_not_matter():
     np.testing.assert_allclose(whole[1], observables(jets, [0])[0][0], rtol=1e-5, atol=1e-6)
 
 
-def test_other_images_have_their_own_observables():
-    images = np.zeros((2, 3, 125, 125))
-    images[:, :, 60, 60:62] = 1.0
-    table = table_of(images)
-    assert table["0 multiplicity"].tolist() == [2, 2]
-    assert len(table) == 21
-
-
 def test_boosted_trees_learn_class_and_mass():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(600, 5)).astype(np.float32)

@@ -7,8 +7,6 @@ A new mechanism is one class, entered with ``@MECHANISMS.register(name)`` or nam
 ``module:Class`` where a model is configured; nothing else has to know of it.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -78,24 +76,19 @@ class Softmax(Mechanism):
 class Kernel(Mechanism):
     """φ(q) (φ(k)ᵀ v) / (φ(q)·Σφ(k)) with a feature map φ ≥ 0; linear in N.
 
-    normalizer: "mean" averages over the valid keys, so that the floor of the denominator means
-    the same with 10 tokens as with 625; "sum" is the published form, whose official code has a
-    floor of 100. A temperature multiplies the output.
+    ``phi`` is the feature map, element by element. normalizer: "mean" averages over the valid keys,
+    so that the floor of the denominator means the same with 10 tokens as with 625; "sum" is the
+    published form, whose official code has a floor of 100. A temperature multiplies the output.
     """
 
     tempered = True
 
-    def phi(self, x: Tensor) -> Tensor:
-        """The feature map, element by element: (..., D) -> (..., D)."""
-        raise NotImplementedError
-
     def forward(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None = None) -> Tensor:
         heads, width, dtype = q.shape[1], q.shape[3], v.dtype
-        # All heads share two matrix products: of the (H·D, H·D) matrix kᵀv only the blocks of
-        # one head with itself are kept. That is H times the arithmetic of a product per head,
-        # but no head has to be copied out. Measured for a layer of the laptop's model (4 heads
-        # of 16, 64 jets, one core): 5.6 ms against 9.2 ms in bfloat16, in which it is trained;
-        # in float32, or with wide heads, a product per head would take a quarter less.
+        # All heads share two matrix products: of the (H·D, H·D) matrix kᵀv only the blocks of one
+        # head with itself are kept. That is H times the arithmetic of a product per head, but no
+        # head has to be copied out: a layer of the laptop's model takes 5.6 ms, not 9.2, in
+        # bfloat16 on one core (4 heads of 16, 64 jets); in float32 it would lose a quarter.
         q, k, v = (x.transpose(1, 2).flatten(2) for x in (self.phi(q), self.phi(k), v))
         weight = torch.ones(k.shape[:2], device=k.device) if valid is None else valid.float()
         if self.normalizer == "mean":
@@ -116,10 +109,8 @@ class Kernel(Mechanism):
 
 @MECHANISMS.register("relu_linear")
 class ReluLinear(Kernel):
-    """Linear attention with φ = ReLU, L2ViT (arXiv:2501.16182), its eq. for LGA.
-
-    With a mean, φ = ReLU + 1e-6: a query without a positive component still averages its keys.
-    """
+    """Linear attention with φ = ReLU, L2ViT (arXiv:2501.16182), its eq. for LGA. With a mean,
+    φ = ReLU + 1e-6: a query without a positive component still averages its keys."""
 
     def phi(self, x: Tensor) -> Tensor:
         return x.relu() + (1e-6 if self.normalizer == "mean" else 0.0)
@@ -135,10 +126,8 @@ class EluLinear(Kernel):
 
 @MECHANISMS.register("cross_covariance")
 class CrossCovariance(Mechanism):
-    """XCA: attention between the D channels, XCiT (arXiv:2106.09681), eq. 2.
-
-    q and k are L2-normalised over tokens; a temperature multiplies the D x D scores.
-    """
+    """XCA: attention between the D channels, XCiT (arXiv:2106.09681), eq. 2: q and k L2-normalised
+    over tokens; a temperature multiplies the D x D scores."""
 
     tempered = True
 
@@ -152,10 +141,8 @@ class CrossCovariance(Mechanism):
 
 @MECHANISMS.register("additive")
 class Additive(Mechanism):
-    """Additive attention, Fastformer (arXiv:2108.09084), eqs. 3-8 before its last projection.
-
-    It has two learned vectors per head, which score the queries and the keys.
-    """
+    """Additive attention, Fastformer (arXiv:2108.09084), eqs. 3-8 before its last projection: two
+    learned vectors per head score the queries and the keys."""
 
     def __init__(self, heads: int, width: int, **settings) -> None:
         super().__init__(heads, width, **settings)

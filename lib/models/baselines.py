@@ -3,14 +3,14 @@
 A new model is worth its cost only if it beats these on the same jets.
 """
 
-from __future__ import annotations
-
 import warnings
+from typing import Self
 
 import numpy as np
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegressionCV, RidgeCV
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
@@ -28,13 +28,13 @@ class MassCut:
     def __init__(self, bins: int = 40) -> None:
         self.bins = bins
 
-    def fit(self, mass: np.ndarray, label: np.ndarray) -> MassCut:
+    def fit(self, mass: np.ndarray, label: np.ndarray) -> Self:
         """mass (n,) GeV, label (n,) of 0 and 1."""
         self.edges = np.unique(np.quantile(mass, np.linspace(0, 1, self.bins + 1))[1:-1])
-        bins = np.digitize(mass, self.edges)
-        count = np.stack([np.bincount(bins[label == c], minlength=len(self.edges) + 1)
-                          for c in (0, 1)])
-        self.share = (count[1] + 1) / (count.sum(0) + 2)  # Laplace's rule keeps empty bins finite
+        bins, size = np.digitize(mass, self.edges), len(self.edges) + 1
+        jets = np.bincount(bins, minlength=size)
+        tops = np.bincount(bins[label == 1], minlength=size)
+        self.share = (tops + 1) / (jets + 2)  # Laplace's rule keeps empty bins finite
         return self
 
     def predict(self, mass: np.ndarray) -> np.ndarray:
@@ -54,33 +54,27 @@ def observables(jets, index, chunk: int = 2000) -> tuple[np.ndarray, list[str]]:
     and, for the three hottest well-separated HCAL towers, energies, distances and N-subjettiness
     with those towers as axes (arXiv:1011.2268). Sums use the encoding's own unit.
 
-    jets: `JetImages` with 8 channels. index: numbers of the jets, (n,).
+    jets: `JetImages` with the 8 channels of CMS. index: numbers of the jets, (n,).
     """
-    index = torch.as_tensor(index)
-    parts, names = [], []
-    for start in range(0, len(index), chunk):
-        part, names = _observables(jets.hits(index[start : start + chunk]).to("cpu"), jets.grid)
-        parts.append(part)
-    if not parts:
-        return np.zeros((0, 0), np.float32), names
-    return torch.cat(parts).float().numpy(), names
+    found = [_observables(jets.hits(some).to("cpu"), jets.grid)
+             for some in torch.as_tensor(index).split(chunk)]
+    return torch.cat([values for values, _ in found]).float().numpy(), found[0][1]
 
 
 def _observables(hits: Hits, grid) -> tuple[Tensor, list[str]]:
-    count, channels = hits.images, grid.channels
+    count, channels = hits.images, len(CHANNELS)
     eta = (hits.row.double() - (grid.height - 1) / 2) * CRYSTAL
     phi = (hits.column.double() - (grid.width - 1) / 2) * CRYSTAL
     weight = hits.value.double().abs()
     radius = torch.hypot(eta, phi)
     key = hits.image * channels + hits.channel
-    groups = count * channels
 
     def sums(values: Tensor) -> Tensor:
-        return _sums(values, key, groups).view(count, channels)
+        return _sums(values, key, count * channels).view(count, channels)
 
     number, energy = sums(torch.ones_like(weight)), sums(weight)
     safe = energy.clamp(min=1e-12)
-    hottest = torch.zeros(groups, dtype=weight.dtype)
+    hottest = torch.zeros(count * channels, dtype=weight.dtype)
     hottest = hottest.scatter_reduce(0, key, weight, "amax").view(count, channels)
     mean_eta, mean_phi = sums(weight * eta) / safe, sums(weight * phi) / safe
     width_eta = (sums(weight * eta**2) / safe - mean_eta**2).clamp(min=0)
@@ -95,44 +89,36 @@ def _observables(hits: Hits, grid) -> tuple[Tensor, list[str]]:
         # 2(ΣwΣwr² - |Σwr|²) over (Σw)² is twice the variance of the position.
         "angular mass": (2 * (width_eta + width_phi)).sqrt(),
     }
-    columns, names = [], []
-    for name, values in per_channel.items():
-        columns.append(values)
-        names += [f"{CHANNELS[c] if channels == 8 else c} {name}" for c in range(channels)]
-    for channel in (ECAL, HCAL) if channels == 8 else ():
+    columns = [*per_channel.values()]
+    names = [f"{channel} {name}" for name in per_channel for channel in CHANNELS]
+    for channel in (ECAL, HCAL):
         mine = hits.channel == channel
         for ring in RINGS:
             inside = _sums((weight * (radius < ring))[mine], hits.image[mine], count)
             columns.append((inside / safe[:, channel]).unsqueeze(1))
             names.append(f"{CHANNELS[channel]} share within {ring}")
-    if channels == 8:
-        extra, extra_names = _subjets(hits, grid, weight, eta, phi)
-        columns.append(extra)
-        names += extra_names
-    return torch.cat(columns, 1), names
+    extra, extra_names = _subjets(hits, grid, weight, eta, phi)
+    return torch.cat([*columns, extra], 1), names + extra_names
 
 
-def _subjets(hits, grid, weight, eta, phi, axes: int = 3, apart: float = 0.25):
+def _subjets(hits, grid, weight, eta, phi) -> tuple[Tensor, list[str]]:
     """Energies and distances of the hottest HCAL towers, N-subjettiness about them."""
     count, patches = hits.images, grid.patches
-    mine = hits.channel == HCAL
+    mine = hits.channel == HCAL  # a tower is a patch
     patch = (hits.row // grid.patch_height) * grid.columns + hits.column // grid.patch_width
     tower = _sums(weight[mine], (hits.image * patches + patch)[mine], count * patches)
-    tower = tower.view(count, patches)
-    middle = (torch.arange(patches) // grid.columns, torch.arange(patches) % grid.columns)
-    size = CRYSTAL * grid.patch_height
-    place = torch.stack([(m.double() - (n - 1) / 2) * size
-                         for m, n in zip(middle, (grid.rows, grid.columns), strict=True)], 1)
-    left, total = tower.clone(), tower.sum(1).clamp(min=1e-12)
-    axis, share = [], []
-    for _ in range(axes):
+    left = tower.view(count, patches)
+    place = torch.cartesian_prod(*((torch.arange(n).double() - (n - 1) / 2)
+                                   * (CRYSTAL * grid.patch_height)
+                                   for n in (grid.rows, grid.columns)))
+    total, axis, share = left.sum(1).clamp(min=1e-12), [], []
+    for _ in range(3):
         top = left.argmax(1)
         axis.append(place[top])
         share.append(left.gather(1, top[:, None]).squeeze(1) / total)
-        left = left * ((place[None] - axis[-1][:, None]).norm(dim=-1) > apart)
+        left = left * ((place[None] - axis[-1][:, None]).norm(dim=-1) > 0.25)
     columns = share + [(axis[a] - axis[b]).norm(dim=-1) for a, b in ((0, 1), (0, 2), (1, 2))]
-    names = [f"tower {i + 1} share" for i in range(axes)]
-    names += ["distance 12", "distance 13", "distance 23"]
+    names = [f"tower {i} share" for i in (1, 2, 3)] + [f"distance {ab}" for ab in (12, 13, 23)]
     for channel in (ECAL, HCAL):
         chosen = hits.channel == channel
         image, w = hits.image[chosen], weight[chosen]
@@ -147,22 +133,15 @@ def _subjets(hits, grid, weight, eta, phi, axes: int = 3, apart: float = 0.25):
     return torch.stack(columns, 1), names
 
 
-class BoostedTrees:
-    """Gradient-boosted trees on `observables`: one model for the class, one for the mass."""
+class Pair:
+    """A classifier and a regressor of scikit-learn on the same `observables`."""
 
-    def __init__(self, seed: int = 0) -> None:
-        common = dict(
-            max_iter=400, learning_rate=0.06, max_leaf_nodes=15, min_samples_leaf=30,
-            l2_regularization=1.0, early_stopping=True, random_state=seed,
-        )  # fmt: skip
-        self.classifier = HistGradientBoostingClassifier(**common)
-        self.regressor = HistGradientBoostingRegressor(loss="absolute_error", **common)
-        self.has_mass = False
-
-    def fit(self, x: np.ndarray, label: np.ndarray, mass: np.ndarray | None = None) -> BoostedTrees:
-        """x (n, F) observables, label (n,), mass (n,) GeV or None."""
-        self.classifier.fit(x, label)
+    def fit(self, x: np.ndarray, label: np.ndarray, mass: np.ndarray | None = None) -> Self:
+        """x (n, F) observables, label (n,) of 0 and 1, mass (n,) GeV or None."""
         self.has_mass = mass is not None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # one that has not quite converged is a rival as well
+            self.classifier.fit(x, label)
         if self.has_mass:
             self.regressor.fit(x, mass)
         return self
@@ -173,26 +152,26 @@ class BoostedTrees:
         return score, self.regressor.predict(x) if self.has_mass else None
 
 
-class Linear:
-    """Logistic regression for the class and ridge regression for the mass on `observables`, both
-    standardised; how much they are regularised is chosen by cross-validation."""
+class BoostedTrees(Pair):
+    """Gradient-boosted trees."""
 
-    def fit(self, x: np.ndarray, label: np.ndarray, mass: np.ndarray | None = None) -> Linear:
-        """x (n, F) observables, label (n,), mass (n,) GeV or None."""
+    def __init__(self, seed: int = 0) -> None:
+        how = dict(max_iter=400, learning_rate=0.06, max_leaf_nodes=15, min_samples_leaf=30,
+                   l2_regularization=1.0, early_stopping=True, random_state=seed)
+        self.classifier = HistGradientBoostingClassifier(**how)
+        self.regressor = HistGradientBoostingRegressor(loss="absolute_error", **how)
+
+
+class Linear(Pair):
+    """Logistic regression and ridge regression on standardised observables; how much they are
+    regularised is chosen by cross-validation."""
+
+    def fit(self, x: np.ndarray, label: np.ndarray, mass: np.ndarray | None = None) -> Self:
+        """As every `Pair`."""
         folds = int(min(5, np.bincount(label, minlength=2).min()))
         strengths = np.logspace(-4, 2, 7)
-        self.scaler = StandardScaler().fit(x)
-        x = self.scaler.transform(x)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # one that has not quite converged is a rival as well
-            self.classifier = LogisticRegressionCV(
-                Cs=strengths, cv=folds, scoring="neg_log_loss", max_iter=300,
-                l1_ratios=(0,), use_legacy_attributes=False).fit(x, label)
-        self.regressor = None if mass is None else RidgeCV(0.1 / strengths).fit(x, mass)
-        return self
-
-    def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """-> P(class 1) (n,) and mass (n,) in GeV or None."""
-        x = self.scaler.transform(x)
-        score = self.classifier.predict_proba(x)[:, 1]
-        return score, None if self.regressor is None else self.regressor.predict(x)
+        self.classifier = make_pipeline(StandardScaler(), LogisticRegressionCV(
+            Cs=strengths, cv=folds, scoring="neg_log_loss", max_iter=300,
+            l1_ratios=(0,), use_legacy_attributes=False))
+        self.regressor = make_pipeline(StandardScaler(), RidgeCV(0.1 / strengths))
+        return super().fit(x, label, mass)

@@ -4,119 +4,96 @@ x: (B, K, D) tokens, valid: (B, K) bool. What is not valid enters no attention, 
 convolution and no statistic of a norm; its own output is never read.
 """
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
+from lib.data.tokens import Grid
 from lib.models.attention import MECHANISMS
 from lib.models.fast import Dropout, depthwise
 from lib.registry import Registry
 
 
-@dataclass
 class Layout:
-    """Where the tokens of a batch sit on the grid of P = rows · columns patches.
+    """Where tokens with position and valid (B, K) sit on the grid of P patches.
 
-    flat: (B·K,) row of each token in a (B·P + 1, D) buffer, whose last row takes what has no place
-    on the grid: padding, class tokens and coarse tokens. on_grid: (B, K), which have a place;
-    complete: all that are valid have one. fill: (B, P, D), added to what is on the grid; it is how
-    a masked pretraining puts a mask token where it hid a patch.
+    complete: all that are valid have a place there; class tokens and coarse tokens have none.
+    fill: (B, P, D), added to what is on the grid; it is how a masked pretraining puts a mask token
+    where it hid a patch.
     """
 
-    flat: Tensor
-    on_grid: Tensor
-    images: int
-    rows: int
-    columns: int
-    complete: bool
-    fill: Tensor | None = None
-
-    @classmethod
-    def of(cls, position: Tensor, valid: Tensor, rows: int, columns: int, complete: bool,
-           fill: Tensor | None = None) -> Layout:
-        """position (B, K), valid (B, K) -> Layout."""
-        images, patches = len(position), rows * columns
-        on_grid = valid & (position >= 0) & (position < patches)
-        start = torch.arange(images, device=position.device).unsqueeze(1) * patches
-        flat = torch.where(on_grid, start + position, images * patches)
-        return cls(flat.flatten(), on_grid, images, rows, columns, complete, fill)
+    def __init__(self, position: Tensor, valid: Tensor, grid: Grid, complete: bool,
+                 fill: Tensor | None = None) -> None:
+        self.shape = len(position), grid.rows, grid.columns
+        self.complete, self.fill = complete, fill
+        self.on_grid = valid & (position >= 0) & (position < grid.patches)
+        start = torch.arange(len(position), device=position.device).unsqueeze(1) * grid.patches
+        self.cells = len(position) * grid.patches
+        # the row of each token in a buffer, whose last row takes what has no place on the grid
+        self.flat = torch.where(self.on_grid, start + position, self.cells).flatten()
 
     def spread(self, x: Tensor) -> Tensor:
         """(B, K, D) -> (B, D, rows, columns), channels last; 0 or `fill` where there is none."""
-        cells = self.images * self.rows * self.columns
-        buffer = x.new_zeros(cells + 1, x.shape[-1]).index_copy(0, self.flat, x.flatten(0, 1))
-        grid = buffer[:cells].view(self.images, self.rows, self.columns, -1)
+        buffer = x.new_zeros(self.cells + 1, x.shape[-1]).index_copy(0, self.flat, x.flatten(0, 1))
+        grid = buffer[:-1].view(*self.shape, -1)
         if self.fill is not None:
             grid = grid + self.fill.to(grid.dtype).view_as(grid)
         return grid.permute(0, 3, 1, 2)
 
     def collect(self, grid: Tensor) -> Tensor:
-        """(B, D, rows, columns) -> (B, K, D); zero for class and coarse tokens.
-
-        Padding gets the vector of some cell: no one reads it, and masking costs time.
-        """
+        """(B, D, rows, columns) -> (B, K, D); zero for class and coarse tokens. Padding gets the
+        vector of some cell: no one reads it, and masking costs time."""
         cells = grid.permute(0, 2, 3, 1).flatten(0, 2)
-        taken = cells.index_select(0, self.flat.clamp(max=len(cells) - 1))
+        taken = cells.index_select(0, self.flat.clamp(max=self.cells - 1))
         taken = taken.view(*self.on_grid.shape, -1)
         return taken if self.complete else taken * self.on_grid.unsqueeze(-1).to(taken.dtype)
 
 
 class MaskedBatchNorm(nn.Module):
-    """Batch normalisation of (B, K, D) whose statistics see the valid tokens only.
+    """Batch normalisation of (B, K, D) whose statistics see the valid tokens only; with every token
+    valid it is `nn.BatchNorm1d` over B·K rows."""
 
-    With every token valid it is `nn.BatchNorm1d` over B·K rows (momentum 0.1, eps 1e-5).
-    """
-
-    def __init__(self, dim: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(dim))
         self.bias = nn.Parameter(torch.zeros(dim))
         self.register_buffer("running_mean", torch.zeros(dim))
         self.register_buffer("running_var", torch.ones(dim))
-        self.momentum, self.eps = momentum, eps
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        mean, var = self.running_mean, self.running_var
-        count = valid.sum()
+        mean, var, count = self.running_mean, self.running_var, valid.sum()
         if self.training and count > 1:
             keep = valid.unsqueeze(-1).float()
             mean = (x.float() * keep).sum((0, 1)) / count
             var = ((x.float() - mean) ** 2 * keep).sum((0, 1)) / count
             with torch.no_grad():
-                self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(var * count / (count - 1), self.momentum)
-        scale = self.weight * (var + self.eps).rsqrt()
+                self.running_mean.lerp_(mean, 0.1)
+                self.running_var.lerp_(var * count / (count - 1), 0.1)
+        scale = self.weight * (var + 1e-5).rsqrt()
         return (x * scale + (self.bias - mean * scale)).to(x.dtype)
 
 
 class Attention(nn.Module):
     """Projections to queries, keys and values, a mechanism between them, and a projection back.
 
-    settings: ``normalizer``, ``floor``, ``temperature`` of ``lib.models.attention.Mechanism``.
-    In a file of weights a parameter of the mechanism has the name ``attention.temperature``,
-    without the word mechanism.
+    settings: of the mechanism. In a file of weights a parameter of the mechanism has the name
+    ``attention.temperature``, without the word mechanism.
     """
 
-    def __init__(self, dim: int, heads: int, mechanism: str = "relu_linear",
-                 dropout: float = 0.0, **settings) -> None:
+    def __init__(self, dim: int, heads: int, mechanism: str, dropout: float = 0.0,
+                 **settings) -> None:
         super().__init__()
         if dim % heads:
             raise ValueError(f"dim={dim} is not a multiple of heads={heads}")
         self.heads = heads
         self.mechanism = MECHANISMS.find(mechanism)(heads, dim // heads, **settings)
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.dropout = Dropout(dropout)
         self.register_state_dict_post_hook(_without_the_word_mechanism)
         self.register_load_state_dict_pre_hook(_with_the_word_mechanism)
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, K, D) -> queries, keys, values, each (B, H, K, D/H)."""
-        parts = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return parts[0], parts[1], parts[2]
+        return self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         q, k, v = self.split(x)
@@ -138,11 +115,10 @@ def _with_the_word_mechanism(attention: Attention, state: dict, prefix: str, *_)
 
 
 class LocalConcentration(nn.Module):
-    """The local concentration module of L2ViT: depthwise convolution, GELU, norm, again.
+    """The local concentration module of L2ViT: depthwise convolution, GELU, norm, convolution.
 
-    A depthwise convolution gives each patch its neighbourhood, which linear attention
-    blurs. Only cells that hold a token are kept between the two convolutions.
-    norm: "batch" (as published) or "layer".
+    It gives each patch its neighbourhood, which linear attention blurs. Only cells that hold a
+    token are kept between the convolutions. norm: "batch" (as published) or "layer".
     """
 
     def __init__(self, dim: int, kernel: int = 7, norm: str = "batch") -> None:
@@ -161,26 +137,12 @@ class LocalConcentration(nn.Module):
         return layout.collect(depthwise(self.second, layout.spread(x)))
 
 
-class DropPath(nn.Module):
-    """Stochastic depth (arXiv:1603.09382): drop a residual branch, image by image."""
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.rate == 0:
-            return x
-        keep = torch.rand(len(x), 1, 1, device=x.device) >= self.rate
-        return x * keep / (1 - self.rate)
-
-
 MLPS = Registry("mlp")  # classes of one argument, a ``ViTConfig``, with forward(x, valid)
 
 
 @MLPS.register("mlp")
 class MLP(nn.Sequential):
-    """Linear, GELU, linear, with dropout behind each."""
+    """Linear, GELU, linear, with dropout behind each; each token by itself."""
 
     def __init__(self, config) -> None:
         dim, hidden = config.dim, int(config.dim * config.mlp_ratio)
@@ -188,17 +150,18 @@ class MLP(nn.Sequential):
                          nn.Linear(hidden, dim), Dropout(config.dropout))
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """x (B, K, D) -> the same shape; each token by itself."""
         return super().forward(x)
 
 
 class Block(nn.Module):
-    """Pre-norm block: x + attention, x + local convolution (if any), x + MLP."""
+    """Pre-norm block of a `ViTConfig`: x + attention, x + local convolution (if any), x + MLP.
+
+    drop_path: rate of stochastic depth (arXiv:1603.09382).
+    """
 
     def __init__(self, config, drop_path: float = 0.0) -> None:
-        """config: a `lib.models.vit.ViTConfig`."""
         super().__init__()
-        dim = config.dim
+        dim, self.drop_path = config.dim, drop_path
         self.norm1 = nn.LayerNorm(dim)
         self.attention = Attention(
             dim, config.heads, config.attention, config.dropout, normalizer=config.normalizer,
@@ -209,11 +172,17 @@ class Block(nn.Module):
             self.lcm = LocalConcentration(dim, config.lcm_kernel, config.lcm_norm)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = MLPS.find(config.mlp or ("experts" if config.experts else "mlp"))(config)
-        self.drop_path = DropPath(drop_path)
+
+    def _residual(self, branch: Tensor) -> Tensor:
+        """The branch, dropped image by image."""
+        if not self.training or self.drop_path == 0:
+            return branch
+        keep = torch.rand(len(branch), 1, 1, device=branch.device) >= self.drop_path
+        return branch * keep / (1 - self.drop_path)
 
     def forward(self, x: Tensor, valid: Tensor, layout: Layout, local: bool = True) -> Tensor:
         """local=False leaves the convolution out, as R1's masked pretraining does."""
-        x = x + self.drop_path(self.attention(self.norm1(x), valid))
+        x = x + self._residual(self.attention(self.norm1(x), valid))
         if self.lcm is not None and local:
-            x = x + self.drop_path(self.lcm(self.norm_lcm(x), layout))
-        return x + self.drop_path(self.mlp(self.norm2(x), valid))
+            x = x + self._residual(self.lcm(self.norm_lcm(x), layout))
+        return x + self._residual(self.mlp(self.norm2(x), valid))

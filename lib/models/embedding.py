@@ -1,7 +1,5 @@
 """What comes before the blocks of JetViT: scaled inputs, patch embeddings, positions, sums."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 
@@ -9,10 +7,10 @@ from lib.data.tokens import Grid, Hits, TokenBatch
 
 
 class InputScale(nn.Module):
-    """Pixel values to numbers of order one: sign(x) log(1 + |x|/unit) / norm, per channel.
+    """Pixels (B, K, C·p·q) to numbers of order one: sign(x) log(1 + |x|/unit) / norm, per channel.
 
-    unit and norm are fitted on training hits: the median and, after the logarithm, the root
-    mean square of a channel's non-zero pixels. Zero stays zero.
+    unit and norm are fitted on training hits: the median and, after the logarithm, the root mean
+    square of a channel's non-zero pixels. scale: "log", or a number to divide by instead.
     """
 
     def __init__(self, channels: int, scale: str | float) -> None:
@@ -30,7 +28,6 @@ class InputScale(nn.Module):
                 self.norm[channel] = logs.square().mean().sqrt().clamp(min=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (B, K, C·p·q) -> the same shape."""
         if self.divisor is not None:
             return x / self.divisor
         pixels = x.unflatten(-1, (len(self.unit), -1))
@@ -44,11 +41,11 @@ def patch_sums(features: Tensor, channels: int) -> Tensor:
 
 
 class Summary(nn.Module):
-    """Of each channel the log multiplicity, the log energy and the log widths in eta and phi.
+    """Of each channel the log multiplicity, the log energy and the log widths in eta and phi:
+    sums (B, K, 2C) of `patch_sums` -> (B, 4C), standardised on training data.
 
-    (B, 4C), standardised on training data. Energy times width is what a mass is made of: for
-    a narrow jet m² ≈ Σ_ij E_i E_j ΔR_ij² / 2, which is E² times the variance of the position.
-    Widths are in patches, with a floor of a tenth.
+    Energy times width is what a mass is made of: for a narrow jet m² ≈ Σ_ij E_i E_j ΔR_ij² / 2,
+    which is E² times the variance of the position. Widths are in patches, with a floor of a tenth.
     """
 
     def __init__(self, grid: Grid) -> None:
@@ -58,21 +55,19 @@ class Summary(nn.Module):
         self.register_buffer("std", torch.ones(4 * grid.channels))
 
     def raw(self, sums: Tensor, tokens: TokenBatch) -> Tensor:
-        """Before it is standardised. sums: (B, K, 2C) of `patch_sums` -> (B, 4C)."""
+        """Before it is standardised."""
         sums = sums * tokens.valid.unsqueeze(-1)
         energy = sums[..., self.channels :]  # (B, K, C)
-        total = energy.sum(1)
+        share = energy.sum(1).clamp(min=1e-6)
         parts = [sums.sum(1).log1p()]
         for place in self.grid.centres(tokens.position):
             x = place.unsqueeze(2)  # (B, K, 1); sums, not products, which bfloat16 would spoil
             first, second = (x * energy).sum(1), (x.square() * energy).sum(1)
-            share = total.clamp(min=1e-6)
             variance = (second / share - (first / share).square()).clamp(min=0)
             parts.append((variance + 0.01).log() / 2)
         return torch.cat(parts, -1)
 
     def forward(self, sums: Tensor, tokens: TokenBatch) -> Tensor:
-        """sums: (B, K, 2C) of `patch_sums`."""
         return (self.raw(sums, tokens) - self.mean) / self.std
 
 
@@ -83,13 +78,11 @@ class ConvStem(nn.Module):
         super().__init__()
         self.patch = (grid.channels, grid.patch_height, grid.patch_width)
         self.conv = nn.Conv2d(grid.channels, width, 3)
-        inner = width * (grid.patch_height - 2) * (grid.patch_width - 2)
-        self.proj = nn.Linear(inner, dim)
+        self.proj = nn.Linear(width * (grid.patch_height - 2) * (grid.patch_width - 2), dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        patches = x.flatten(0, 1).unflatten(-1, self.patch)
-        out = nn.functional.gelu(self.conv(patches)).flatten(1)
-        return self.proj(out).unflatten(0, x.shape[:2])
+        out = self.conv(x.flatten(0, 1).unflatten(-1, self.patch))
+        return self.proj(nn.functional.gelu(out).flatten(1)).unflatten(0, x.shape[:2])
 
 
 def stem_of(config) -> nn.Module:
@@ -109,9 +102,8 @@ class Position(nn.Module):
 
     def __init__(self, config) -> None:
         super().__init__()
-        grid, coarse = config.grid, 0
-        if config.tokens == "two_scale":
-            coarse = grid.coarse[0] * grid.coarse[1]
+        grid = config.grid
+        coarse = grid.coarse[0] * grid.coarse[1] if config.tokens == "two_scale" else 0
         self.kind, self.patches, self.columns = config.position, grid.patches, grid.columns
         if self.kind == "learned":
             self.table = nn.Embedding(grid.patches + coarse, config.dim)

@@ -1,7 +1,5 @@
 """Two layers that compute what PyTorch's own do, in less time on a processor without a GPU."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

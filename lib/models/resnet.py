@@ -1,6 +1,6 @@
 """A residual network on the dense image, as the end-to-end papers use it: the closest rival."""
 
-from __future__ import annotations
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -37,20 +37,18 @@ class ResNet15(nn.Module):
 
     def __init__(self, channels: int = 8, width: int = 16, stride: int = 2) -> None:
         super().__init__()
-        widths = (width, 2 * width, 4 * width)
         self.stem = nn.Conv2d(channels, width, 5, stride, 2, bias=False)
         self.norm = nn.BatchNorm2d(width)
-        blocks, into = [], width
-        for stage, out in enumerate(widths):
-            blocks += [Residual(into, out, 1 if stage == 0 else 2), Residual(out, out, 1)]
-            into = out
-        self.blocks = nn.Sequential(*blocks)
-        self.hidden = nn.Linear(into, into)
-        self.class_head, self.mass_head = nn.Linear(into, 2), nn.Linear(into, 1)
+        self.blocks = nn.Sequential(
+            Residual(width, width, 1), Residual(width, width, 1),
+            Residual(width, 2 * width, 2), Residual(2 * width, 2 * width, 1),
+            Residual(2 * width, 4 * width, 2), Residual(4 * width, 4 * width, 1))
+        self.hidden = nn.Linear(4 * width, 4 * width)
+        self.class_head, self.mass_head = nn.Linear(4 * width, 2), nn.Linear(4 * width, 1)
         self.register_buffer("mass_mean", torch.tensor(0.0))
         self.register_buffer("mass_std", torch.tensor(1.0))
 
-    def fit_scales(self, hits: Hits, tokens: TokenBatch, mass: Tensor | None = None) -> ResNet15:
+    def fit_scales(self, hits: Hits, tokens: TokenBatch, mass: Tensor | None = None) -> Self:
         """Fit the scaling of the mass on training jets; hits and tokens are not needed."""
         if mass is not None:
             self.mass_mean.copy_(mass.mean())

@@ -1,11 +1,10 @@
 """JetViT: a vision transformer with linear attention on the patches that hold something."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import torch
 from safetensors import SafetensorError
@@ -85,12 +84,12 @@ class ViTConfig:
         return self.learned + (4 * self.channels if self.summary else 0)
 
     @classmethod
-    def of(cls, grid: Grid, **settings) -> ViTConfig:
+    def of(cls, grid: Grid, **settings) -> Self:
         """A config for `grid`; an unknown setting is a ValueError that names the known ones."""
         known = {field.name for field in dataclasses.fields(cls)} - set(dataclasses.asdict(grid))
         if wrong := sorted(set(settings) - known):
-            raise ValueError(f"unknown setting {', '.join(wrong)}; known: "
-                             f"{', '.join(sorted(known))}")
+            raise ValueError(f"unknown setting {', '.join(wrong)}; "
+                             f"known: {', '.join(sorted(known))}")
         return cls(**{**dataclasses.asdict(grid), **settings})
 
 
@@ -99,8 +98,7 @@ R1 = dict(
     tokens="all", dim=256, depth=6, heads=4, mlp_ratio=4.0, stem="linear", patch_energy=False,
     embed_norm=True, position="learned", attention="relu_linear", normalizer="sum", floor=1e-6,
     temperature=64**-0.5, lcm_kernel=7, lcm_norm="batch", pool="mean", summary=False, scale=255.0,
-    dropout=0.1, drop_path=0.1,
-)  # fmt: skip
+    dropout=0.1, drop_path=0.1)
 
 
 class JetViT(nn.Module):
@@ -125,31 +123,27 @@ class JetViT(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.summary = Summary(config.grid) if config.summary else None
         self.flow = nn.Linear(dim, dim // 4) if config.pool == "energy" else None
-        width, self.hidden = config.pooled, nn.Identity()
+        width, self.hidden = config.head_hidden or config.pooled, nn.Identity()
         if config.head_hidden:
-            width = config.head_hidden
-            into = nn.Linear(config.pooled, width)
-            self.hidden = nn.Sequential(into, nn.GELU(), Dropout(config.dropout))
+            self.hidden = nn.Sequential(nn.Linear(config.pooled, width), nn.GELU(),
+                                        Dropout(config.dropout))
         self.class_head = nn.Linear(width, config.classes)
         self.mass_head = nn.Linear(width, 1) if config.mass_head else None
         self.register_buffer("mass_mean", torch.tensor(0.0))
         self.register_buffer("mass_std", torch.tensor(1.0))
-        self.apply(self._initialise)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Embedding):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+        self.cls_position = None
         if self.cls is not None:
             nn.init.trunc_normal_(self.cls, std=0.02)
-        self.cls_position = None
-        if self.cls is not None and config.cls_position:
-            self.cls_position = nn.Parameter(torch.zeros(1, 1, dim))
+            if config.cls_position:
+                self.cls_position = nn.Parameter(torch.zeros(1, 1, dim))
 
-    @staticmethod
-    def _initialise(module: nn.Module) -> None:
-        if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-            nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.Embedding):
-            nn.init.trunc_normal_(module.weight, std=0.02)
-
-    def fit_scales(self, hits: Hits, tokens: TokenBatch, mass: Tensor | None = None) -> JetViT:
+    def fit_scales(self, hits: Hits, tokens: TokenBatch, mass: Tensor | None = None) -> Self:
         """Fit the scaling layers on training jets: input, summary and mass (GeV)."""
         self.scale.fit(hits)
         if self.summary is not None:
@@ -177,9 +171,8 @@ class JetViT(nn.Module):
             x = torch.cat([first.expand(len(x), -1, -1).to(x.dtype), x], 1)
             position = nn.functional.pad(position, (1, 0), value=-1)
             valid = nn.functional.pad(valid, (1, 0), value=True)
-        all_on_grid = self.cls is None and self.config.tokens != "two_scale"
-        grid = self.config.grid
-        layout = Layout.of(position, valid, grid.rows, grid.columns, all_on_grid, fill)
+        complete = self.cls is None and self.config.tokens != "two_scale"
+        layout = Layout(position, valid, self.config.grid, complete, fill)
         for block in self.blocks:
             x = block(x, valid, layout, local)
         return self.norm(x)
@@ -198,9 +191,8 @@ class JetViT(nn.Module):
         summary: with the model's summary at the end (if it has one), in which nothing is learned.
         """
         x = self._through(tokens, True, None).float()
-        sums = None
-        if self.summary is not None or self.flow is not None:
-            sums = patch_sums(tokens.features, self.config.channels)
+        summed = self.summary is not None or self.flow is not None
+        sums = patch_sums(tokens.features, self.config.channels) if summed else None
         if self.cls is not None:
             parts = [x[:, 0]]
         else:
@@ -239,21 +231,14 @@ class JetViT(nn.Module):
         return folder
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> JetViT:
+    def from_pretrained(cls, folder: str | Path) -> Self:
         """Rebuild what `save_pretrained` wrote. FileNotFoundError or ValueError name the file."""
-        folder = Path(folder)
-        for name in ("config.json", "model.safetensors"):
-            if not (folder / name).is_file():
-                raise FileNotFoundError(f"{folder / name} is missing: not a saved JetViT")
+        file, trouble = Path(folder) / "config.json", "is not a JetViT's"
         try:
-            model = cls(ViTConfig(**json.loads((folder / "config.json").read_text())))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{folder / 'config.json'} is not a JetViT's: {error}") from error
-        try:
-            model.load_state_dict(load_file(folder / "model.safetensors"))
-        except (RuntimeError, SafetensorError) as error:
-            why = str(error).splitlines()[-1].strip()
-            raise ValueError(f"{folder / 'model.safetensors'} does not fit its config.json: "
-                             f"{why}") from error
+            model = cls(ViTConfig(**json.loads(file.read_text())))
+            file, trouble = file.with_name("model.safetensors"), "does not fit its config.json"
+            model.load_state_dict(load_file(file))
+        except (TypeError, ValueError, RuntimeError, SafetensorError) as error:
+            raise ValueError(f"{file} {trouble}: {str(error).splitlines()[-1].strip()}") from error
         return model.eval()
 

@@ -82,7 +82,7 @@ class Decoder(nn.Module):
         place, valid = _packed(wanted)
         where = _lookup(seen, wanted.shape[1]).gather(1, place)
         x = _at(self.into(x), self.mask_token, where) + self.position(place)
-        layout = Layout.of(place, valid, self.grid.rows, self.grid.columns, self.on_grid)
+        layout = Layout(place, valid, self.grid, self.on_grid)
         for block in self.blocks:
             x = block(x, valid, layout, local)
         return self.out(self.norm(x)).float(), place, valid

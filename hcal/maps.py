@@ -36,6 +36,9 @@ COLUMNS = ("counts", "labels", "events", "strength")  # what has one entry a map
 NAMES = ("Run{run}_Dataset*.npy", "Run{run}.npy", "Run{run}_Dataset*.npz", "Run{run}.npz")
 BLOCK = 500  # maps read and checked at once: 18 MB
 EXACT = 2**24  # the largest integer up to which float32 holds them all
+LIVE = torch.zeros(SHAPE, dtype=torch.bool)  # the cells that count in the public maps
+LIVE[3:12, 0:72:2] = LIVE[52:61, 0:72:2] = True  # cells of 10 degrees
+LIVE[12:14, :71] = LIVE[50:52, :71] = True  # of 5 degrees; column 71 never counts
 
 
 def ieta(row: Any) -> Any:
@@ -51,11 +54,6 @@ def row(ieta: Any) -> Any:
 def iphi(column: Any) -> Any:
     """iphi of a column: 1...72."""
     return column + 1
-
-
-LIVE = torch.zeros(SHAPE, dtype=torch.bool)  # the cells that count in the public maps
-LIVE[3:12, 0:72:2] = LIVE[52:61, 0:72:2] = True  # cells of 10 degrees
-LIVE[12:14, :71] = LIVE[50:52, :71] = True  # of 5 degrees; column 71 never counts
 
 
 @dataclass
@@ -91,9 +89,9 @@ class HcalMaps(Images):
         return len(self.counts)
 
     def __repr__(self) -> str:
-        cells = int(self.live.sum())
         named = "unlabelled" if self.labels is None else "labels"
-        return f"HcalMaps({len(self):,} maps of {self.shape}, {cells} live cells; {named})"
+        return (f"HcalMaps({len(self):,} maps of {self.shape}, {int(self.live.sum())} live cells; "
+                f"{named})")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -103,8 +101,6 @@ class HcalMaps(Images):
     def device(self) -> torch.device:
         return self.counts.device
 
-    # ------------------------------------------------------------ what models are fed
-
     def dense(self, index: Any) -> Tensor:
         """Some maps as images: (n, 1, H, W) float32."""
         return self.counts[self.numbers(index)].unsqueeze(1)
@@ -113,8 +109,8 @@ class HcalMaps(Images):
         """The cells of some maps that are not zero, sorted by map."""
         maps = self.counts[self.numbers(index)]
         image, row, column = maps.nonzero(as_tuple=True)
-        return Hits(image, torch.zeros_like(image), row, column, maps[image, row, column],
-                    len(maps))
+        values = maps[image, row, column]
+        return Hits(image, torch.zeros_like(image), row, column, values, len(maps))
 
     def batch(self, index: Any, keep: str = "active",
               augment: Callable[[Hits], Hits] | None = None) -> Batch:
@@ -149,8 +145,6 @@ class HcalMaps(Images):
         cut = F.unfold(F.pad(maps, edge).unsqueeze(1), size, stride=size)
         return cut.transpose(1, 2).contiguous()
 
-    # ------------------------------------------------------------ choosing
-
     def each(self, change: Callable[[Tensor], Tensor]) -> dict[str, Tensor | None]:
         """The columns with one entry a map, each changed."""
         columns = {name: getattr(self, name) for name in COLUMNS}
@@ -172,11 +166,8 @@ class HcalMaps(Images):
 
     @staticmethod
     def concat(parts: Sequence[HcalMaps]) -> HcalMaps:
-        """Maps of several sets in one; a cell that is live in one of them is live.
-
-        A column (labels, events, strength) that one of them lacks is dropped. Raises: ValueError
-        for another grid.
-        """
+        """Maps of several sets in one; a cell that is live in one of them is live, and a column
+        that one of them lacks is dropped. Raises: ValueError for another grid."""
         first = parts[0]
         if any(part.grid != first.grid for part in parts):
             raise ValueError("these sets of maps have different grids: cut them alike first")
@@ -187,17 +178,19 @@ class HcalMaps(Images):
         live = torch.stack([part.live for part in parts]).any(0)
         return first.with_(live=live, **columns)
 
-    def patches(self, height: int, width: int) -> HcalMaps:
-        """The same maps, cut into patches of ``height`` x ``width`` cells."""
-        if not (0 < height <= self.grid.height and 0 < width <= self.grid.width):
-            raise ValueError(f"patches of {height} x {width} do not fit maps of {self.shape[1:]}")
-        return replace(self, grid=replace(self.grid, patch_height=height, patch_width=width))
+    def patches(self, height: int, width: int, columns: int = 0) -> HcalMaps:
+        """The same maps, cut into patches of ``height`` x ``width`` cells.
 
-    def cropped(self, columns: int = 64) -> HcalMaps:
-        """Only the first columns, as R3's code has it: patches of 32 x 32 leave out 64...71."""
+        columns: only the first, as R3's code has it, whose 32 x 32 leave out 64...71; 0 for all.
+        """
+        grid = replace(self.grid, patch_height=height, patch_width=width)
+        if not (0 < height <= grid.height and 0 < width <= grid.width):
+            raise ValueError(f"patches of {height} x {width} do not fit maps of {self.shape[1:]}")
+        if columns in (0, grid.width):
+            return replace(self, grid=grid)
         strength = None if self.strength is None else self.strength[..., :columns]
         return self.with_(counts=self.counts[..., :columns], live=self.live[:, :columns],
-                          strength=strength, declared=None, grid=replace(self.grid, width=columns))
+                          strength=strength, declared=None, grid=replace(grid, width=columns))
 
     def columns(self) -> dict[str, Tensor | None]:
         """Everything that is the content of the maps, by name."""
@@ -205,35 +198,27 @@ class HcalMaps(Images):
 
 
 def windows(maps: HcalMaps, width: int) -> HcalMaps:
-    """Sums over ``width`` consecutive lumi-sections (what is left over at the end is dropped).
+    """Sums over ``width`` consecutive lumi-sections; what is left over at the end is dropped.
 
-    Raises: ValueError where a window would hold two runs, or a fault that comes or goes: inject
-    with the same ``width``.
+    Raises: ValueError where a window would hold two runs, or a fault that comes or goes.
     """
     number = len(maps) // width if width > 0 else 0
     if number < 1:
         raise ValueError(f"windows of {width} from {len(maps)} maps: choose 1 to {len(maps)}")
     parts = maps.each(lambda column: column[:number * width].unflatten(0, (number, width)))
-    for name, part in parts.items():
-        if part is None:
-            continue
-        if name in ("counts", "events"):
-            parts[name] = part.sum(1)
-        elif (part != part[:, :1]).any():
+    for name in ("labels", "strength"):
+        if (part := parts[name]) is not None and (part != part[:, :1]).any():
             raise ValueError(f"the {name} change within a window of {width} maps")
-        else:
-            parts[name] = part[:, 0]
-    return maps.with_(**parts)
+    return maps.with_(**{
+        name: part if part is None else part.sum(1) if name in ("counts", "events") else part[:, 0]
+        for name, part in parts.items()})
 
 
 # ---------------------------------------------------------------- files
 
 
 def find(folder: str | Path, run: int) -> Path:
-    """The file of a run under any of its published names, the first in the order of ``NAMES``.
-
-    Raises: DataError where there is none.
-    """
+    """The file of a run under the first of its published ``NAMES``; DataError without any."""
     names = [name.format(run=run) for name in NAMES]
     for name in names:
         if found := sorted(Path(folder).glob(name)):
@@ -241,18 +226,14 @@ def find(folder: str | Path, run: int) -> Path:
     raise DataError(f"{folder}: no maps of run {run}; put one of {', '.join(names)} there")
 
 
-def load(path: str | Path, live: Any = None, run: int | None = None) -> HcalMaps:
+def load(path: str | Path) -> HcalMaps:
     """Read maps: .npy or .npz, (N, 64, 72) or a single (64, 72), integer or float.
 
-    Args:
-        live: (64, 72) bool, the cells that are read out, e.g. ``live_cells(reference)``; None for
-            the published 932. Never taken from this file: a cell that is dead all along would be
-            overlooked.
-        run: its number; None takes it from the file's name. The two published runs give labels.
-
-    A cell that is NaN, or masked (an array ``mask`` beside the maps of an .npz), in all maps
-    is declared dead: it counts 0 here, and ``declared`` remembers it. A single map without counts
-    among others is kept: the detector was off.
+    The live cells are the published 932, whatever counts here: a cell that is dead all along would
+    be overlooked. A published run in the file's name gives labels. A cell that is NaN, or masked
+    (an array ``mask`` beside the maps of an .npz), in all maps is declared dead: it counts 0 here,
+    and ``declared`` remembers it. A single map without counts among others is kept: the detector
+    was off.
 
     Raises: DataError in one line, naming file, cause and next step, for a file that is missing,
         truncated, pickled or foreign, another geometry, no maps, a value that is negative or no
@@ -260,62 +241,57 @@ def load(path: str | Path, live: Any = None, run: int | None = None) -> HcalMaps
     """
     path = Path(path)
     array = _array(path)
-    if array.shape == SHAPE:
-        array = array[None]
-    if array.shape[1:] != SHAPE:
-        hint = {(3, True, False): "has ieta and iphi swapped",
-                (3, False, True): "has lumi-sections last"}.get(
-            (array.ndim, array.shape[1:] == SHAPE[::-1], array.shape[:2] == SHAPE),
+    array = array[None] if array.shape == SHAPE else array
+    hint = ("has ieta and iphi swapped" if array.shape[1:] == SHAPE[::-1] else
+            "has lumi-sections last" if array.ndim == 3 and array.shape[:2] == SHAPE else
             "is no set of maps")
-        raise DataError(f"{path}: an array of {array.shape} {hint}; give (N, 64, 72), "
-                        "lumi-sections x ieta x iphi")
-    if not len(array):
-        raise DataError(f"{path}: holds no maps; give at least one")
-    if array.dtype.kind not in "iuf":
-        raise DataError(f"{path}: values of type {array.dtype}; give integers or floats")
+    _refuse(path, (
+        (array.shape[1:] != SHAPE, f"an array of {array.shape} {hint}; give (N, 64, 72), "
+                                   "lumi-sections x ieta x iphi"),
+        (not len(array), "holds no maps; give at least one"),
+        (array.dtype.kind not in "iuf", f"values of type {array.dtype}; give integers or floats")))
     counts, declared = np.empty(array.shape, np.float32), np.ones(SHAPE, bool)
     for start in range(0, len(array), BLOCK):
         declared &= np.isnan(array[start:start + BLOCK]).all(0)
     for start in range(0, len(array), BLOCK):
         part = np.where(declared, 0, array[start:start + BLOCK])
-        for wrong, what, advice in (
-            (~np.isfinite(part), "is no finite number", "leave such lumi-sections out"),
-            (part > EXACT, "is no count", "give how often a cell was read out"),
-            (part < 0, "is negative", "give counts, neither standardised nor logarithms of them"),
+        for wrong, what in (
+            (~np.isfinite(part), "is no finite number ({}); leave such lumi-sections out"),
+            (part > EXACT, "is no count ({}); give how often a cell was read out"),
+            (part < 0, "is negative ({}); give counts, neither standardised nor logarithms of "
+                       "them"),
         ):
-            if wrong.any():
-                n, r, c = (int(x) for x in np.argwhere(wrong)[0])
+            for n, r, c in np.argwhere(wrong)[:1].tolist():
                 raise DataError(f"{path}: {wrong.sum():,} bad values; that of map {start + n}, row "
-                                f"{r}, column {c} {what} ({part[n, r, c]}); {advice}")
+                                f"{r}, column {c} {what.format(part[n, r, c])}")
         counts[start:start + BLOCK] = part
-    if not counts.any():
-        raise DataError(f"{path}: not a single count in {len(counts):,} maps; give maps of a "
-                        "lumi-section with data")
-    if counts.max() <= 1 and (counts % 1).any():
-        raise DataError(f"{path}: values of 0 to {counts.max():.3g} are occupancies; give counts, "
-                        "how often a cell was read out")
-    live = LIVE.clone() if live is None else torch.as_tensor(np.asarray(live))
-    if tuple(live.shape) != SHAPE or live.dtype != torch.bool or not live.any():
-        raise DataError(f"{path}: live cells of {live.dtype}, {tuple(live.shape)}; give a (64, 72) "
-                        "array of booleans with at least one true")
-    if run is None and (named := re.search(r"Run(\d+)", path.name)):
-        run = int(named[1])
+    _refuse(path, (
+        (not counts.any(), f"not a single count in {len(counts):,} maps; give maps of a "
+                           "lumi-section with data"),
+        (counts.max() <= 1 and (counts % 1).any(), f"values of 0 to {counts.max():.3g} are "
+         "occupancies; give counts, how often a cell was read out")))
+    named = re.search(r"Run(\d+)", path.name)
+    run = int(named[1]) if named else None
     labels = torch.full((len(counts),), RUNS.index(run)) if run in RUNS else None
-    return HcalMaps(torch.from_numpy(counts), live, labels,
+    return HcalMaps(torch.from_numpy(counts), LIVE.clone(), labels,
                     declared=torch.from_numpy(declared) if declared.any() else None)
+
+
+def _refuse(path: Path, checks: Sequence[tuple[bool, str]]) -> None:
+    """A DataError that names the file, for the first thing that is wrong."""
+    for wrong, what in checks:
+        if wrong:
+            raise DataError(f"{path}: {what}")
 
 
 def _array(path: Path) -> np.ndarray:
     """The array of a file; of several in an .npz, the one that holds maps."""
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; give the .npy or .npz file of a run")
+    _refuse(path, [(not path.is_file(), "no such file; give the .npy or .npz file of a run")])
     try:
-        with open(path, "rb") as file:
-            archive = file.read(4) == b"PK\x03\x04"
-        if not archive:
+        if not zipfile.is_zipfile(path):
             return np.lib.format.open_memmap(path, mode="r")
         with np.load(path, allow_pickle=False) as members:
-            arrays = {name: members[name] for name in members.files}
+            arrays = dict(members)
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "Python objects" in cause or "Object arrays" in cause:
@@ -328,22 +304,19 @@ def _array(path: Path) -> np.ndarray:
     maps = [name for name, array in arrays.items() if array.shape[1:] == SHAPE]
     maps = maps or [name for name, array in arrays.items()
                     if array.shape == SHAPE and array.dtype != bool]
-    if len(maps) > 1 or (len(arrays) != 1 and not maps):
-        raise DataError(f"{path}: {len(maps) or 'none'} of the arrays {', '.join(arrays) or '-'} "
-                        "is (N, 64, 72); keep exactly one of that shape")
-    return arrays[maps[0]] if maps else next(iter(arrays.values()))
+    maps = maps or list(arrays)[:len(arrays) == 1]  # the only one: its shape is judged by ``load``
+    _refuse(path, [(len(maps) != 1, f"{len(maps) or 'none'} of the arrays "
+                    f"{', '.join(arrays) or '-'} is (N, 64, 72); keep exactly one of that shape")])
+    return arrays[maps[0]]
 
 
-def live_cells(reference: HcalMaps | Tensor | np.ndarray) -> Tensor:
-    """The cells that are read out, from maps of a healthy detector: (64, 72) bool.
+def live_cells(counts: Tensor) -> Tensor:
+    """The cells that are read out, (64, 72) bool, from maps (N, 64, 72) of a healthy detector.
 
     A cell is live if it counts in at least half of the maps that hold counts, and over all of
     them at least 1 % of what the median of such cells does: a few spurious counts do not make a
-    cell live, nor does a lumi-section in which it was off make it dead. Raises: DataError where
-    no map holds a count.
+    cell live, nor does a lumi-section in which it was off make it dead. Raises: DataError.
     """
-    counts = reference.counts if isinstance(reference, HcalMaps) else torch.as_tensor(reference)
-    counts = counts.reshape(-1, *SHAPE)
     used = counts.flatten(1).any(1)
     if not used.any():
         raise DataError("the reference maps: not a single count; give maps of a healthy detector")

@@ -50,9 +50,7 @@ SMOKE = dict(every=6, updates=12, batch_size=32, lr=1e-3)
 def read_as(maps: HcalMaps, reading: str) -> HcalMaps:
     """Maps cut as one of ``R3_GRIDS``: "coded", "table" or "fine"."""
     grid = R3_GRIDS[reading]
-    if grid.width < maps.grid.width:
-        maps = maps.cropped(grid.width)
-    return maps.patches(grid.patch_height, grid.patch_width)
+    return maps.patches(grid.patch_height, grid.patch_width, grid.width)
 
 
 def recipe(profile: Profile, kind: str = "vit", model: Mapping | None = None,

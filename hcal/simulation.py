@@ -7,11 +7,9 @@ sqrt((1 - p) / p), is 8 % in the sparse rings of run 355456 and vanishes in the 
 357479, as the published mean maps have it.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,23 +19,16 @@ from hcal.events import NOISE, SIGMA
 from hcal.maps import LIVE, ROWS, RUNS, SHAPE, HcalMaps
 
 
-@dataclass(frozen=True)
-class Conditions:
-    """What is published of a run (10,000 maps each), and what was concluded from it.
+class Conditions(NamedTuple):
+    """What is published of a run (10,000 maps each), and what was concluded from it."""
 
-    rows: mean count of the live cells, rows 3...13 and 50...60. mean, std, maximum: of all cells
-    of all maps. spread: relative standard deviation of a lumi-section's number of events, outside
-    the low tail. low: fraction of lumi-sections with low statistics. events: mean number of
-    events; not published: where the spread of the cells, as a function of the mean, vanishes.
-    """
-
-    rows: tuple[float, ...]
-    mean: float
+    rows: tuple[float, ...]  # mean count of the live cells, rows 3...13 and 50...60
+    mean: float  # this and the next two: of all cells of all maps
     std: float
     maximum: float
-    spread: float
-    low: float
-    events: float
+    spread: float  # relative, of a lumi-section's number of events, outside the low tail
+    low: float  # fraction of lumi-sections with low statistics
+    events: float  # mean number; not published: where the spread of the cells vanishes
 
 
 CONDITIONS = {
@@ -68,38 +59,33 @@ def _theta(p: np.ndarray | float) -> np.ndarray:
     return np.arcsin(np.sqrt(np.clip(p, 0, 1)))
 
 
-def profile_between(share: float) -> np.ndarray:
-    """Occupancies p of the 22 rows (as ``ROWS``) for conditions between the two runs.
-
-    share: 0 is run 355456, 1 is 357479; below 0 and above 1 lie beyond them.
-    """
-    a, b = (_theta(np.array(CONDITIONS[run].rows) / CONDITIONS[run].events) for run in RUNS)
-    return np.sin(np.clip(a + share * (b - a), 0.05, math.pi / 2)) ** 2
+P = np.array([run.rows for run in CONDITIONS.values()]) / [
+    [run.events] for run in CONDITIONS.values()]  # (runs, 22): occupancies of ``ROWS``
+# (cells, runs): by how much their theta is off that of the ring
+NAMED_SHIFTS = np.array([_theta(p * ratios) - _theta(p) for (r, _), ratios in NAMED.items()
+                         for p in [P[:, ROWS.index(r)]]])
 
 
 def pattern(run: int, seed: int | None = None) -> np.ndarray:
     """Shift of theta of every cell, (64, 72): what distinguishes cells of a ring.
 
-    seed: None for the two published runs, which share most of it; a number for a detector never
-    seen, which has as many cells far off, elsewhere.
+    seed: None for the published runs, which share most of it; a number for another detector, which
+    has as many cells far off, elsewhere.
     """
     rng = np.random.default_rng([17, 0 if seed is None else seed + 1])
     shifts = []
     for _ in range(3):  # shared, own of either run
-        white = rng.standard_normal(SHAPE)
-        shift = white.copy()
+        shift = rng.standard_normal(SHAPE)
         for r in range(1, SHAPE[0]):
-            shift[r] = RINGS * shift[r - 1] + math.sqrt(1 - RINGS**2) * white[r]
+            shift[r] = RINGS * shift[r - 1] + math.sqrt(1 - RINGS**2) * shift[r]
         shifts.append(shift)
     which = RUNS.index(run)
     out = SIGMA * (math.sqrt(SHARED) * shifts[0] + math.sqrt(1 - SHARED) * shifts[1 + which])
     for r in ROWS:
         out[r] -= np.median(out[r, LIVE[r].numpy()])
     cells = np.argwhere(LIVE.numpy())
-    for (r, c), ratios in NAMED.items():
-        p = CONDITIONS[run].rows[ROWS.index(r)] / CONDITIONS[run].events
-        where = (r, c) if seed is None else tuple(rng.choice(cells))
-        out[where] = _theta(p * ratios[which]) - _theta(p)
+    for cell, found in zip(NAMED, NAMED_SHIFTS, strict=True):
+        out[cell if seed is None else tuple(rng.choice(cells))] = found[which]
     return out
 
 
@@ -107,15 +93,18 @@ def occupancy(run: int, profile: Sequence[float] | float | None = None,
               pattern_seed: int | None = None, live: Tensor = LIVE) -> np.ndarray:
     """Probability p that a cell is read out in an event: (64, 72), 0 where not live.
 
-    profile: None for that of the run; 22 occupancies (as ``ROWS``); a number for
-    ``profile_between``. Each row's mean is its profile.
+    profile: mean of each row, 22 occupancies (as ``ROWS``); or a number for conditions between the
+    runs: 0 is run 355456, 1 is 357479, below and above lie beyond them; None for the run itself.
     """
     if run not in RUNS:
         raise ValueError(f"run {run}: known are {RUNS[0]} and {RUNS[1]}; with profile and "
                          "pattern_seed either of them stands for another run")
     if profile is None:
         profile = RUNS.index(run)
-    values = profile_between(profile) if np.ndim(profile) == 0 else np.asarray(profile, float)
+    values = np.asarray(profile, float)
+    if not values.ndim:
+        a, b = _theta(P)
+        values = np.sin(np.clip(a + values * (b - a), 0.05, math.pi / 2)) ** 2
     if values.shape != (len(ROWS),) or not ((values > 0) & (values <= 1)).all():
         raise ValueError(f"profile must be {len(ROWS)} occupancies between 0 and 1, one for each "
                          "of rows 3...13 and 50...60")
@@ -156,11 +145,10 @@ def simulate(run: int, sections: int, seed: int = 0, low_statistics: bool = True
         run: 355456 or 357479.
         low_statistics: with the published tail of lumi-sections of few events.
         events: mean number of events of a lumi-section; None for that of the run.
-        profile, pattern_seed: other conditions, another detector (see ``occupancy``).
+        profile, pattern_seed: other conditions, another detector (``occupancy``, ``pattern``).
         noise: variance in units of the binomial one. 1 gives Binomial(N, p); below, as in the
             published maps, deviations from N p are made smaller and counts are no integers.
-        integer: round the counts.
-        live: cells that are read out.
+        integer: round the counts. live: (64, 72) bool, cells that are read out.
     """
     p = occupancy(run, profile, pattern_seed, live)
     rng = np.random.default_rng([run, seed])
@@ -173,20 +161,19 @@ def simulate(run: int, sections: int, seed: int = 0, low_statistics: bool = True
         drawn = rng.binomial(number[part, None], p[cells])
         values = expected + math.sqrt(noise) * (drawn - expected)
         counts[part][:, cells] = np.rint(values) if integer else values
-    given = dict(run=run, jets=sections, seed=seed, low_statistics=low_statistics, events=events,
-                 profile=None if profile is None else np.asarray(profile, float).tolist(),
-                 pattern_seed=pattern_seed, noise=noise, integer=integer)
-    made = {"generator": "hcal 1", **given} if torch.equal(live, LIVE) else {}
+    made = dict(generator="hcal 1", run=run, jets=sections, seed=seed, events=events, noise=noise,
+                low_statistics=low_statistics, pattern_seed=pattern_seed, integer=integer,
+                profile=None if profile is None else np.asarray(profile, float).tolist())
     return HcalMaps(torch.from_numpy(counts), live.clone(),
                     torch.full((sections,), RUNS.index(run)),
-                    torch.from_numpy(number.astype(np.float32)), attributes=made)
+                    torch.from_numpy(number.astype(np.float32)),
+                    attributes=made if torch.equal(live, LIVE) else {})
 
 
 # ---------------------------------------------------------------- faults
 
 
-@dataclass(frozen=True)
-class Fault:
+class Fault(NamedTuple):
     """Live cells of a box that count wrongly: strength times what they should."""
 
     strength: float
@@ -197,15 +184,14 @@ class Fault:
 
 
 def random_faults(rng: np.random.Generator, live: Tensor, rate: float,
-                  strengths: Sequence[float] = STRENGTHS) -> list[Fault]:
-    """Faults of a lumi-section: Poisson(rate) of them, a third single cells, the others boxes of
-    up to 3 rows and 5 columns."""
+                  strengths: Sequence[float]) -> list[Fault]:
+    """Poisson(rate) faults of a lumi-section, a third single cells, the others boxes of up to
+    3 rows and 5 columns."""
     cells, faults = live.nonzero().numpy(), []
     for _ in range(rng.poisson(rate)):
-        r, c = (int(x) for x in cells[rng.integers(len(cells))])
-        height, width = (1, 1) if rng.random() < 1 / 3 else (
-            int(rng.integers(1, 4)), int(rng.integers(2, 6)))
-        faults.append(Fault(float(rng.choice(strengths)), r, c, height, width))
+        place = cells[rng.integers(len(cells))]
+        size = (1, 1) if rng.random() < 1 / 3 else (rng.integers(1, 4), rng.integers(2, 6))
+        faults.append(Fault(rng.choice(strengths), *place, *size))
     return faults
 
 
@@ -218,21 +204,18 @@ def inject(maps: HcalMaps, faults: Sequence[Fault] | None = None, *, seed: int =
     thinning). hot: Poisson((strength - 1) x count) spurious counts are added, so that a hot cell
     is noisier than a healthy one of the same mean.
 
-    Args:
-        faults: for every map; None draws ``random_faults`` (a mean of ``rate`` a map) from
-            ``seed``, the same ones for ``width`` consecutive maps, so that ``windows`` of that
-            width can be made.
+    faults: for every map; None draws ``random_faults`` (a mean of ``rate`` a map) from ``seed``,
+    the same ones for ``width`` consecutive maps, so that ``windows`` of it can be made.
     """
     rng = np.random.default_rng([5, seed])
     strength, live = torch.ones(maps.counts.shape), maps.live.cpu()
     step = width if faults is None else max(len(maps), 1)
     for start in range(0, len(maps), step):
         drawn = random_faults(rng, live, rate, strengths) if faults is None else faults
-        for fault in drawn:
-            box = (slice(fault.row, fault.row + fault.height),
-                   slice(fault.column, fault.column + fault.width))
+        for factor, row, column, height, wide in drawn:
+            box = slice(row, row + height), slice(column, column + wide)
             part = strength[(slice(start, start + step), *box)]
-            part[(part == 1) & live[box]] = fault.strength  # the first fault of a cell stays
+            part[(part == 1) & live[box]] = float(factor)  # the first fault of a cell stays
     counts = maps.counts.cpu().clone()
     where = strength != 1
     values, factor = counts[where].double().numpy(), strength[where].double().numpy()

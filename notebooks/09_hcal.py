@@ -106,7 +106,7 @@ SECTIONS = 240 if SMALL else 10_000
 def maps_of(run):
     """The maps of a run: public ones, or simulated."""
     if DATA == "cms":
-        return load(find(profile.data_dir, run), run=run)
+        return load(find(profile.data_dir, run))
     return simulate(run, SECTIONS, seed=0)
 
 

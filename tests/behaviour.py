@@ -597,7 +597,7 @@ def calorimeter_experts():
     found = {}
     for kind, base in (("vit", R3_VIT), ("moe", R3_MOE)):
         both = scaled(HcalMaps.concat([maps(run) for run in (355456, 357479)]), "log1p")
-        cut = both.cropped(64).patches(32, 32)
+        cut = both.patches(32, 32, 64)
         torch.manual_seed(1)
         made = Routed(JetViT(ViTConfig.of(R3_GRIDS["coded"], **base)), **R3_LOSS)
         given = cut.batch(torch.arange(0, 60, 8), "all")

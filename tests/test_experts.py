@@ -20,7 +20,7 @@ from hcal.experts import (
     watched,
 )
 from hcal.maps import RUNS, HcalMaps
-from hcal.runs import R3_FIT, R3_GRIDS, R3_LOSS, R3_MOE, R3_VIT
+from hcal.runs import R3_FIT, R3_GRIDS, R3_LOSS, R3_MOE, R3_VIT, read_as
 from hcal.simulation import simulate
 from lib.data.tokens import Batch, tokenize
 from lib.evaluation.metrics import auc
@@ -337,9 +337,8 @@ def test_active_parameters_leave_out_the_experts_that_are_not_called():
 @pytest.mark.parametrize("name", ["vit", "moe"])
 def test_r3_trains_through_the_cache_on_maps_of_both_runs(name, tmp_path):
     maps = scaled(HcalMaps.concat([simulate(run, 60, seed=3) for run in RUNS]), "log1p")
-    maps, grid = maps.cropped(64), R3_GRIDS["coded"]
-    maps = maps.patches(grid.patch_height, grid.patch_width)
-    assert maps.grid == grid
+    maps = read_as(maps, "coded")
+    assert maps.grid == R3_GRIDS["coded"]
     settings = {"objective": "hcal.experts:Routed", "seed": 1,
                 "model": {"vit": R3_VIT, "moe": R3_MOE}[name], "loss": R3_LOSS,
                 "fit": {**R3_FIT[name], "updates": 60, "lr": 3e-4, "batch_size": 16}}

@@ -214,7 +214,7 @@ def test_a_dead_map_is_tokens_and_not_padding():
 
 
 def test_the_three_readings_of_the_published_patch(maps):
-    cropped = maps[A].cropped(64).patches(32, 32)
+    cropped = maps[A].patches(32, 32, 64)
     assert (cropped.shape, cropped.grid.patches) == ((1, 64, 64), 4)
     assert (maps[A].patches(8, 18).grid.patches, maps[A].patches(8, 4).grid.patches) == (32, 144)
     with pytest.raises(ValueError, match="do not fit"):

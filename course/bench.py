@@ -4,15 +4,12 @@
 rounds is shown, so that a busy machine slows all of them alike; the ratio is what to quote.
 """
 
-from __future__ import annotations
-
 import statistics
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -37,16 +34,6 @@ class Arm:
     dtype: str = "bfloat16"
     batch: int = 64
 
-    @property
-    def tokens(self) -> str:
-        return self.settings.get("tokens", "active")
-
-    def build(self, grid: Grid) -> nn.Module:
-        torch.manual_seed(0)
-        if self.settings.get("resnet"):
-            return ResNet15(grid.channels)
-        return JetViT(ViTConfig.of(grid, **self.settings))
-
 
 def arms(model: dict) -> list[Arm]:
     """The reference first; `model` holds the settings of the profile's JetViT."""
@@ -70,9 +57,12 @@ class Step:
 
     def __init__(self, arm: Arm, grid: Grid, batch: Batch) -> None:
         self.arm, self.batch = arm, batch
-        self.objective = Supervised(arm.build(grid)).train()
+        torch.manual_seed(0)
+        model = (ResNet15(grid.channels) if arm.settings.get("resnet")
+                 else JetViT(ViTConfig.of(grid, **arm.settings)))
+        self.objective = Supervised(model).train()
         self.optimizer = torch.optim.AdamW(self.objective.parameters(), lr=1e-4)
-        self.parameters = sum(p.numel() for p in self.objective.model.parameters())
+        self.parameters = sum(p.numel() for p in model.parameters())
         self.seconds: list[float] = []
 
     def run(self) -> None:
@@ -105,12 +95,6 @@ class Step:
         return 3 * counter.get_total_flops() / len(self.batch)
 
 
-def _middle(batches: Batches) -> Batch:
-    """The batch of median length: bucketing makes some longer, some shorter."""
-    drawn = sorted(batches, key=lambda batch: batch.tokens.valid.shape[1])
-    return drawn[len(drawn) // 2]
-
-
 def measure(profile: Profile, rounds: int = 5, jets: JetImages | None = None,
             compared: list[Arm] | None = None) -> list[dict]:
     """Time every arm (of `arms`, or those of `compared`) on the labelled jets of `profile`.
@@ -123,7 +107,8 @@ def measure(profile: Profile, rounds: int = 5, jets: JetImages | None = None,
     index = torch.arange(min(len(jets), 640))
     steps = []
     for arm in compared or arms(recipe("scratch", profile).model):
-        batches = Batches(jets, index, min(arm.batch, len(index)), keep=arm.tokens, shuffle=True)
+        batches = Batches(jets, index, min(arm.batch, len(index)),
+                          keep=arm.settings.get("tokens", "active"), shuffle=True)
         # The batch of median length: bucketing makes some longer, some shorter.
         drawn = sorted(batches, key=lambda batch: batch.tokens.valid.shape[1])
         steps.append(Step(arm, jets.grid, drawn[len(drawn) // 2].to(device)))
@@ -134,9 +119,7 @@ def measure(profile: Profile, rounds: int = 5, jets: JetImages | None = None,
     first, rows = steps[0], []
     for step in steps:
         rows.append({
-            "name": step.arm.name,
-            "dtype": step.arm.dtype,
-            "parameters": step.parameters,
+            "name": step.arm.name, "dtype": step.arm.dtype, "parameters": step.parameters,
             "tokens": float(step.batch.tokens.valid.sum(1).float().mean()),
             "images_s": statistics.median(len(step.batch) / s for s in step.seconds),
             "ratio": statistics.median(a / b for a, b in zip(first.seconds, step.seconds))

@@ -5,8 +5,6 @@ parameters. The function is imported when it runs, so that ``--help`` is quick. 
 wrong ends in one line on stderr and exit code 2.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import json

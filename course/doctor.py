@@ -1,7 +1,5 @@
 """Is everything here that the course needs? One line a question, and what to do about a no."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 from collections.abc import Iterator
@@ -38,9 +36,6 @@ def findings() -> Iterator[tuple[bool, bool, str]]:
     cuda = torch.cuda.is_available()
     yield cuda, False, f"GPU: {torch.cuda.get_device_name()}" if cuda else (
         "GPU (the laptop profile needs none)")
-    for good, what, todo in (
-        (paper.has_latex(), "LaTeX for the report", paper.latex_command()),
-        (paper.has_notebook_latex(), "pandoc and xelatex for notebooks as PDFs",
-         "./run_all.sh --submission installs them"),
-    ):
-        yield good, False, what if good else f"{what}: {todo}"
+    yield paper.has_latex(), False, f"LaTeX for the report (to install it: {paper.latex_command()})"
+    yield paper.has_notebook_latex(), False, (
+        "pandoc and xelatex for notebooks as PDFs (./run_all.sh --submission installs them)")

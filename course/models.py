@@ -1,7 +1,5 @@
 """Train, evaluate and predict from the command line, through the same cache as the notebooks."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -68,11 +66,7 @@ def test_jets(profile: Profile) -> tuple[JetImages, Tensor]:
 
 def find(run: str, profile: Profile) -> Path:
     """The folder of a run, given as a path, by the name of its folder, or as a recipe: then the run
-    of its first seed, whatever notebook or command made it.
-
-    Raises:
-        ValueError: no such run; the message lists those there are.
-    """
+    of its first seed, whatever notebook or command made it. A ValueError lists those there are."""
     for folder in (Path(run), profile.runs_dir / run):
         if (folder / "run.json").is_file():
             return folder
@@ -92,11 +86,10 @@ def _of_recipe(name: str, profile: Profile) -> Path | None:
     if name not in recipes.NAMES or not all(
             (profile.data_dir / f"{part}.h5").exists() for part in parts):
         return None
-    backbone = None
-    if name in recipes.FROM_BACKBONE:
-        backbone = _of_recipe(_default_start(name), profile)
-        if backbone is None:
-            return None
+    tuned = name in recipes.FROM_BACKBONE
+    backbone = _of_recipe(_default_start(name), profile) if tuned else None
+    if tuned and backbone is None:
+        return None
     jets = course_files(profile)["unlabelled" if name in recipes.PRETRAININGS else "labelled"]
     return jets and runs.find(recipes.recipe(name, profile, start=backbone), JetImages.open(jets),
                               profile.runs_dir)
@@ -108,51 +101,45 @@ def _default_start(name: str) -> str:
 
 def evaluate(names: Sequence[str], profile: Profile, file: Path | None = None,
              out: Path | None = None) -> str:
-    """Metrics of runs on the test jets or on ``file``, with intervals, as text.
+    """Metrics of runs on the test jets or on ``file``, with intervals, as text; the predictions of
+    a single run also as ``out``, an npz.
 
     With several runs also the difference of each to the last, paired by jet, with the two-sided p;
     runs that judged other jets (their own test parts) cannot be paired.
-
-    Args:
-        out: npz for the predictions, of one run only.
     """
-    if out is not None and len(names) > 1:
-        raise ValueError("--out takes the predictions of one run: evaluate the runs one by one")
     if out is not None:
+        if len(names) > 1:
+            raise ValueError("--out takes the predictions of one run: evaluate them one by one")
         _check_out(out)
     folders = [find(name, profile) for name in names]
     jets, index = (JetImages.open(file), None) if file else test_jets(profile)
     if jets.labels is None:
         raise ValueError(f"{file} has no labels (Y): use predict")
-    answers, lines = {}, []
-
-    def say(title: str, rows: dict[str, dict]) -> None:
-        lines.append(title)
-        for metric, row in rows.items():
-            p = f"  p = {row['p']:.2g}" if "difference" in row else ""
-            lines.append(f"  {metric:<16} {with_interval(row)}{p}")
-
+    answers, said = {}, []
     for folder in folders:
         run = runs.Run.open(folder)
         if not run.record["predicts"]:
             raise ValueError(f"{folder.name} is a pretraining and predicts nothing yet: fine-tune "
                              f"it first (train finetune --start {folder.name})")
         answers[folder.name] = run.predict(jets, index)
-        say(folder.name, metrics.summary(answers[folder.name]))
+        said.append((folder.name, metrics.summary(answers[folder.name])))
         if out is not None:
             answers[folder.name].save(out)
     *others, last = answers
-    for name in others:
-        say(f"{name} minus {last}", metrics.compare(answers[name], answers[last]))
+    said += [(f"{name} minus {last}", metrics.compare(answers[name], answers[last]))
+             for name in others]
+    lines = []
+    for title, rows in said:
+        lines.append(title)
+        for metric, row in rows.items():
+            p = f"  p = {row['p']:.2g}" if "difference" in row else ""
+            lines.append(f"  {metric:<16} {with_interval(row)}{p}")
     return "\n".join(lines)
 
 
 def predict(run: str, file: Path, out: Path) -> Path:
-    """Write scores (probability of top) and masses (GeV) for all jets of ``file`` to an npz.
-
-    Args:
-        run: folder of a run, or of published weights.
-    """
+    """Write scores (probability of top) and masses (GeV) for all jets of ``file`` to an npz;
+    ``run`` is the folder of a run or of published weights."""
     _check_out(out)  # before the work, not after it
     jets, folder = JetImages.open(file), Path(run)
     if (folder / "run.json").is_file():

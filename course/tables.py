@@ -5,12 +5,12 @@ Every measured number in the report is ``\\result{experiment/name/metric}``, loo
 interval out, ``\\resultpercent`` gives a fraction in per cent.
 """
 
-from __future__ import annotations
-
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,6 @@ BLOCK = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 Table = tuple[list[str], list[list[Any]]]
 
 
-# --- numbers --------------------------------------------------------------------------------------
-
-
 def flatten(found: Mapping[str, Any]) -> dict[str, Any]:
     """Every number of an experiment by its key without the experiment's name: rows with or
     without interval, plain numbers, text."""
@@ -45,28 +42,27 @@ def flatten(found: Mapping[str, Any]) -> dict[str, Any]:
         seconds = [run["train_seconds"] for run in runs if run.get("train_seconds") is not None]
         if seconds:
             keys[f"{name}/train_minutes"] = round(sum(seconds) / len(seconds) / 60, 1)
-    for row in found["comparisons"]:
-        keys[f"{row['a']}-{row['b']}/{row['metric']}"] = row
+    keys |= {f"{row['a']}-{row['b']}/{row['metric']}": row for row in found["comparisons"]}
+    keys |= _values("", found["values"])
+    keys |= {f"meta/{k}": found[k] for k in ("commit", "created", "machine", "profile", "data")}
+    return keys | {"meta/date": str(found["created"])[:10]}
 
-    def walk(prefix: str, value: Any) -> None:
-        if isinstance(value, Mapping) and entry(value) is None:
-            for key, inner in value.items():
-                name = re.sub(r"[#$&~^\\{}]", "_", str(key).replace("%", "percent"))
-                walk(f"{prefix}/{name}" if prefix else name, inner)
-        elif isinstance(value, list):
-            rows = [inner for inner in value if isinstance(inner, Mapping)]  # of the closure table
-            keys.update({f"{prefix}/{slug(row['quantity'])}": row.get("measured")
-                         for row in rows if "quantity" in row})
-            if verdicts := [row["ok"] for row in rows if "ok" in row]:
-                keys[f"{prefix}/within"], keys[f"{prefix}/total"] = sum(verdicts), len(verdicts)
-        else:
-            keys[prefix if "/" in prefix else f"values/{prefix}"] = value
 
-    walk("", found["values"])
-    for what in ("commit", "created", "machine", "profile", "data"):
-        keys[f"meta/{what}"] = found[what]
-    keys["meta/date"] = str(found["created"])[:10]
-    return keys
+def _values(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """What an experiment keeps as ``values``, by its place."""
+    if isinstance(value, Mapping) and entry(value) is None:
+        for key, inner in value.items():
+            name = re.sub(r"[#$&~^\\{}]", "_", str(key).replace("%", "percent"))
+            yield from _values(f"{prefix}/{name}" if prefix else name, inner)
+    elif isinstance(value, list):
+        rows = [inner for inner in value if isinstance(inner, Mapping)]  # of the closure table
+        for row in rows:
+            if "quantity" in row:
+                yield f"{prefix}/{slug(row['quantity'])}", row.get("measured")
+        if verdicts := [row["ok"] for row in rows if "ok" in row]:
+            yield from {f"{prefix}/within": sum(verdicts), f"{prefix}/total": len(verdicts)}.items()
+    else:
+        yield prefix if "/" in prefix else f"values/{prefix}", value
 
 
 def slug(text: str) -> str:
@@ -79,29 +75,24 @@ def numbers(profile: Profile) -> dict[str, Any]:
     ``profile/model/...`` and ``profile/train/...``."""
     found = {f"profile/{what}": getattr(profile, what) for what in ("labelled", "test", "name")}
     scratch = recipe("scratch", profile)
-    settings = {"model": ViTConfig(**scratch.model), "train": scratch.fit}
-    for what, values in settings.items():
-        found |= {f"profile/{what}/{k}": v for k, v in asdict(values).items()
+    for what, settings in ("model", ViTConfig(**scratch.model)), ("train", scratch.fit):
+        found |= {f"profile/{what}/{k}": v for k, v in asdict(settings).items()
                   if isinstance(v, int | float | str)}
     for name in results.names(profile):
-        for key, value in flatten(results.load(name, profile)).items():
-            found[f"{name}/{key}"] = value
+        keys = flatten(results.load(name, profile))
+        found |= {f"{name}/{key}": value for key, value in keys.items()}
     return found
 
 
 def check_keys(source: Path, profile: Profile) -> None:
-    """Check that every ``\\result`` and every figure of a LaTeX file exists.
-
-    Raises:
-        ResultsError: names the key, and the notebook to run where a whole experiment is missing.
-    """
-    text = re.sub(r"(?<!\\)%.*", "", source.read_text())
-    known = numbers(profile)
+    """Raise a ResultsError for a ``\\result`` or a figure of a LaTeX file that does not exist; it
+    names the key, and the notebook to run where a whole experiment is missing."""
+    text, known = re.sub(r"(?<!\\)%.*", "", source.read_text()), numbers(profile)
     for key in KEYS.findall(text):
         experiment = key.split("/")[0]
-        if experiment not in ("profile", *results.names(profile)):
-            results.load(experiment, profile)  # raises, and says what to run
         if key not in known:
+            if experiment != "profile":
+                results.load(experiment, profile)  # if missing, raises and says what to run
             raise ResultsError(f"{source.name}: no result {key!r} in {experiment}.json")
     for name in re.findall(r"\\includegraphics(?:\[[^]]*\])?\{(\w+)\}", text):
         if not (profile.figures_dir / f"{name}.pdf").is_file():
@@ -109,22 +100,20 @@ def check_keys(source: Path, profile: Profile) -> None:
             raise ResultsError(f"{source.name}: no figure {name}.pdf: {todo}")
 
 
-# --- LaTeX ----------------------------------------------------------------------------------------
-
-_SPECIAL = {
+_SPECIAL = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "–": "--", "²": r"\textsuperscript{2}", "μ": r"$\mu$", "η": r"$\eta$", "φ": r"$\phi$",
     "−": "$-$", "≥": r"$\geq$", "≤": r"$\leq$", "×": r"$\times$", "±": r"$\pm$", "·": r"$\cdot$",
-}
+})
 
 
 def escape(text: str) -> str:
     """Plain text as LaTeX."""
-    return "".join(_SPECIAL.get(character, character) for character in text)
+    return text.translate(_SPECIAL)
 
 
-def tex_number(value: Any, interval: bool = True, scale: float = 1.0) -> str:
+def tex_number(value: Any, interval: bool = True, scale: int = 1) -> str:
     """A value, with its interval where it has one, as LaTeX with siunitx's ``\\num``."""
     found = entry(value) if isinstance(value, Mapping) else (value, None, None)
     middle, low, high = found or (None, None, None)
@@ -133,11 +122,8 @@ def tex_number(value: Any, interval: bool = True, scale: float = 1.0) -> str:
     if isinstance(middle, bool | str):
         return escape(str(middle))
     digits = None if low is None or high is None else decimals(low * scale, high * scale)
-    shown = [middle] if digits is None or not interval else [middle, low, high]
-    # A factor of one would make a float of a whole number.
-    numbers = [format_number(x if scale == 1.0 else x * scale, digits).replace(",", "")
-               for x in shown]
-    first, *bounds = (rf"\num{{{number}}}" for number in numbers)
+    first, *bounds = (rf"\num{{{format_number(x * scale, digits).replace(',', '')}}}"
+                      for x in ((middle,) if digits is None or not interval else found))
     return f"{first}~[{bounds[0]},~{bounds[1]}]" if bounds else first
 
 
@@ -171,19 +157,12 @@ def write_latex(folder: Path, profile: Profile) -> None:
 
 def latex_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A booktabs table; the first column is text, the others are numbers or rows of results."""
-    def cell(value: Any) -> str:
-        return tex_number(value) if not isinstance(value, str) else escape(value)
+    def line(row: Sequence[Any]) -> str:
+        return " & ".join(escape(v) if isinstance(v, str) else tex_number(v) for v in row) + r" \\"
 
-    body = [" & ".join(cell(v) for v in row) + r" \\" for row in rows]
-    return "\n".join([
-        "% Generated from the results; not to be edited.",
-        rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule",
-        " & ".join(escape(h) for h in head) + r" \\", r"\midrule", *body, r"\bottomrule",
-        r"\end{tabular}", "",
-    ])
-
-
-# --- the tables -----------------------------------------------------------------------------------
+    return "\n".join(["% Generated from the results; not to be edited.",
+                      rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", line(head),
+                      r"\midrule", *map(line, rows), r"\bottomrule", r"\end{tabular}", ""])
 
 
 def specifications() -> dict[str, dict[str, Any]]:
@@ -192,23 +171,15 @@ def specifications() -> dict[str, dict[str, Any]]:
 
 
 def all_tables(profile: Profile) -> dict[str, Table]:
-    """Every table whose experiment has results: ``{name: (head, rows)}``."""
-    made, present = {}, results.names(profile)
-    for name, spec in specifications().items():
-        experiment = spec.get("experiment")
-        if experiment is None:
-            made[name] = table(spec, {})
-        elif experiment in present:
-            made[name] = table(spec, results.load(experiment, profile))
-    return made
+    """Every table whose experiment, if any, has results: ``{name: (head, rows)}``."""
+    known = {name: results.load(name, profile) for name in results.names(profile)} | {None: {}}
+    return {name: table(spec, known[spec.get("experiment")])
+            for name, spec in specifications().items() if spec.get("experiment") in known}
 
 
 def table(spec: Mapping[str, Any], found: Mapping[str, Any]) -> Table:
-    """Head and rows of a table of ``paper/tables.toml``, which explains ``spec``.
-
-    Args:
-        found: the results of its experiment.
-    """
+    """Head and rows of a table of ``paper/tables.toml``, which explains ``spec``; ``found`` are the
+    results of its experiment."""
     keys = flatten(found) if found else {}
     columns = [(*column, None)[:3] for column in spec.get("columns", ())]
     if "each" in spec:
@@ -218,13 +189,18 @@ def table(spec: Mapping[str, Any], found: Mapping[str, Any]) -> Table:
     def cell(row: str | Mapping[str, Any], key: str, rounded: str | None) -> Any:
         if isinstance(row, Mapping):
             value = row[key]
-            return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
+            return ("no", "yes")[value] if isinstance(value, bool) else value
         values = (keys.get(one.replace("{row}", row)) for one in key.split("|"))
         value = next((value for value in values if value is not None), None)
         return value if value is None or rounded is None else float(format(value, rounded))
 
+    labels = METRICS | (found["curves"].get("labels", {}) if found else {})
     rows = []
-    for row, label in _rows(spec, found):
+    for row in _at(found, spec["rows"]) if isinstance(spec["rows"], str) else spec["rows"]:
+        if isinstance(row, Mapping):
+            label = row[spec["head"]]
+        else:
+            row, label = (row, labels.get(row, row)) if isinstance(row, str) else row
         cells = [cell(row, key, rounded) for _, key, rounded in columns]
         if any(value is not None for value in cells):
             rows.append([label, *cells])
@@ -236,41 +212,22 @@ def table(spec: Mapping[str, Any], found: Mapping[str, Any]) -> Table:
     return head, rows
 
 
-def _rows(spec: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[tuple[Any, str]]:
-    labels = METRICS | (found["curves"].get("labels", {}) if found else {})
-    rows = spec["rows"]
-    for row in _at(found, rows) if isinstance(rows, str) else rows:
-        if isinstance(row, Mapping):
-            yield row, row[spec["head"]]
-        elif isinstance(row, str):
-            yield row, labels.get(row, row)
-        else:
-            yield row[0], row[1]
-
-
 def _at(found: Mapping[str, Any], where: str) -> Any:
-    for part in where.split("/"):
-        found = found[part]
-    return found
-
-
-# --- the README -----------------------------------------------------------------------------------
+    return reduce(getitem, where.split("/"), found)
 
 
 def write_readme(path: Path, profile: Profile) -> None:
-    """Refresh the blocks between ``<!-- generated: name -->`` and ``<!-- end -->``.
-
-    Raises:
-        ResultsError: a marker names a table that the results do not give.
-    """
+    """Refresh the blocks between ``<!-- generated: name -->`` and ``<!-- end -->``; a ResultsError
+    for a marker that names a table which the results do not give."""
     made, specs = all_tables(profile), specifications()
 
     def fill(match: re.Match[str]) -> str:
-        if match[2] not in made:
-            raise ResultsError(f"{path.name}: no results for the block {match[2]!r}")
-        found = results.load(specs[match[2]]["experiment"], profile)
-        return (f"{match[1]}\n{markdown_table(*made[match[2]])}\n"
+        start, name, end = match.groups()
+        if name not in made:
+            raise ResultsError(f"{path.name}: no results for the block {name!r}")
+        found = results.load(specs[name]["experiment"], profile)
+        return (f"{start}\n{markdown_table(*made[name])}\n"
                 f"Profile {profile.name}, {profile.data} jets, commit {found['commit']}, "
-                f"{str(found['created'])[:10]}, {found['machine']}.\n\n{match[3]}")
+                f"{str(found['created'])[:10]}, {found['machine']}.\n\n{end}")
 
     write_text(path, BLOCK.sub(fill, path.read_text()))

@@ -1,13 +1,9 @@
 """Published weights: a model, its config, and a card that can be checked.
 
-``weights/<name>/`` holds ``model.safetensors`` and ``config.json`` (``JetViT.from_pretrained``),
-``card.json`` with the headline numbers and what they were measured on, the same for people in
-``README.md``, and ``run.json`` and ``history.json`` of the run. ``verify`` measures the numbers
-again. ``lib.training.runs.published`` finds a run by its recipe, so that a notebook that needs a
-backbone opens without the pretraining.
+``weights/<name>/`` holds the model (``JetViT.from_pretrained``), ``card.json`` with the headline
+numbers and what they were measured on, the same for people in ``README.md``, and ``run.json`` and
+``history.json`` of the run, by which ``lib.training.runs.published`` finds it.
 """
-
-from __future__ import annotations
 
 import json
 import shutil
@@ -30,7 +26,6 @@ from lib.profiles import Profile
 from lib.report.numbers import format_number, markdown_table, with_interval
 from lib.training import runs
 
-HEADLINE = ("accuracy", "auc", "mass_mae")
 LIMIT = 5_000_000  # bytes of a file that is committed
 
 
@@ -50,22 +45,15 @@ def probed(model: JetViT, profile: Profile, precision: str) -> Predictions:
 
 
 MEASURES: dict[str, tuple[Callable, tuple[str, ...], str]] = {
-    "supervised": (supervised, HEADLINE, "on the test jets"),
-    "probe": (probed, ("auc",),
-              "of a linear probe (1,000 labelled jets) on the learned features, on the validation "
-              "jets"),
+    "supervised": (supervised, ("accuracy", "auc", "mass_mae"), "on the test jets"),
+    "probe": (probed, ("auc",), "of a linear probe (1,000 labelled jets) on the learned features, "
+                                "on the validation jets"),
 }
 
 
 def publish(name: str, run: runs.Run, profile: Profile, text: str) -> Path:
-    """Write a run's model to the profile's ``weights_dir``, with the numbers of its card.
-
-    Args:
-        text: what it is and how it was made, a sentence or two.
-
-    Raises:
-        ValueError: weights that are too large to be committed.
-    """
+    """Write a run's model to the profile's ``weights_dir``, with the numbers of its card and a
+    ``text`` on what it is and how it was made; a ValueError for weights too large to commit."""
     size = (run.folder / "model.safetensors").stat().st_size
     if size > LIMIT:
         raise ValueError(f"{run.folder.name}: {size:,} bytes of weights; at most {LIMIT:,} are "
@@ -78,7 +66,11 @@ def publish(name: str, run: runs.Run, profile: Profile, text: str) -> Path:
             **{k: run.record[k] for k in ("commit", "machine", "created", "train_seconds")}}
     card["metrics"] = {k: {x: row[x] for x in ("mean", "low", "high")}
                        for k, row in _measured(card, model, profile).items()}
-    folder = model.save_pretrained(profile.weights_dir / name, _readme(card))
+    rows = [[k, with_interval(row)] for k, row in card["metrics"].items()]
+    readme = README.format(**card, table=markdown_table(["metric", "value"], rows),
+                           minutes=format_number(card["train_seconds"] / 60, 1),
+                           where=MEASURES[card["measure"]][-1])
+    folder = model.save_pretrained(profile.weights_dir / name, readme)
     write_json(folder / "card.json", card)
     for part in ("run.json", "history.json"):
         shutil.copy(run.folder / part, folder / part)
@@ -113,19 +105,9 @@ on simulated jets: not for use on data as it is.
 """
 
 
-def _readme(card: Mapping[str, Any]) -> str:
-    rows = [[k, with_interval(row)] for k, row in card["metrics"].items()]
-    return README.format(**card, table=markdown_table(["metric", "value"], rows),
-                         minutes=format_number(card["train_seconds"] / 60, 1),
-                         where=MEASURES[card["measure"]][-1])
-
-
-def verify(folder: Path, say: Callable[[str], None] = print) -> int:
-    """Evaluate every model of a folder again; 1 if a headline number left its interval.
-
-    Raises:
-        ValueError: no weights there, or a damaged card.
-    """
+def verify(folder: Path) -> int:
+    """Evaluate every model of a folder again; 1 if a headline number left its interval, a
+    ValueError for no weights there or a damaged card."""
     cards = sorted(Path(folder).glob("*/card.json"))
     if not cards:
         raise ValueError(f"{folder} holds no weights with a card: the notebooks publish them "
@@ -140,14 +122,14 @@ def verify(folder: Path, say: Callable[[str], None] = print) -> int:
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: not a card of published weights ({error}); publish the "
                              "weights again") from error
-        say(f"{path.parent.name}: {where}")
+        print(f"{path.parent.name}: {where}")
         found = _measured(card, JetViT.from_pretrained(path.parent), profile)
         for name, (low, high) in bounds.items():
             now = found.get(name, {}).get("mean", float("nan"))  # what cannot be measured fails
             inside = low <= now <= high
             failed += not inside
-            say(f"  {name:10s} {format_number(now, 4):>9}  published "
-                f"{with_interval(stated[name])}  {'ok' if inside else 'OUTSIDE'}")
-    say(f"{len(cards)} models, " + ("all inside their intervals" if not failed
-                                    else f"{failed} numbers OUTSIDE their intervals"))
+            print(f"  {name:10s} {format_number(now, 4):>9}  published "
+                  f"{with_interval(stated[name])}  {'ok' if inside else 'OUTSIDE'}")
+    print(f"{len(cards)} models, "
+          + (f"{failed} numbers OUTSIDE" if failed else "all inside") + " their intervals")
     return int(failed > 0)

@@ -1,7 +1,5 @@
 """What is installed, beside the pins; on Colab, what is missing is installed."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """The one way to write a file: all of it under its name, or nothing."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import json
@@ -65,10 +63,10 @@ def is_full(error: BaseException) -> bool:
 def _alive(process: str) -> bool:
     try:
         os.kill(int(process), 0)
-    except (ValueError, ProcessLookupError):
-        return False
     except PermissionError:
         return True
+    except (ValueError, ProcessLookupError):
+        return False
     return True
 
 
@@ -85,12 +83,8 @@ def write_text(path: str | Path, content: str) -> Path:
 
 
 def write_json(path: str | Path, content: Any, digits: int | None = None) -> Path:
-    """Write JSON, all or nothing; returns the path.
-
-    Args:
-        content: mappings, lists, numbers, arrays and tensors.
-        digits: significant digits of floats (None: all); with it, what is not finite becomes null.
-    """
+    """Write mappings, lists, numbers, arrays and tensors as JSON, all or nothing; returns the path.
+    digits: significant digits of floats (None: all); with it, what is not finite becomes null."""
     return write_text(path, json.dumps(plain(content, digits), indent=1) + "\n")
 
 

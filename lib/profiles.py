@@ -9,8 +9,6 @@ is written, and for reading it back (tests and throw-away runs use it). ``JETS_F
 since 1970, has runs that were begun earlier trained again; ``--fresh`` sets it to now.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from dataclasses import dataclass
@@ -78,36 +76,31 @@ class Profile:
         """Scratch space, ignored by git: executed notebooks, logs, and all of a smoke run."""
         return home() / "build" / self.tag
 
-    @property
-    def _published(self) -> Path:
-        """A smoke run publishes nothing: its results and figures stay under build/."""
-        return self.build_dir if self.name == "smoke" else home()
+    def _folder(self, name: str, per_profile: bool = False) -> Path:
+        """A smoke run publishes nothing: what it writes stays under build/."""
+        if self.name == "smoke":
+            return self.build_dir / name
+        return home() / name / (self.tag if per_profile else "")
 
     @property
     def data_dir(self) -> Path:
         """Simulated jets of this profile, or the public files, which are the same for all."""
-        if self.data == "cms":
-            return home() / "data" / "cms"
-        if self.name == "smoke":
-            return self.build_dir / "data"
-        return home() / "data" / self.tag
+        return home() / "data" / "cms" if self.data == "cms" else self._folder("data", True)
 
     @property
     def runs_dir(self) -> Path:
         """The cache of training runs."""
-        return self._published / "runs"
+        return self._folder("runs")
 
     @property
     def results_dir(self) -> Path:
         """One JSON per experiment, its predictions beside it."""
-        if self.name == "smoke":
-            return self.build_dir / "results"
-        return home() / "results" / self.tag
+        return self._folder("results", True)
 
     @property
     def figures_dir(self) -> Path:
         """Figures, each as PDF and PNG."""
-        return self._published / "figures"
+        return self._folder("figures")
 
     @property
     def weights_dir(self) -> Path:
@@ -117,7 +110,7 @@ class Profile:
     @property
     def paper_dir(self) -> Path:
         """Where the report is built; its source is always ``ROOT/paper``."""
-        return self._published / "paper"
+        return self._folder("paper")
 
     @property
     def notebooks_dir(self) -> Path:
@@ -134,13 +127,8 @@ NAMES = tuple(_SIZES)
 
 
 def get(name: str = "laptop", data: str = "simulated") -> Profile:
-    """The profile called ``name`` on ``data``.
-
-    Raises:
-        ValueError: unknown profile or data; the message names the known ones.
-    """
-    if name not in _SIZES:
-        raise ValueError(f"unknown profile {name!r}: choose one of {', '.join(NAMES)}")
-    if data not in DATA_CHOICES:
-        raise ValueError(f"unknown data {data!r}: choose one of {', '.join(DATA_CHOICES)}")
-    return Profile(name=name, data=data, **_SIZES[name])
+    """The profile called ``name`` on ``data``; a ValueError names the known ones."""
+    for what, given, known in ("profile", name, NAMES), ("data", data, DATA_CHOICES):
+        if given not in known:
+            raise ValueError(f"unknown {what} {given!r}: choose one of {', '.join(known)}")
+    return Profile(name, data, **_SIZES[name])

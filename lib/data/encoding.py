@@ -19,10 +19,8 @@ def encode_cms8(indices: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np
     0…255 → truncate. In float32, as published, so that a peak is 255 or, by rounding, 254. What
     follows from it: negative d0 and dz vanish, as does all below 1/255 of a channel's peak.
 
-    Args:
-        indices (k,) into (8, 125, 125) flat, or (N, 8, 125, 125); values (k,) in physical units.
-    Returns:
-        indices (j,) and uint8 values (j,) of the non-zero pixels.
+    indices (k,) into (8, 125, 125) flat, or (N, 8, 125, 125), and values (k,) in physical units
+    become the indices (j,) and the uint8 values (j,) of the non-zero pixels.
     """
     keep = values >= FLOOR
     indices, values = indices[keep], values[keep].astype(np.float32)

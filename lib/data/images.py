@@ -135,10 +135,6 @@ class JetImages(Images):
     attributes: dict[str, Any] = field(default_factory=dict)
     kind = "jet"
 
-    def __post_init__(self) -> None:
-        self.shape = tuple(self.shape)
-        self.truth, self.attributes = dict(self.truth or {}), dict(self.attributes or {})
-
     @classmethod
     def open(cls, path: str | Path) -> Self:
         """Read a packed or a dense file. Raises: DataError for anything unusable."""

@@ -75,25 +75,21 @@ class Header:
 
 
 def pack(source: str | Path, target: str | Path) -> Path:
-    """Write the packed form of a dense (or packed) file, without loss; returns the path of it.
-
-    Raises: DataError, and leaves nothing.
-    """
+    """Write the packed form of a dense file, without loss, or nothing; returns ``target``."""
     return scan(source, lambda header, chunks: write_packed(
         target, chunks, header.shape, header.encoding, header.attributes))
 
 
 def unpack(source: str | Path, target: str | Path) -> Path:
-    """Write the dense form (N, H, W, C), 500 kB a jet; the inverse of ``pack``. DataError."""
+    """Write the dense form (N, H, W, C), 500 kB a jet; the inverse of ``pack``."""
     return scan(source, lambda header, chunks: write_dense(target, header, chunks))
 
 
 def inspect(path: str | Path) -> dict[str, Any]:
     """What a file holds, read and checked from end to end: a dict that JSON can hold.
 
-    kind, jets, shape, encoding, bytes, bytes_per_jet, smaller_than_dense, zeros (fraction of
-    the pixels), nonzero_per_image and mean_pixel (one number a channel), columns present,
-    top (number of jets with Y = 1), mass_gev and pt_gev (min, mean, max), truth, attributes.
+    Among others zeros (fraction of the pixels), nonzero_per_image and mean_pixel (one number a
+    channel), top (number of jets with Y = 1), mass_gev and pt_gev (min, mean, max).
     """
     return scan(path, _content)
 
@@ -138,13 +134,9 @@ def scan(path: str | Path, consume: Callable[[Header, Iterator[Chunk]], Any]) ->
     require(not path.is_dir(), path, "is a folder; give the HDF5 file in it")
     try:
         file = h5py.File(path, "r")
-    except PermissionError as error:
-        raise DataError(f"{path}: may not be read; change its permissions") from error
     except OSError as error:
-        cause = ("cut off before its end" if "truncated" in str(error)
-                 else "not an HDF5 file" if "signature" in str(error)
-                 else f"not a readable HDF5 file ({error})")
-        raise DataError(f"{path}: {cause}; fetch or make it again") from error
+        cause = "cut off before its end" if "truncated" in str(error) else "not an HDF5 file"
+        raise DataError(f"{path}: {cause}; fetch or make it again ({error})") from error
     with file:
         return in_its_encoding(read_header(file, path),
                                lambda header: consume(header, _read_chunks(file, header)))
@@ -195,14 +187,14 @@ def read_header(file: h5py.File, path: Path | str) -> Header:
 
 
 def _dense_shape(jet: h5py.Dataset, path: Path | str) -> tuple[tuple, int]:
+    first = jet.ndim == 4 and jet.shape[1] < min(jet.shape[2:])
     for good, found, then in (
-            (jet.ndim != 4 or jet.shape[1] >= min(jet.shape[2:]), f"is {jet.shape}, channels first",
-             "write it as numpy.moveaxis(jet, 1, -1)"),
+            (not first, "has the channels first", "write it as numpy.moveaxis(jet, 1, -1)"),
             (jet.shape[1:] in DENSE_SHAPES, f"has the shape {jet.shape}",
              "crop or reorder the images"),
             (jet.dtype == np.float32, f"is {jet.dtype}", "write it with astype('float32')")):
-        require(good, path, f"`jet` {found}; expected is (N, 125, 125, 8) float32 with the "
-                            f"channels last: {then}")
+        require(good, path, f"`jet` {found}; expected is (N, 125, 125, 8) "
+                            f"float32 with the channels last: {then}")
     jets, height, width, channels = jet.shape
     return (channels, height, width), jets
 

@@ -21,7 +21,7 @@ from lib.report import results
 def jets():
     few = jetfiles.cms(8, density=0.004)
     mass = np.linspace(80, 200, 8)
-    return JetImages.from_dense(few, channels_last=True, labels=np.arange(8) % 2, mass=mass)
+    return JetImages.from_dense(np.moveaxis(few, -1, 1), labels=np.arange(8) % 2, mass=mass)
 
 
 def test_operations_of_softmax_attention_and_of_convolutions_are_counted(jets):

@@ -114,7 +114,7 @@ def test_signed_impact_parameters_and_truth_pass_through_a_dense_file(tmp_path):
 
 def test_bytes_do_not_depend_on_how_the_images_arrive(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "HDF5_CHUNK", 1000)
-    jets = JetImages.from_dense(cms(6), channels_last=True, labels=[0, 1] * 3)
+    jets = JetImages.from_dense(np.moveaxis(cms(6), -1, 1), labels=[0, 1] * 3)
     one = jets.save(tmp_path / "one.h5")
     indptr = jets.indptr.numpy()
     pieces = [Chunk(indptr[a:b + 1] - indptr[a], jets.indices[indptr[a]:indptr[b]].numpy(),
@@ -186,7 +186,7 @@ def test_hits_follow_the_order_asked_for():
 
 
 def test_subset_and_device():
-    jets = JetImages.from_dense(cms(6), channels_last=True, labels=[0, 0, 0, 1, 1, 1],
+    jets = JetImages.from_dense(np.moveaxis(cms(6), -1, 1), labels=[0, 0, 0, 1, 1, 1],
                                 mass=np.arange(6), truth={"vertices": np.arange(6)})
     part = jets.subset([5, 2])
     assert torch.equal(part.dense([0, 1]), jets.dense([5, 2]))

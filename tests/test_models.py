@@ -359,7 +359,7 @@ def test_hcal_maps_run_with_live_cells():
 @pytest.mark.skipif(not REAL_JET.is_file(), reason="the real jet is not here")
 def test_a_real_jet_goes_all_the_way(tmp_path):
     image = np.load(REAL_JET, allow_pickle=False)["jet"]
-    jets = JetImages.from_dense(image, "cms8", channels_last=True)
+    jets = JetImages.from_dense(np.moveaxis(image, -1, 1))
     jets = JetImages.open(jets.save(tmp_path / "real.h5"))
     assert_close(jets.dense([0])[0].permute(1, 2, 0), torch.from_numpy(image[0]).float())
     hits = jets.hits([0])

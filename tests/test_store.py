@@ -174,7 +174,7 @@ print(next(line.split()[1] for line in open("/proc/self/status") if "VmHWM" in l
 def test_a_full_disk_leaves_nothing(tmp_path):
     """A limit on the size of files stands in for the end of the disk; the old file stays."""
     (tmp_path / "packed.h5").write_text("the old one")
-    JetImages.from_dense(cms(12, density=0.1), channels_last=True).save(tmp_path / "jets.h5")
+    JetImages.from_dense(np.moveaxis(cms(12, density=0.1), -1, 1)).save(tmp_path / "jets.h5")
     script = """
 import resource, sys
 from lib.data.store import pack, unpack

@@ -25,6 +25,7 @@ from lib.files import DataError
 
 Index = Tensor | Sequence[int] | slice
 BLOCK = 1024  # images handled at once where there may be very many
+CSR = ("indptr", "indices", "data")
 
 
 class Split(NamedTuple):
@@ -148,7 +149,6 @@ class JetImages(Images):
         """CSR arrays (NumPy or tensors; shapes as in the class), rows sorted, stored zeros dropped.
         Raises: DataError where they do not fit together."""
         where = "the arrays"
-        store.check_encoding(encoding, where)
         indptr = to_numpy(indptr).astype(np.int64)
         rows = len(indptr) - 1
         columns = {k: to_numpy(v).reshape(-1) for k, v in
@@ -161,12 +161,9 @@ class JetImages(Images):
         return cls._assemble(header, chunks)
 
     @classmethod
-    def from_dense(cls, images: Any, encoding: str = "cms8", channels_last: bool = False,
-                   **columns: Any) -> Self:
-        """Dense images (N, C, H, W), or (N, H, W, C) with ``channels_last``, and the columns of
-        ``from_arrays``."""
-        images = np.moveaxis(to_numpy(images), -1, 1) if channels_last else to_numpy(images)
-        chunk = store.sparse(images)
+    def from_dense(cls, images: Any, encoding: str = "cms8", **columns: Any) -> Self:
+        """Dense images (N, C, H, W), with the columns of ``from_arrays``."""
+        chunk = store.sparse(to_numpy(images))
         return cls.from_arrays(chunk.indptr, chunk.indices, chunk.data, images.shape[1:], encoding,
                                **columns)
 
@@ -174,31 +171,32 @@ class JetImages(Images):
     def _assemble(cls, header: Header, chunks: Iterator[Chunk]) -> Self:
         counts, indices, data = zip(*((np.diff(part.indptr), part.indices, part.data)
                                       for part in chunks), strict=True)
-        columns = {name: torch.tensor(values) for name, values in header.columns.items()}
+        columns = {"indptr": np.concatenate([[0], *counts]).cumsum(dtype=np.int64),
+                   "indices": np.concatenate(indices), "data": np.concatenate(data),
+                   **{name: values.copy() for name, values in header.columns.items()}}
         if "Y" in columns:
-            columns["Y"] = columns["Y"].long()
-        indptr = np.concatenate([[0], *counts]).cumsum(dtype=np.int64)
-        return cls._of(header, columns, *map(torch.from_numpy, (
-            indptr, np.concatenate(indices), np.concatenate(data))))
+            columns["Y"] = columns["Y"].astype(np.int64)
+        return cls._of(header, {name: torch.from_numpy(v) for name, v in columns.items()})
 
     @classmethod
-    def _of(cls, like: "Header | JetImages", columns: dict[str, Tensor], *csr: Tensor) -> Self:
+    def _of(cls, like: "Header | JetImages", columns: dict[str, Tensor]) -> Self:
         truth = {k.removeprefix("truth/"): v for k, v in columns.items() if k.startswith("truth/")}
-        return cls(*csr, like.shape, like.encoding, *map(columns.get, store.COLUMNS), truth,
-                   like.attributes)
+        return cls(*map(columns.get, CSR), like.shape, like.encoding,
+                   *map(columns.get, store.COLUMNS), truth, like.attributes)
 
-    def _columns(self) -> dict[str, Tensor]:
-        """Columns with one entry a jet, by their name in a file."""
-        named = dict(zip(store.COLUMNS, (self.labels, self.mass, self.pt), strict=True))
+    def columns(self) -> dict[str, Tensor]:
+        """Hits, labels, masses, momenta and truth, by their names in a file."""
+        named = dict(zip((*CSR, *store.COLUMNS), (self.indptr, self.indices, self.data, self.labels,
+                                                  self.mass, self.pt), strict=True))
         named |= {f"truth/{name}": self.truth[name] for name in sorted(self.truth)}
         return {name: column for name, column in named.items() if column is not None}
 
     def save(self, path: str | Path) -> Path:
         """Write a packed file, whole or not at all; returns its path."""
-        header = Header(path, "packed", len(self), self.shape, self.encoding, True,
-                        {name: to_numpy(column) for name, column in self._columns().items()})
-        arrays = map(to_numpy, (self.indptr, self.indices, self.data))
-        return store.write_packed(path, store.rows_of(*arrays, header), self.shape, self.encoding,
+        columns = {name: to_numpy(column) for name, column in self.columns().items()}
+        csr = [columns.pop(name) for name in CSR]
+        header = Header(path, "packed", len(self), self.shape, self.encoding, True, columns)
+        return store.write_packed(path, store.rows_of(*csr, header), self.shape, self.encoding,
                                   self.attributes)
 
     def __len__(self) -> int:
@@ -241,12 +239,9 @@ class JetImages(Images):
         """For each hit of the images: number within ``index``, position in ``indices``."""
         start = self.indptr[index]
         counts = self.indptr[index + 1] - start
-        ends = counts.cumsum(0)
-        total = int(ends[-1]) if len(index) else 0
-        image = torch.repeat_interleave(torch.arange(len(index), device=self.device), counts,
-                                        output_size=total)
-        shift = start - (ends - counts)  # from the place in the result to the place in the store
-        return image, torch.arange(total, device=self.device) + shift[image]
+        image = torch.repeat_interleave(counts)
+        shift = start - (counts.cumsum(0) - counts)  # from the place in the result to that in self
+        return image, torch.arange(len(image), device=self.device) + shift[image]
 
     def subset(self, index: Index) -> Self:
         """The images ``index`` (see ``hits``), in that order, as a store of their own."""
@@ -255,20 +250,14 @@ class JetImages(Images):
         # In blocks: the positions of all hits at once would take gigabytes.
         parts = [(self.indices[where], self.data[where]) for _, where in
                  map(self._gather, index.split(BLOCK))]
-        columns = {name: column[index] for name, column in self._columns().items()}
-        return self._of(self, columns, torch.cat([counts.new_zeros(1), counts.cumsum(0)]),
-                        *map(torch.cat, zip(*parts, strict=True)))
+        columns = {k: v if k in CSR else v[index] for k, v in self.columns().items()}
+        columns["indptr"] = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        columns["indices"], columns["data"] = map(torch.cat, zip(*parts, strict=True))
+        return self._of(self, columns)
 
     def to(self, device: str | torch.device) -> Self:
         """The same images with every tensor on ``device``."""
-        columns = {name: column.to(device) for name, column in self._columns().items()}
-        return self._of(self, columns, *(part.to(device) for part in
-                                         (self.indptr, self.indices, self.data)))
-
-    def columns(self) -> dict[str, Tensor]:
-        """Hits, labels, masses, momenta and truth."""
-        return {"indptr": self.indptr, "indices": self.indices, "data": self.data,
-                **self._columns()}
+        return self._of(self, {name: v.to(device) for name, v in self.columns().items()})
 
 
 def to_numpy(values: Any) -> np.ndarray:

@@ -73,6 +73,10 @@ class Header:
     columns: dict[str, np.ndarray] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        known = isinstance(self.encoding, str) and self.encoding in ENCODINGS
+        require(known, self.path, f"its encoding is {self.encoding!r}; use cms8 or gev: {AGAIN}")
+
 
 def pack(source: str | Path, target: str | Path) -> Path:
     """Write the packed form of a dense file, without loss, or nothing; returns ``target``."""
@@ -170,7 +174,6 @@ def read_header(file: h5py.File, path: Path | str) -> Header:
     dense = isinstance(jet, h5py.Dataset)
     shape, jets = _dense_shape(jet, path) if dense else _packed_shape(jet, attributes, path)
     encoding = attributes.get("encoding", "cms8" if dense else None)
-    check_encoding(encoding, path)
     require(jets >= 1, path, "holds no images; make it again")
     try:
         provenance = json.loads(attributes.get("provenance", "{}"))
@@ -237,12 +240,6 @@ def _column(file: h5py.File, name: str, jets: int, path: Path | str) -> np.ndarr
     require(exact is values or np.array_equal(exact, values), path,
             f"`{name}` is {values.dtype} and would lose digits as float32; write it as float32")
     return exact
-
-
-def check_encoding(encoding: Any, path: str | Path) -> None:
-    """DataError for anything but ``cms8`` and ``gev``."""
-    require(isinstance(encoding, str) and encoding in ENCODINGS, path,
-            f"its encoding is {encoding!r}; use cms8 or gev: {AGAIN}")
 
 
 def check_column(values: np.ndarray, name: str, jets: int, path: str | Path) -> np.ndarray:

@@ -191,15 +191,11 @@ def _two_scale(hits: Hits, grid: Grid) -> tuple[Tensor, Tensor, int]:
 
 def _packed(active: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The active of (B, n): position (B, K), valid (B, K), and the slot of each, (B, n)."""
-    slot = active.cumsum(1) - 1
-    length = max(1, int(active.sum(1).max())) if len(active) else 1
-    image, number = active.nonzero(as_tuple=True)
-    where = image, slot[image, number]
-    position = torch.zeros(len(active), length, dtype=torch.int64, device=active.device)
-    position[where] = number
-    valid = torch.zeros_like(position, dtype=torch.bool)
-    valid[where] = True
-    return position, valid, slot
+    count = active.sum(1, keepdim=True)
+    length = max(1, int(count.max())) if len(active) else 1
+    valid = torch.arange(length, device=active.device) < count
+    position = torch.zeros_like(valid, dtype=torch.int64)
+    return position.masked_scatter(valid, active.nonzero()[:, 1]), valid, active.cumsum(1) - 1
 
 
 def densify(tokens: TokenBatch) -> Tensor:

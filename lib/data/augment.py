@@ -9,7 +9,7 @@ changed as one: the 25 pixels of an HCAL tower, and pT, dz and d0 of a track.
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -29,13 +29,7 @@ AUGMENTATIONS = Registry("augment")  # name -> (grid, encoding, **strengths) -> 
 def compose(steps: Iterable[Augment]) -> Augment:
     """One augmentation after the other."""
     steps = tuple(steps)
-
-    def run(hits: Hits) -> Hits:
-        for step in steps:
-            hits = step(hits)
-        return hits
-
-    return run
+    return lambda hits: reduce(lambda changed, step: step(changed), steps, hits)
 
 
 @dataclass(frozen=True)
@@ -99,9 +93,9 @@ def _cells(hits: Hits, grid: Grid) -> Tensor:
 def _draw(cells: Tensor, normal: bool = False) -> Tensor:
     """A random number for each cell, the same for equal cells: uniform in [0, 1) or normal.
 
-    A table of 2^16 numbers that a hash of the cell points into (a multiplication by an odd
-    number, of which the high bits are kept; Knuth, vol. 3, 6.4): no sorting. That a few far-away
-    cells of a batch share a number does no harm.
+    A table of 2^16 numbers that a hash of the cell points into (a multiplication by an odd number,
+    of which the high bits are kept; Knuth, vol. 3, 6.4): no sorting, and no harm that a few far
+    cells share a number.
     """
     table = (torch.randn if normal else torch.rand)(1 << 16, device=cells.device)
     mixed = (cells ^ (cells >> 15)) * 0x9E3779B1 & 0xFFFFFFFF
@@ -219,10 +213,10 @@ class Noise(Step):
     """Gaussian noise on cells that hold something; empty cells stay empty, active ones active.
 
     Electronics add noise to what is read out, and zero suppression keeps it out of the rest.
-    `cms8`: `levels` of the 255, that is a fraction of the channel's peak; the peak stays the
-    peak. `gev`: the same fraction, `levels`/255, of each reading, since the peak is no unit
-    there. By default energies only, an HCAL tower as one: the levels of the pixel layers are
-    counts. `channels=None`, `by_cell=False` is R1's, every pixel on its own.
+    `cms8`: `levels` of the 255, a fraction of the channel's peak; the peak stays. `gev`: the same
+    fraction of each reading, since the peak is no unit there. By default energies only, an HCAL
+    tower as one: the levels of the pixel layers are counts. `channels=None`, `by_cell=False` is
+    R1's, every pixel on its own.
     """
 
     levels: float = 5.0
@@ -247,10 +241,9 @@ class Noise(Step):
 class EnergySmearing(Step):
     """Measure the calorimeters again: σ/E = stochastic/√E ⊕ constant, per crystal and tower.
 
-    The same shower would give another reading within the resolution (`lib.cms`). `cms8` has lost
-    the energies: there the hottest cell is taken to hold `peak` GeV, the median of simulated jets.
-    Two measurements are wider than one, by √2, so this is a symmetry only as far as the resolution
-    is small.
+    The same shower would give another reading within the resolution (`lib.cms`), but two are wider
+    than one, by √2: a symmetry only as far as the resolution is small. `cms8` lost the energies:
+    there the hottest cell is taken to hold `peak` GeV, the median of simulated jets.
     """
 
     peak: tuple[float, float] = (31.0, 70.0)  # GeV: ECAL, HCAL

@@ -1,9 +1,8 @@
 """The public CMS jet images: whole files, or a sample of jets without the rest.
 
-Both ways use HTTP range requests, so the connection may drop at any time: a whole file (5 and
-30 GB) goes on from where it was, a sample is the jets wanted (500 kB each) in a packed file. Bytes
-of two versions of a file are never mixed: every answer must bring the length and the version (ETag,
-or date) of the first.
+Both ways use HTTP range requests, so the connection may drop at any time: a whole file (5 and 30
+GB) goes on from where it was, a sample is the jets wanted (500 kB each), packed. Versions of a file
+are never mixed: every answer must bring the length and the version (ETag, or date) of the first.
 """
 
 import hashlib
@@ -145,9 +144,9 @@ def _sample(source: Source, remote: "Remote", folder: Path, jets: int) -> Path:
             return target
     remote.log(f"{target}: {jets * JET_BYTES / 1e6:.0f} MB of {jets} jets from {source.url}")
     blocks = -(-jets // SAMPLE_BLOCK)  # one at the head of each equal stretch of the file
-    starts = [source.jets * number // blocks for number in range(blocks)]
-    rows = [(start, start + len(part)) for start, part in
-            zip(starts, np.array_split(np.arange(jets), blocks), strict=True)]
+    parts = np.array_split(np.arange(jets), blocks)
+    rows = [(start := source.jets * number // blocks, start + len(part))
+            for number, part in enumerate(parts)]
     remote.identify()
     with h5py.File(io.BufferedReader(remote, PAGE), "r") as file:
         header = store.read_header(file, source.url)

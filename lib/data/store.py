@@ -332,11 +332,8 @@ def checked(chunk: Chunk, header: Header, first: int = 0) -> Chunk:
 
 
 class _Disk(io.FileIO):
-    """A file for HDF5 to write to, which keeps a failure to itself until ``check``.
-
-    The HDF5 library crashes the whole process when it cannot write out what it holds as it
-    closes a file. So the first failure is remembered, and everything after it is dropped.
-    """
+    """A file for HDF5 to write to, which keeps its first failure to itself until ``check``, for the
+    library crashes the process where it cannot write out what it holds as it closes a file."""
 
     error: OSError | None = None
 

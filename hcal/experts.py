@@ -51,7 +51,7 @@ class Routing:
 
 @MLPS.register("experts")
 class MixtureOfExperts(nn.Module):
-    """MLPs between which a router chooses, token by token; of a ``ViTConfig`` with ``router``
+    """MLPs between which the ``router`` of a ``ViTConfig`` chooses, token by token.
 
     "top1"  the output is that of the likeliest expert times its probability, as in Switch, so that
             the router learns from it
@@ -65,12 +65,11 @@ class MixtureOfExperts(nn.Module):
 
     def __init__(self, config) -> None:
         super().__init__()
-        experts, router = config.experts, config.router
-        if router not in ROUTERS:
+        experts, router, self.top = config.experts, config.router, ROUTERS.get(config.router)
+        if self.top is None:
             raise ValueError(f"router={router!r}: use one of {', '.join(ROUTERS)}")
-        if experts < max(1, ROUTERS[router]):
+        if experts < max(1, self.top):
             raise ValueError(f"experts={experts} are too few for router={router!r}")
-        self.top = ROUTERS[router]
         self.router = nn.Linear(config.dim, experts)
         self.experts = nn.ModuleList(MLP(config) for _ in range(experts))
 
@@ -129,18 +128,15 @@ def routing(model: JetViT, tokens: TokenBatch) -> list[Routing]:
 
 def active_parameters(model: nn.Module) -> int:
     """How many parameters a token meets: all but those of the experts it is not sent to."""
-    idle = [expert for part in mixtures(model) if part.top for expert in part.experts[part.top:]]
+    idle = [part.experts[part.top:] for part in mixtures(model) if part.top]
     return sum(p.numel() for p in model.parameters()) - sum(
-        p.numel() for expert in idle for p in expert.parameters())
+        p.numel() for experts in idle for p in experts.parameters())
 
 
 def cls_attention(model: JetViT, tokens: TokenBatch) -> Tensor:
     """What the class token attends to in the last block: (B, heads, 1 + K), first itself, then the
-    tokens in their order, 0 for padding; rows add up to 1.
-
-    Raises:
-        ValueError: the model has no class token, or its attention no map.
-    """
+    tokens in their order, 0 for padding; rows add up to 1. ValueError: the model has no class
+    token, or its attention no map."""
     last, config = model.blocks[-1].attention, model.config
     if model.cls is None or not hasattr(last.mechanism, "map"):
         known = [name for name, kind in MECHANISMS.items() if hasattr(kind, "map")]

@@ -1,25 +1,21 @@
 """How good is a model, and how sure are we?
 
-A metric is prepared once for a set of predictions and then takes a matrix of weights, one row per
-bootstrap resample: row r holds how often each jet was drawn. The point value is the row of ones.
-So a metric is written once, and its interval costs one sort and a few cumulative sums.
+A metric is prepared once for N jets and then takes a matrix of weights, one row for each of R
+bootstrap resamples: how often each jet was drawn. The point value is the row of ones. So an
+interval costs one sort and a few cumulative sums. S: seeds, M: metrics.
 
-Notation: N jets, S seeds, R resamples, M metrics. y (N,) is 0 (QCD) or 1 (top), score (N,) the
-probability of class 1, m and m_hat (N,) the jet's mass and its prediction in GeV.
-
-Intervals (95 %): the jets are resampled, the same jets for every seed. The seeds are too few to be
-resampled (three of them give ten distinct means, and the interval would cover 75 %), so each
-replicate adds their scatter as a draw from Student's t with S - 1 degrees of freedom (a parametric
-bootstrap). With one seed the interval is over jets only, and says so in its field ``over``.
+Intervals (95 %): the jets are resampled, the same for every seed. The seeds are too few for that
+(three have ten distinct means, and the interval would cover 75 %), so each replicate adds their
+scatter as a draw from Student's t with S - 1 degrees of freedom (a parametric bootstrap). With one
+seed the interval is over jets only, and says so in its field ``over``.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from scipy import stats
@@ -32,23 +28,24 @@ SMALLEST = 1e-7  # a float32 probability can round to 0 or 1; its logarithm must
 
 def _check(**columns: np.ndarray | None) -> None:
     """ValueError for columns of different jets, and for values that are no answer."""
+    jets = len(columns["y"])
     for name, values in columns.items():
-        if values is not None and len(values) != (jets := len(columns["y"])):
+        if values is not None and len(values) != jets:
             raise ValueError(f"{jets} labels, but {len(values)} of {name}: pass the same jets")
-        if values is not None and not np.isfinite(values).all():
-            raise ValueError(f"{name} is not finite for {(~np.isfinite(values)).sum()} jets")
+        if values is not None and (wrong := np.sum(~np.isfinite(values))):
+            raise ValueError(f"{name} is not finite for {wrong} jets")
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What one run says about N jets; ``m`` and ``m_hat`` (GeV) are None without a mass head.
+    """What one run says about N jets; (N,) each.
     ValueError: not the same number of each, or a value that is not finite."""
 
     index: np.ndarray
-    y: np.ndarray
-    score: np.ndarray
-    m: np.ndarray | None = None
-    m_hat: np.ndarray | None = None
+    y: np.ndarray  # 0 (QCD) or 1 (top)
+    score: np.ndarray  # probability of class 1
+    m: np.ndarray | None = None  # GeV; None without a mass head
+    m_hat: np.ndarray | None = None  # the prediction of m
 
     def __post_init__(self) -> None:
         _check(**vars(self))
@@ -56,7 +53,7 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.y)
 
-    def where(self, keep: np.ndarray) -> Predictions:
+    def where(self, keep: np.ndarray) -> Self:
         """The jets picked by a mask or by positions: ``p.where((p.m > 150) & (p.m < 200))``."""
         return replace(self, **{k: v if v is None else v[keep] for k, v in vars(self).items()})
 
@@ -68,7 +65,7 @@ class Predictions:
             np.savez_compressed(file, **arrays)
 
     @classmethod
-    def load(cls, path: Path) -> Predictions:
+    def load(cls, path: Path) -> Self:
         """Read what ``save`` wrote; ValueError: not a file of predictions."""
         with np.load(path, allow_pickle=False) as file:
             if not {"index", "y", "score"} <= set(file.files):
@@ -90,9 +87,8 @@ def _sweep(p: Predictions, function: Callable) -> Weighted:
 
     def value(weight: np.ndarray) -> np.ndarray:
         weight = weight[:, order]
-        signal = np.cumsum(np.where(top, weight, 0), axis=1, dtype=np.float64)[:, last]
-        background = np.cumsum(np.where(top, 0, weight), axis=1, dtype=np.float64)[:, last]
-        return function(signal, background)
+        return function(*(np.cumsum(np.where(kind, weight, 0), axis=1, dtype=np.float64)[:, last]
+                          for kind in (top, ~top)))
 
     return value
 
@@ -107,9 +103,8 @@ def _area(signal: np.ndarray, background: np.ndarray) -> np.ndarray:
 def _rejection(signal: np.ndarray, background: np.ndarray, at: float) -> np.ndarray:
     """One over the background efficiency (R,) where the signal efficiency first reaches ``at``; at
     least one jet's worth, so that it stays finite (and is then a lower limit)."""
-    reached = (signal < at * signal[:, -1:] * (1 - 1e-12)).sum(1)
-    reached = np.minimum(reached, signal.shape[1] - 1)
-    kept = np.take_along_axis(background, reached[:, None], axis=1)[:, 0]
+    reached = (signal < at * signal[:, -1:] * (1 - 1e-12)).sum(1).clip(max=signal.shape[1] - 1)
+    kept = background[np.arange(len(background)), reached]
     return 1 / (np.maximum(kept, 1.0) / np.maximum(background[:, -1], 1.0))
 
 
@@ -134,13 +129,12 @@ def _residual(p: Predictions) -> np.ndarray:
     return p.m_hat.astype(np.float64) - p.m
 
 
-def _root(value: Weighted) -> Weighted:
-    return lambda w: np.sqrt(value(w))
+def _error(p: Predictions) -> Weighted:
+    return _mean(_residual(p) ** 2)
 
 
-def _r_squared(p: Predictions) -> Weighted:
-    error, spread = _mean(_residual(p) ** 2), _variance(p.m.astype(float))
-    return lambda w: 1 - error(w) / spread(w)
+def _with(function: Callable, *values: Weighted) -> Weighted:
+    return lambda w: function(*(value(w) for value in values))
 
 
 def _by_mass(m: np.ndarray, bins: int) -> np.ndarray:
@@ -159,23 +153,23 @@ def _equal_mass(p: Predictions, bins: int = 20) -> Weighted:
     return lambda w: area(w * weight)
 
 
-Metrics = dict[str, Callable[[Predictions], Weighted]]
-CLASS_METRICS: Metrics = {
+CLASS_METRICS = {
     "accuracy": lambda p: _mean((p.score > 0.5) == (p.y > 0.5)),
     "auc": lambda p: _sweep(p, _area),
     "rejection_30": lambda p: _sweep(p, partial(_rejection, at=0.3)),
     "rejection_50": lambda p: _sweep(p, partial(_rejection, at=0.5)),
     "loss_class": lambda p: _mean(cross_entropy(p)),
 }
-MASS_METRICS: Metrics = {
+MASS_METRICS = {
     "mass_mae": lambda p: _mean(np.abs(_residual(p))),
-    "mass_mse": lambda p: _mean(_residual(p) ** 2),
-    "mass_rmse": lambda p: _root(_mean(_residual(p) ** 2)),
-    "mass_r2": _r_squared,
+    "mass_mse": _error,
+    "mass_rmse": lambda p: _with(np.sqrt, _error(p)),
+    "mass_r2": lambda p: _with(lambda error, spread: 1 - error / spread,
+                               _error(p), _variance(p.m.astype(float))),
     "mass_bias": lambda p: _mean(_residual(p)),
-    "mass_resolution": lambda p: _root(_variance(_residual(p))),
+    "mass_resolution": lambda p: _with(np.sqrt, _variance(_residual(p))),
 }
-EXTRA_METRICS: Metrics = {"auc_equal_mass": _equal_mass}
+EXTRA_METRICS = {"auc_equal_mass": _equal_mass}
 METRICS = CLASS_METRICS | MASS_METRICS | EXTRA_METRICS
 
 
@@ -197,7 +191,6 @@ def auc(y: np.ndarray, score: np.ndarray) -> float:
 
 
 # --- intervals ------------------------------------------------------------------------------------
-
 
 def _weights(jets: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """Blocks of (r,N) counts of an ordinary bootstrap: N jets drawn from N with replacement."""
@@ -239,10 +232,13 @@ def _aligned(*systems: Runs) -> list[list[Predictions]]:
     return aligned
 
 
+def _stacked(values: list[Weighted], axis: int) -> Weighted:
+    return lambda w: np.stack([value(w) for value in values], axis)
+
+
 def _values(runs: Sequence[Predictions], names: Sequence[str]) -> Weighted:
     """weights (r,N) -> (r,M,S)."""
-    prepared = [[METRICS[name](p) for name in names] for p in runs]
-    return lambda w: np.stack([np.stack([f(w) for f in of_run], 1) for of_run in prepared], -1)
+    return _stacked([_stacked([METRICS[name](p) for name in names], 1) for p in runs], -1)
 
 
 def _row(what: str, points: np.ndarray, replicates: np.ndarray, **more: float) -> dict:
@@ -253,32 +249,21 @@ def _row(what: str, points: np.ndarray, replicates: np.ndarray, **more: float) -
             "over": "jets" if len(points) == 1 else "seeds and jets"}
 
 
-def summary(
-    runs: Runs, metrics: Sequence[str] | None = None, resamples: int = 500, seed: int = 0,
-) -> dict[str, dict]:
-    """Mean over seeds with a 95 % interval.
-
-    Args:
-        runs: predictions of the seeds of one system, on the same jets.
-        metrics: names from METRICS; None: all that the predictions allow.
-
-    Returns:
-        ``{metric: {mean, low, high, seeds, points, over}}``; ``over`` names what was varied.
-    """
+def summary(runs: Runs, metrics: Sequence[str] | None = None, resamples: int = 500,
+            seed: int = 0) -> dict[str, dict]:
+    """Mean over the seeds of a system with a 95 % interval, of ``metrics`` or all of ``available``:
+    ``{metric: {mean, low, high, seeds, points, over}}``; ``over`` names what was varied."""
     (runs,) = _aligned(runs)
     names = list(metrics or available(runs[0]))
     points, replicates = _replicate(_values(runs, names), len(runs[0]), resamples, seed)
     return {name: _row("mean", *x) for name, *x in zip(names, points, replicates.T, strict=True)}
 
 
-def compare(
-    a: Runs, b: Runs, metrics: Sequence[str] | None = None, resamples: int = 2000, seed: int = 0,
-) -> dict[str, dict]:
+def compare(a: Runs, b: Runs, metrics: Sequence[str] | None = None, resamples: int = 2000,
+            seed: int = 0) -> dict[str, dict]:
     """Difference a - b, paired by jet and by seed (position in the list; a single run, such as a
-    cut without a seed, is paired with every seed of the other).
-
-    Returns:
-        ``{metric: {difference, low, high, p, seeds, points, over}}``; p is two-sided.
+    cut without a seed, is paired with every seed of the other); p is two-sided:
+    ``{metric: {difference, low, high, p, seeds, points, over}}``.
 
     Raises:
         ValueError: other jets, or a different number of seeds.
@@ -299,12 +284,9 @@ def compare(
 
 # --- curves and tables ----------------------------------------------------------------------------
 
-
 def roc(runs: Runs, points: int = 200, resamples: int = 200, seed: int = 0) -> dict:
-    """ROC curve with its 95 % band: background efficiency at given signal efficiencies.
-
-    Returns: ``signal``, ``background``, ``low``, ``high``: (points,) each, efficiencies.
-    """
+    """ROC curve with its 95 % band: ``background`` efficiency, ``low`` and ``high`` at efficiencies
+    ``signal``, (points,) each."""
     (runs,) = _aligned(runs)
     efficiency = np.linspace(0, 1, points + 1)[1:]
 
@@ -312,9 +294,8 @@ def roc(runs: Runs, points: int = 200, resamples: int = 200, seed: int = 0) -> d
         return np.stack([np.interp(efficiency, s / s[-1], b / b[-1])
                          for s, b in zip(signal, background, strict=True)])
 
-    of_runs = [_sweep(p, curve) for p in runs]
-    curves, replicates = _replicate(lambda w: np.stack([f(w) for f in of_runs], -1),
-                                    len(runs[0]), resamples, seed)
+    curves, replicates = _replicate(_stacked([_sweep(p, curve) for p in runs], -1), len(runs[0]),
+                                    resamples, seed)
     low, high = np.clip(np.nanquantile(replicates, [0.025, 0.975], axis=0), 0, 1)
     return {"signal": efficiency, "background": curves.mean(-1), "low": low, "high": high}
 
@@ -338,9 +319,9 @@ def reliability(y: np.ndarray, score: np.ndarray, bins: int = 10) -> list[dict[s
     where, rows = _by_score(y, score, bins), []
     for b in np.unique(where):
         tops, jets = int(np.sum(y[where == b] > 0.5)), int(np.sum(where == b))
-        interval = stats.binomtest(tops, jets).proportion_ci(0.95, "wilson")
+        low, high = map(float, stats.binomtest(tops, jets).proportion_ci(0.95, "wilson"))
         rows.append({"score": float(score[where == b].mean()), "fraction": tops / jets,
-                     "low": float(interval.low), "high": float(interval.high), "jets": jets})
+                     "low": low, "high": high, "jets": jets})
     return rows
 
 
@@ -352,28 +333,23 @@ def ece(y: np.ndarray, score: np.ndarray, bins: int = 15) -> float:
     return float(np.abs(gap).sum() / max(len(where), 1))
 
 
-def response(p: Predictions, edges: Sequence[float], by_class: bool = True) -> list[dict]:
-    """Response m_hat / m in bins of m (GeV), for all jets and for each class.
-
-    Returns:
-        rows ``{jets, low, high, class, response (median), error, bias (GeV), resolution (half
-        the central 68 % of m_hat / m, over the median)}``; bins of fewer than 10 jets are left out.
-    """
+def response(p: Predictions, edges: Sequence[float]) -> list[dict]:
+    """Response m_hat / m in bins of m (GeV), for all jets and for each class: rows ``{class, low,
+    high, jets, response (median), error, bias (GeV), resolution (half the central 68 % of m_hat / m
+    over the median)}``; bins of fewer than 10 jets are left out."""
     rows = []
-    classes = {"all": p.y >= 0} | ({"QCD": p.y < 0.5, "top": p.y > 0.5} if by_class else {})
-    for name, chosen in classes.items():
+    for name, chosen in {"all": p.y >= 0, "QCD": p.y < 0.5, "top": p.y > 0.5}.items():
         for low, high in pairwise(edges):
             at = chosen & (p.m >= low) & (p.m < high)
             if (jets := int(at.sum())) < 10:
                 continue
             ratio = p.m_hat[at] / p.m[at]
             lower, middle, upper = np.quantile(ratio, [0.16, 0.5, 0.84])
-            rows.append({
-                "class": name, "low": float(low), "high": float(high), "jets": jets,
-                "response": float(middle),
-                "error": float(1.2533 * ratio.std() / np.sqrt(jets)),  # of a median
-                "bias": float((p.m_hat[at] - p.m[at]).mean()),
-                "resolution": float((upper - lower) / 2 / middle)})
+            rows.append({"class": name, "low": float(low), "high": float(high), "jets": jets,
+                         "response": float(middle),
+                         "error": float(1.2533 * ratio.std() / np.sqrt(jets)),  # of a median
+                         "bias": float((p.m_hat[at] - p.m[at]).mean()),
+                         "resolution": float((upper - lower) / 2 / middle)})
     return rows
 
 

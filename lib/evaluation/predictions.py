@@ -1,20 +1,18 @@
 """Losses on validation while training, and predictions for the metrics afterwards."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 
 from lib.data.tokens import Batch
 from lib.evaluation.metrics import Predictions, auc
 
 
 def make_fabric(precision: str, accelerator: str = "auto", devices: int | str = 1) -> Fabric:
-    """A Fabric that does not log a line when it is made; precision: as in ``FitSettings``."""
+    """A Fabric, made without a line in the log; precision: as in ``FitSettings``."""
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     return Fabric(accelerator=accelerator, devices=devices, precision=resolve_precision(precision))
 
@@ -32,15 +30,12 @@ def resolve_precision(precision: str) -> str:
 
 @torch.no_grad()
 def validate(objective: nn.Module, batches: Iterable[Batch], fabric: Fabric) -> dict[str, float]:
-    """Mean loss and parts over the batches, AUC and mass MAE (GeV) where they are defined.
-
-    The random generator is set aside, so that a loss with chance in it is the same each time and
-    validating changes nothing in training.
-    """
+    """Mean loss and parts over the batches, AUC and mass MAE (GeV) where there are any. The random
+    generator is set aside: a loss with chance in it is the same each time, and training goes on as
+    if nothing had been."""
     was_training = objective.training
     objective.eval()
-    sums: dict[str, Tensor] = {}
-    jets, scores, labels = 0, [], []
+    sums, jets, scores, labels = {}, 0, [], []
     with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
         torch.manual_seed(0)
         for batch in batches:
@@ -65,18 +60,13 @@ def validate(objective: nn.Module, batches: Iterable[Batch], fabric: Fabric) -> 
 
 
 @torch.no_grad()
-def predict(
-    objective: nn.Module, batches: Iterable[Batch], precision: str = "32-true",
-    accelerator: str = "auto",
-) -> Predictions:
+def predict(objective: nn.Module, batches: Iterable[Batch], precision: str = "32-true",
+            accelerator: str = "auto") -> Predictions:
     """Predictions of an objective or a model, in the order of the batches; y is -1 without labels.
-
-    Args:
-        precision: as in ``FitSettings``.
-    """
+    precision: as in ``FitSettings``."""
     fabric = make_fabric(precision, accelerator)
     objective = objective.to(fabric.device).eval()
-    columns: dict[str, list[Tensor]] = {}
+    columns = {}
     for batch in batches:
         batch = batch.to(fabric.device)
         with fabric.autocast():

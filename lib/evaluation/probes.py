@@ -4,8 +4,6 @@ Everything looks at the learned features (N, D) of jets, without the model's fix
 would say much about a jet behind a backbone that has learned nothing.
 """
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -22,11 +20,11 @@ from lib.models.vit import JetViT
 
 
 @torch.no_grad()
-def embed(model: JetViT, jets: JetImages, index: Any = None, batch_size: int = 256) -> np.ndarray:
+def embed(model: JetViT, jets: JetImages, index: Any = None) -> np.ndarray:
     """Learned features of jets (all, or those of ``index``), in evaluation mode: (N, D) float32."""
     training, device = model.training, next(model.parameters()).device
     model.eval()
-    batches = Batches(jets, index, batch_size, model.config.tokens)
+    batches = Batches(jets, index, 256, model.config.tokens)
     parts = [model.features(batch.tokens.to(device), summary=False).cpu() for batch in batches]
     model.train(training)
     return torch.cat(parts).numpy()
@@ -35,15 +33,14 @@ def embed(model: JetViT, jets: JetImages, index: Any = None, batch_size: int = 2
 def collapse(features: np.ndarray) -> dict[str, float]:
     """Three numbers that tell when all jets get the same features, (N, D).
 
-    ``feature_std``: standard deviation of unit-length features, times √D; about 1 where they
-    fill the sphere, 0 where they are one point (SimSiam, arXiv:2011.10566, fig. 2).
-    ``effective_rank``: exp of the entropy of the normalised singular values, after the mean is
-    taken off: how many directions are in use, at most D (RankMe, arXiv:2210.02885).
-    ``mean_cosine``: mean cosine of two different jets; 1 where they are one point.
+    ``feature_std``: standard deviation of unit-length features, times √D; about 1 where they fill
+    the sphere, 0 where they are one point (SimSiam, arXiv:2011.10566, fig. 2). ``effective_rank``:
+    exp of the entropy of the normalised singular values, after the mean is taken off: how many
+    directions are in use, at most D (RankMe, arXiv:2210.02885). ``mean_cosine``: of two different
+    jets; 1 where they are one point.
     """
-    x = torch.from_numpy(np.asarray(features)).double()
-    unit = F.normalize(x, dim=1)
-    count = len(x)
+    x = torch.from_numpy(features).double()
+    unit, count = F.normalize(x, dim=1), len(x)
     singular = torch.linalg.svdvals(x - x.mean(0))
     share = singular / singular.sum().clamp(min=1e-12)
     entropy = -(share * share.clamp(min=1e-12).log()).sum()
@@ -54,11 +51,8 @@ def collapse(features: np.ndarray) -> dict[str, float]:
 
 def linear_probe(features: np.ndarray, label: np.ndarray, others: np.ndarray,
                  strength: float = 1.0) -> np.ndarray:
-    """P(class 1) of other jets by logistic regression on standardised features.
-
-    features (n, D), label (n,): to learn from; others (N, D): to judge. strength: inverse of the
-    regularisation (``C`` of scikit-learn).
-    """
+    """P(class 1) of other jets (N, D) by logistic regression on standardised features (n, D) with
+    labels (n,). strength: inverse of the regularisation (``C`` of scikit-learn)."""
     from sklearn.linear_model import LogisticRegression  # takes seconds, and few need it
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -71,10 +65,8 @@ def linear_probe(features: np.ndarray, label: np.ndarray, others: np.ndarray,
 
 def neighbour_probe(features: np.ndarray, label: np.ndarray, others: np.ndarray,
                     neighbours: int = 20, temperature: float = 0.1) -> np.ndarray:
-    """P(class 1) of other jets: their nearest neighbours by cosine vote with exp(cosine/T).
-
-    Features are centred first: ReLU-like features share a direction that says nothing.
-    """
+    """P(class 1) of other jets: their nearest neighbours by cosine vote with exp(cosine/T), after
+    centring: ReLU-like features share a direction that says nothing."""
     mean = features.mean(0)
     known, new = (F.normalize(torch.from_numpy(x - mean), dim=1) for x in (features, others))
     cosine, nearest = (new @ known.T).topk(min(neighbours, len(known)), dim=1)
@@ -86,32 +78,26 @@ def neighbour_probe(features: np.ndarray, label: np.ndarray, others: np.ndarray,
 class Monitor:
     """Collapse and probes of a backbone, for ``monitor=`` of ``fit`` and ``runs.train``.
 
-    Its numbers enter the history: those of ``collapse`` and, with labels, ``probe_auc`` (linear)
-    and ``neighbour_auc``. Labels are only looked at, nothing is trained with them; but choosing
-    weights by them (``select="high:probe_auc"``) is using them.
-
-    Attributes:
-        jets: labelled, or not: then there are no probes.
-        known, held: numbers of the jets that the probes learn from and of those they judge.
+    Its numbers enter the history: ``collapse`` and, with labels, ``probe_auc`` (linear) and
+    ``neighbour_auc``. Nothing is trained with labels here; but choosing weights by these numbers
+    (``select="high:probe_auc"``) is using them.
     """
 
     jets: JetImages
-    known: Any
-    held: Any
-    batch_size: int = 256
+    known: Any  # numbers of the jets that the probes learn from
+    held: Any  # and of those that they judge
 
     def __call__(self, objective: nn.Module) -> dict[str, float]:
-        held = embed(objective.model, self.jets, self.held, self.batch_size)
+        held = embed(objective.model, self.jets, self.held)
         row = collapse(held)
         if self.jets.labels is None:
             return row
         learned, label = (self.jets.labels.cpu()[torch.as_tensor(part)].numpy()
                           for part in (self.known, self.held))
-        if len(np.unique(learned)) < 2:
-            return row
-        known = embed(objective.model, self.jets, self.known, self.batch_size)
-        row["probe_auc"] = auc(label, linear_probe(known, learned, held))
-        row["neighbour_auc"] = auc(label, neighbour_probe(known, learned, held))
+        if len(np.unique(learned)) > 1:
+            known = embed(objective.model, self.jets, self.known)
+            row["probe_auc"] = auc(label, linear_probe(known, learned, held))
+            row["neighbour_auc"] = auc(label, neighbour_probe(known, learned, held))
         return row
 
 

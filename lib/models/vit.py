@@ -178,18 +178,14 @@ class JetViT(nn.Module):
         return self.norm(x)
 
     def encode(self, tokens: TokenBatch, local: bool = True, fill: Tensor | None = None) -> Tensor:
-        """One vector a token: (B, K, D); what is not valid is undefined.
-
-        local: False leaves the convolutions out. fill: (B, P, D), what they find in empty cells.
-        """
+        """One vector a token: (B, K, D); what is not valid is undefined. local: False leaves the
+        convolutions out. fill: (B, P, D), what they find in empty cells."""
         x = self._through(tokens, local, fill)
         return x if self.cls is None else x[:, 1:]
 
     def features(self, tokens: TokenBatch, summary: bool = True) -> Tensor:
-        """One vector a jet: (B, width), float32. A jet without tokens pools to zero.
-
-        summary: with the model's summary at the end (if it has one), in which nothing is learned.
-        """
+        """One vector a jet: (B, width), float32; 0 without tokens. summary: with the model's own at
+        the end (if it has one), in which nothing is learned."""
         x = self._through(tokens, True, None).float()
         summed = self.summary is not None or self.flow is not None
         sums = patch_sums(tokens.features, self.config.channels) if summed else None
@@ -197,8 +193,7 @@ class JetViT(nn.Module):
             parts = [x[:, 0]]
         else:
             keep = tokens.valid.unsqueeze(-1)
-            count = keep.sum(1).clamp(min=1)
-            parts = [(x * keep).sum(1) / count]
+            parts = [(x * keep).sum(1) / keep.sum(1).clamp(min=1)]
             if self.config.pool in ("mean_max", "energy"):
                 top = x.masked_fill(~keep, torch.finfo(x.dtype).min).amax(1)
                 parts.append(torch.where(keep.any(1), top, 0.0))

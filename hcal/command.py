@@ -1,7 +1,5 @@
 """Find the sick cells in maps of the hadron calorimeter, from the command line."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 
@@ -22,16 +20,21 @@ def score(maps: Path, out: Path, reference: Path | None = None,
     over expected), ``kind`` (0 fine, 1 dead, 2 degraded, 3 hot), ``live``, each (64, 72), and
     ``sections`` (N, 64, 72), the log odds of each section alone.
     """
-    if out.suffix != ".npz":
-        raise ValueError(f"{out}: scores are written as .npz")
-    if not math.isfinite(threshold):
-        raise ValueError(f"--threshold {threshold}: give a number, the log odds above which a cell "
-                         "is suspicious")
-    if out.is_dir():
-        raise ValueError(f"{out}: is a folder; choose another name")
-    for source in (maps, reference):
-        if source is not None and source.resolve() == out.resolve():
-            raise ValueError(f"{out}: would overwrite the maps; choose another name")
+    own = {source.resolve() for source in (maps, reference) if source is not None}
+    for wrong, what in (
+        (out.suffix != ".npz", f"{out}: scores are written as .npz"),
+        (not math.isfinite(threshold), f"--threshold {threshold}: give a number, the log odds "
+                                       "above which a cell is suspicious"),
+        (out.is_dir(), f"{out}: is a folder; choose another name"),
+        (out.resolve() in own, f"{out}: would overwrite the maps; choose another name"),
+    ):
+        if wrong:
+            raise ValueError(what)
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from hcal.plots import cell_map  # slow to import: after the checks
+
     sections = load(maps)
     healthy = None if reference is None else load(reference)
     try:
@@ -43,25 +46,15 @@ def score(maps: Path, out: Path, reference: Path | None = None,
         np.savez_compressed(file, score=found.score, ratio=found.ratio, kind=found.kind,
                             live=found.live, sections=found.sections.clip(-6e4, 6e4)
                             .astype(np.float16))
-    drawn = picture(found, out.with_suffix(".png"), maps.name)
+    fig = cell_map(found.score, found.ratio, found.live, found.kind, maps.name)
+    drawn = out.with_suffix(".png")
+    with replacing(drawn) as part:
+        fig.savefig(part, format="png", dpi=150, metadata={"Software": None})
     print(f"{summary(found, len(sections), reference)}\n{out}\n{drawn}")
     return found
 
 
-def picture(found: Findings, path: Path, title: str) -> Path:
-    """Draw the map of ratios and scores."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from hcal.plots import cell_map
-
-    fig = cell_map(found.score, found.ratio, found.live, found.kind, title)
-    with replacing(path) as part:
-        fig.savefig(part, format="png", dpi=150, metadata={"Software": None})
-    return path
-
-
-def summary(found: Findings, sections: int, reference: Path | None = None) -> str:
+def summary(found: Findings, sections: int, reference: Path | None) -> str:
     """What a shifter reads."""
     sick = np.argwhere(found.kind > 0)
     against = f"{reference}" if reference else "their rings and mirror images"

@@ -5,8 +5,6 @@ can move it: both have a variance proportional to p (1 - p), that is to m (N - m
 m. So N is where the spread vanishes, seen from rings of different m.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

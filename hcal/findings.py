@@ -2,7 +2,7 @@
 compare with. No training: the statistics of ``hcal.scores`` on the sum of all sections."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -47,16 +47,15 @@ class Region:
 
 @dataclass
 class Findings:
-    """score, ratio (count over expected), kind (0...3, see ``KINDS``), live: (H, W) arrays;
-    sections: (N, H, W) log odds of each section alone; notes: what a reader should know."""
+    """What ``judge`` found, (H, W) arrays."""
 
-    score: np.ndarray
-    ratio: np.ndarray
-    kind: np.ndarray
+    score: np.ndarray  # log odds that a cell is sick, all sections together
+    ratio: np.ndarray  # count over expected
+    kind: np.ndarray  # 0...3, see ``KINDS``
     live: np.ndarray
-    sections: np.ndarray
+    sections: np.ndarray  # (N, H, W) log odds of each section alone
     regions: list[Region]
-    notes: list[str] = field(default_factory=list)
+    notes: list[str]  # what a reader should know
 
 
 def regions(kind: np.ndarray, ratio: np.ndarray, score: np.ndarray, live: np.ndarray,
@@ -193,11 +192,8 @@ def _by_reference(total: HcalMaps, events: Tensor, sections: Tensor, reference: 
 
 def judge(maps: HcalMaps, reference: HcalMaps | None = None,
           threshold: float = THRESHOLD) -> Findings:
-    """Sick cells in maps of one run; with ``reference`` (healthy maps) or by ring and mirror image.
-
-    A cell is suspicious if its log odds over all sections are above ``threshold``. Raises:
-    DataError where nothing counts.
-    """
+    """Sick cells in maps of one run; with ``reference`` (healthy maps) or by ring and mirror image:
+    those with log odds over all sections above ``threshold``. DataError where nothing counts."""
     used = maps.counts.flatten(1).any(1)
     if not used.any():
         raise DataError("not a single count in these maps; give maps of lumi-sections with data")

@@ -1,8 +1,6 @@
 """Who finds the sick cells? Faults of known strength in healthy maps of a run that no score was
 made for; precision and recall over all live cells; what a few sections of that run add."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping, Sequence
 
@@ -18,7 +16,7 @@ from hcal.simulation import CONDITIONS, LOW, STRENGTHS, TAIL, inject, occupancy,
 from lib.data.batches import Batches
 from lib.training.fit import FitSettings, fit
 
-RECALLS = (0.90, 0.95, 0.99)
+RECALLS = {"fpr90": 0.90, "fpr95": 0.95, "fpr99": 0.99}
 Score = Callable[[HcalMaps], Tensor]
 
 
@@ -61,15 +59,15 @@ def curves(sick: np.ndarray, score: np.ndarray, weight: np.ndarray | None = None
     weight = np.ones((1, len(sick))) if weight is None else weight
     order = np.lexsort((sick.ravel(), -score.ravel()))
     good, owner = sick.ravel()[order], np.repeat(np.arange(len(sick)), sick.shape[1])[order]
-    out = {name: np.empty(len(weight)) for name in ("auprc", "fpr90", "fpr95", "fpr99")}
+    out = {name: np.empty(len(weight)) for name in ("auprc", *RECALLS)}
     for number, row in enumerate(weight):
         each = row[owner]
         hits, alarms = np.cumsum(each * good), np.cumsum(each * ~good)
         precision = hits / np.maximum(hits + alarms, 1e-9)
         out["auprc"][number] = (precision * each * good).sum() / max(hits[-1], 1e-9)
-        for recall in RECALLS:
+        for name, recall in RECALLS.items():
             at = np.searchsorted(hits, recall * hits[-1] - 1e-9)
-            out[f"fpr{round(100 * recall)}"][number] = alarms[at] / max(alarms[-1], 1e-9)
+            out[name][number] = alarms[at] / max(alarms[-1], 1e-9)
     return out
 
 
@@ -79,12 +77,10 @@ def compare(scores: Mapping[str, Score], maps: HcalMaps, width: int = 1,
     """Faults of one strength at a time in healthy maps, looked for by every score.
 
     For each seed ``rate`` faults a map are drawn (single cells and boxes of up to 3 x 5), the same
-    over a window of ``width`` sections, which is summed.
-
-    Returns:
-        a row for each strength and score: ``strength``, ``score``, ``auprc``, ``fpr90``,
-        ``fpr95``, ``fpr99``, each with ``_low`` and ``_high`` (95 %, bootstrap over maps, the
-        seeds of a map drawn together), ``sick`` (share of sick cells), ``maps``, ``seeds``.
+    over a window of ``width`` sections, which is summed. Returns a row for each strength and score:
+    ``strength``, ``score``, ``auprc``, ``fpr90``, ``fpr95``, ``fpr99``, each with ``_low`` and
+    ``_high`` (95 %, bootstrap over maps, the seeds of a map drawn together), ``sick`` (share of
+    sick cells), ``maps``, ``seeds``.
     """
     rng, rows = np.random.default_rng(3), []
     count = len(maps) // width
@@ -106,9 +102,6 @@ def compare(scores: Mapping[str, Score], maps: HcalMaps, width: int = 1,
     return rows
 
 
-# ---------------------------------------------------------------- a few sections of the other run
-
-
 def adapted_offsets(model: CellModel, seen: HcalMaps) -> Tensor:
     """Offsets after healthy sections of another run: (H, W), no training.
 
@@ -122,28 +115,24 @@ def adapted_offsets(model: CellModel, seen: HcalMaps) -> Tensor:
     return ((known * new + noise * model.offsets) / (known + noise)) * live
 
 
-def finetuned(model: CellModel, seen: HcalMaps, updates: int = 60,
-              log: Callable[[str], None] = lambda line: None) -> CellModel:
+def finetuned(model: CellModel, seen: HcalMaps, updates: int) -> CellModel:
     """A copy of the model, trained on for a while on those sections alone."""
     tuned = copy.deepcopy(model)
     objective = MaskedCells(tuned, rings_and_offsets(seen)[0], seen.live, as_is=1.0)
     batches = Batches(seen.with_(labels=None), None, min(16, len(seen)), shuffle=True)
     fit(objective, batches, None,
         FitSettings(updates=updates, batch_size=16, lr=3e-4, select="loss", every=updates,
-                    precision="32-true", ema=None), log=log)
+                    precision="32-true", ema=None), log=lambda line: None)
     return tuned
 
 
 def adaptation(model: CellModel, old: HcalMaps, new: HcalMaps, seen: HcalMaps,
-               sections: Sequence[int] = (5, 20, 100), strength: float = 0.9,
-               seeds: Sequence[int] = (0,), updates: int = 60) -> list[dict]:
+               sections: Sequence[int], updates: int = 60) -> list[dict]:
     """What a few sections of the new run give there, and what is forgotten of the old.
 
-    old, new: healthy test maps of either run. seen: healthy sections of the new run.
-
-    Returns:
-        rows as of ``compare`` with ``way`` ("as trained", "offsets", "weights"), ``sections`` and
-        ``run`` ("old", "new").
+    old, new: healthy test maps of either run. seen: healthy sections of the new run, of which the
+    first few (each of ``sections``) are used. Rows as of ``compare``, for faults of strength 0.9,
+    with ``way`` ("as trained", "offsets", "weights"), ``sections`` and ``run`` ("old", "new").
     """
     ways: list[tuple[str, int, Score]] = [("as trained", 0, model.score)]
     for count in sections:
@@ -154,7 +143,7 @@ def adaptation(model: CellModel, old: HcalMaps, new: HcalMaps, seen: HcalMaps,
     rows = []
     for run, maps in (("old", old), ("new", new)):
         named = {f"{way} {count}": score for way, count, score in ways}
-        found = compare(named, maps, strengths=(strength,), seeds=seeds)
+        found = compare(named, maps, strengths=(0.9,), seeds=(0,))
         rows += [{**row, "way": way, "sections": count, "run": run}
                  for row, (way, count, _) in zip(found, ways, strict=True)]
     return rows

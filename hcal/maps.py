@@ -214,9 +214,6 @@ def windows(maps: HcalMaps, width: int) -> HcalMaps:
         for name, part in parts.items()})
 
 
-# ---------------------------------------------------------------- files
-
-
 def find(folder: str | Path, run: int) -> Path:
     """The file of a run under the first of its published ``NAMES``; DataError without any."""
     names = [name.format(run=run) for name in NAMES]

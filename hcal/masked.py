@@ -23,6 +23,7 @@ from lib.models.vit import JetViT, ViTConfig
 from lib.training.recipe import Recipe
 
 GROUPS = 3  # complementary sets of hidden cells: every cell is predicted from others
+BLOCK = 250  # maps scored at once
 GRID = Grid(5, 64, 72, 8, 4)
 MODEL = dict(tokens="active", dim=64, depth=2, heads=4, mlp_ratio=2.0, stem="mlp",
              patch_energy=False, position="factorised", pool="mean", summary=False, scale=1.0,
@@ -33,16 +34,6 @@ SETTINGS = {  # a recipe: a minute of one core
     "fit": dict(updates=700, batch_size=32, lr=2e-3, weight_decay=0.01, ema=0.99, select="loss",
                 every=100, precision="32-true"),
 }
-
-
-# ---------------------------------------------------------------- the model
-
-
-def hidden_groups(shape: tuple[int, int], seed: int = 0) -> Tensor:
-    """Which of ``GROUPS`` sets a cell belongs to: (H, W), pseudo-random, the same for one seed."""
-    cells = torch.arange(shape[0] * shape[1]) % GROUPS
-    order = torch.randperm(len(cells), generator=torch.Generator().manual_seed(seed))
-    return cells[order].view(shape)
 
 
 class CellModel(nn.Module):
@@ -95,38 +86,28 @@ class CellModel(nn.Module):
         return a * offset + b, variance.sqrt()
 
     @torch.no_grad()
-    def predict(self, maps: HcalMaps, offsets: Tensor | None = None,
-                batch_size: int = 250) -> tuple[Pulls, Tensor, Tensor]:
-        """What a healthy cell would show, each predicted while hidden: pulls,
-        mean and sigma of x.
+    def score(self, maps: HcalMaps, offsets: Tensor | None = None) -> Tensor:
+        """Log odds that a cell is sick (``log_odds``), each cell predicted while hidden.
 
         offsets: (H, W) of the reference in units of theta; None: those of the training run.
         """
         offsets = self.offsets if offsets is None else offsets
         seen, live = pulls(maps), maps.live
-        groups = hidden_groups(live.shape).to(live.device)
+        # Which set a cell is in is pseudo-random, and always the same.
+        order = torch.randperm(live.numel(), generator=torch.Generator().manual_seed(0))
+        groups = (torch.arange(live.numel()) % GROUPS)[order].view(live.shape).to(live.device)
         mean, sigma = torch.zeros_like(seen.x), torch.ones_like(seen.x)
-        for start in range(0, len(maps), batch_size):
-            part = slice(start, start + batch_size)
-            some = Pulls(*(value[part] for value in vars(seen).values()))
+        for start in range(0, len(maps), BLOCK):
+            part = slice(start, start + BLOCK)
+            some = Pulls(*(value[part] for value in seen))
             for group in range(GROUPS):
                 hidden = groups == group
                 visible = (~hidden).expand_as(some.x)
                 m, s = self(some, offsets.expand_as(some.x), visible, live)
                 mean[part] = torch.where(hidden, m, mean[part])
                 sigma[part] = torch.where(hidden, s, sigma[part])
-        return seen, mean, sigma
-
-    def score(self, maps: HcalMaps, offsets: Tensor | None = None, boxes: bool = True) -> Tensor:
-        """Log odds that a cell is sick (``log_odds``); boxes=False: |z| of the cell alone."""
-        seen, mean, sigma = self.predict(maps, offsets)
-        if not boxes:
-            return ((seen.x - mean) / sigma).abs() * maps.live
         return log_odds(seen.theta, seen.ring + mean * seen.spread, sigma * seen.spread,
-                        seen.events, maps.live)
-
-
-# ---------------------------------------------------------------- training maps
+                        seen.events, live)
 
 
 def _uniform(low: float, high: float, *shape: int) -> Tensor:
@@ -229,10 +210,9 @@ class MaskedCells(nn.Module):
 
     def loss(self, batch: Batch, output: Any = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Of maps of counts; in evaluation always the same draw of masks and conditions."""
-        if self.training:
-            return self._loss(batch)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(batch.index[0]))
+        with torch.random.fork_rng(devices=[], enabled=not self.training):
+            if not self.training:
+                torch.manual_seed(int(batch.index[0]))
             return self._loss(batch)
 
     def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

@@ -1,7 +1,5 @@
 """Calorimeter maps as pictures: ieta up, iphi to the right, white where no cell is read out."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,8 +1,6 @@
 """Telling two runs apart by their maps, as R3 does: its two models as published, three readings of
 its patch size, and their training through the cache. Maps are log(1 + count)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,10 +53,8 @@ def read_as(maps: HcalMaps, reading: str) -> HcalMaps:
 
 def recipe(profile: Profile, kind: str = "vit", model: Mapping | None = None,
            loss: Mapping | None = None, epochs: float = 3, **fit: Any) -> dict:
-    """Settings of a run: a published recipe ("vit" or "moe") with changes.
-
-    epochs: R3's are three; the smoke profile makes a few updates instead.
-    """
+    """Settings of a run: a published recipe ("vit" or "moe") with changes; the smoke profile makes
+    a few updates instead of R3's three epochs."""
     base = R3_VIT if kind == "vit" else R3_MOE
     updates = round(R3_FIT[kind]["updates"] * epochs / 3)
     how = {**R3_FIT[kind], "updates": updates, **VALIDATE, **fit}
@@ -109,10 +105,9 @@ def without_epochs(log: Callable[[str], None]) -> Callable[[str], None]:
     return lambda line: None if line.startswith("epoch") else log(line)
 
 
-def accuracy_on(recipe: Recipe, maps: HcalMaps, most: int = 512) -> Callable:
-    """A monitor for ``fit``: accuracy on validation maps."""
-    index = make_batches(recipe, maps)[1].index
-    held = list(Batches(maps, index[:most], 256, "all"))
+def accuracy_on(recipe: Recipe, maps: HcalMaps) -> Callable:
+    """A monitor for ``fit``: accuracy on 512 validation maps."""
+    held = list(Batches(maps, make_batches(recipe, maps)[1].index[:512], 256, "all"))
 
     @torch.no_grad()
     def accuracy(objective: nn.Module) -> dict[str, float]:

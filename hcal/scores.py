@@ -13,10 +13,8 @@ odds that a cell is sick when its neighbours may be, too (``log_odds``).
 Shapes use N maps, H rows, W columns. Every score is (N, H, W), larger is sicker, 0 where not live.
 """
 
-from __future__ import annotations
-
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +22,6 @@ from torch import Tensor
 
 from hcal.events import NOISE, estimate_events, estimate_scale
 from hcal.maps import HcalMaps
-
-# ---------------------------------------------------------------- one scale for all maps
 
 
 def angle(counts: Tensor, events: Tensor) -> Tensor:
@@ -63,19 +59,14 @@ def ring_centre(theta: Tensor, live: Tensor) -> Tensor:
     return centre
 
 
-@dataclass
-class Pulls:
-    """Maps on the common scale.
+class Pulls(NamedTuple):
+    """Maps on the common scale."""
 
-    theta: (N, H, W). ring: (N, H, 1), theta of the ring. spread: (N, 1, 1), of theta - ring over
-    the live cells of a map, robust. x: (theta - ring) / spread, 0 where not live. events: (N,).
-    """
-
-    theta: Tensor
-    ring: Tensor
-    spread: Tensor
-    x: Tensor
-    events: Tensor
+    theta: Tensor  # (N, H, W)
+    ring: Tensor  # (N, H, 1), theta of the ring
+    spread: Tensor  # (N, 1, 1), of theta - ring over the live cells of a map, robust
+    x: Tensor  # (N, H, W), (theta - ring) / spread, 0 where not live
+    events: Tensor  # (N,)
 
 
 def pulls(maps: HcalMaps) -> Pulls:
@@ -103,9 +94,6 @@ def rings_and_offsets(healthy: HcalMaps) -> tuple[Tensor, Tensor]:
     theta = angle(healthy.counts.mean(0, keepdim=True), events)
     ring = ring_centre(theta, healthy.live)
     return ring[0, :, 0], ((theta - ring) * healthy.live)[0]
-
-
-# ---------------------------------------------------------------- simple scores
 
 
 def _noise(expected: Tensor, events: Tensor) -> Tensor:
@@ -146,8 +134,6 @@ def ring_z(maps: HcalMaps, reference: HcalMaps | None = None) -> Tensor:
 SIMPLE = {"binomial z": binomial_z, "binomial z by ring": ring_binomial_z,
           "ratio to ring": ring_ratio, "ring z": ring_z}  # fmt: skip
 
-
-# ---------------------------------------------------------------- how sure is it?
 
 FAULTS = (0.0, 0.25, 0.5, 0.7, 0.82, 0.9, 1.15, 1.5, 2.0, 3.0)  # strengths that are tried
 BOXES = ((1, 3), (1, 5), (2, 1), (2, 3), (3, 1), (3, 3), (3, 5))  # rows x columns, likewise

@@ -170,9 +170,6 @@ def simulate(run: int, sections: int, seed: int = 0, low_statistics: bool = True
                     attributes=made if torch.equal(live, LIVE) else {})
 
 
-# ---------------------------------------------------------------- faults
-
-
 class Fault(NamedTuple):
     """Live cells of a box that count wrongly: strength times what they should."""
 

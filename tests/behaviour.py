@@ -564,7 +564,7 @@ def calorimeter_scores():
     seen = scores.pulls(sick)
     sigma = (0.25 * 0.6 / seen.events).sqrt()[:, None, None].expand_as(seen.theta)
     odds = scores.log_odds(seen.theta, seen.ring.expand_as(seen.theta), sigma, seen.events, live)
-    return found | {"look": numbers(*vars(seen).values()), "odds": numbers(odds[:, live])}
+    return found | {"look": numbers(*seen), "odds": numbers(odds[:, live])}
 
 
 @component("hcal.masked", needs=["hcal.scores", "fit"])

@@ -63,17 +63,16 @@ def summary(found: Findings, sections: int, reference: Path | None) -> str:
     lines += [f"note: {note}" for note in found.notes]
     if not len(sick):
         return "\n".join([*lines, "no suspicious cells"])
-    lines += [f"{len(sick)} suspicious cells in {len(found.regions)} regions",
-              f"{'region':<32}{'kind':<10}{'cells':>6}{'ratio':>8}{'score':>9}"]
-    for region in found.regions[:LISTED]:
-        lines.append(f"{region.where:<32}{region.kind:<10}{len(region.rows):>6}"
-                     f"{region.ratio:>8.2f}{region.score:>9.1f}")
-    lines.append(f"{'cell':<32}{'kind':<10}{'':>6}{'ratio':>8}{'score':>9}")
     order = np.argsort([-found.score[r, c] for r, c in sick], kind="stable")
-    for r, c in sick[order[:LISTED]].tolist():
-        where = f"ieta {ieta(r)}, iphi {iphi(c)}"
-        lines.append(f"{where:<32}{KINDS[found.kind[r, c]]:<10}{'':>6}{found.ratio[r, c]:>8.2f}"
-                     f"{found.score[r, c]:>9.1f}")
+    rows = [("region", "kind", "cells", "ratio", "score")]
+    rows += [(region.where, region.kind, len(region.rows), f"{region.ratio:.2f}",
+              f"{region.score:.1f}") for region in found.regions[:LISTED]]
+    rows += [("cell", "kind", "", "ratio", "score")]
+    rows += [(f"ieta {ieta(r)}, iphi {iphi(c)}", KINDS[found.kind[r, c]], "",
+              f"{found.ratio[r, c]:.2f}", f"{found.score[r, c]:.1f}")
+             for r, c in sick[order[:LISTED]].tolist()]
+    lines += [f"{len(sick)} suspicious cells in {len(found.regions)} regions",
+              *("{:<32}{:<10}{:>6}{:>8}{:>9}".format(*row) for row in rows)]
     if len(sick) > LISTED or len(found.regions) > LISTED:
         lines.append(f"... the {LISTED} largest scores; all are in the file")
     return "\n".join(lines)

@@ -31,14 +31,13 @@ def scaled(maps: HcalMaps, kind: str, training: HcalMaps | None = None) -> HcalM
         return maps
     if kind == "log1p":
         return maps.with_(counts=maps.counts.log1p())
-    if kind == "standard":
-        if training is None:
-            raise ValueError("kind='standard' needs the training maps")
-        values = training.counts[:, training.live]
-        counts = (maps.counts - values.mean()) / values.std().clamp(min=1e-6) * maps.live
-        return maps.with_(counts=counts)
-    events = estimate_events(maps).clamp(min=1)  # an empty map stays empty
-    return maps.with_(counts=maps.counts / events[:, None, None])
+    if kind == "event":  # an empty map stays empty
+        return maps.with_(counts=maps.counts / estimate_events(maps).clamp(min=1)[:, None, None])
+    if training is None:
+        raise ValueError("kind='standard' needs the training maps")
+    values = training.counts[:, training.live]
+    return maps.with_(counts=(maps.counts - values.mean()) / values.std().clamp(min=1e-6)
+                      * maps.live)
 
 
 def estimate_scale(maps: HcalMaps, reference: Tensor | None = None) -> Tensor:
@@ -60,13 +59,11 @@ def estimate_events(maps: HcalMaps, together: bool = False) -> Tensor:
     """Number of events of each map: (N,) float32; 0 for an empty map.
 
     together=False looks at each map alone: for every ring the median m and the spread v of its
-    cells, and of all N the most likely for v = (4 SIGMA² + NOISE / N) m (N - m). It takes
-    the spread between cells as known; see ``tests/test_hcal.py`` for how good it is: a few per
-    cent.
-    together=True is for maps of one run: the fluctuations of each cell in time give N and the
-    noise with nothing taken as known (``full_count``), the scale of each map the rest: 1 %
-    or better, with a few faults too. With fewer than 20 maps it falls back on their mean, taken as
-    one map.
+    cells, and of all N the most likely for v = (4 SIGMA² + NOISE / N) m (N - m). It takes the
+    spread between cells as known and is good to a few per cent.
+    together=True is for maps of one run: ``full_count`` from the fluctuations in time, with nothing
+    taken as known, and the scale of each map: 1 % or better, with a few faults too. With fewer than
+    20 maps it falls back on their mean, taken as one map.
     """
     if not len(maps):
         return maps.counts.new_zeros(0)

@@ -82,15 +82,23 @@ def regions(kind: np.ndarray, ratio: np.ndarray, score: np.ndarray, live: np.nda
     return sorted(found, key=lambda region: -region.score)
 
 
-def cells_there(total: Tensor) -> tuple[Tensor, list[str]]:
-    """Cells that must be read out, by the sum of the maps alone: (H, W) bool, and notes.
+def cells_there(total: Tensor, reference: HcalMaps | None) -> tuple[Tensor, list[str]]:
+    """Cells that must be read out, by healthy maps or the sum of the maps: (H, W) bool, and notes.
 
-    A column pattern (even or odd columns) of a ring is there if half of it counts, or if it is a
-    published one and half of its mirror image counts. A silent cell of it is dead -- it is live --
-    if it is one of the published cells, or if its column counts in half of the rings of that
-    pattern; else it is not there, as is column 71.
+    By the sum, a column pattern (even or odd columns) of a ring is there if half of it counts, or
+    if it is a published one and half of its mirror image counts. A silent cell of it is live, and
+    dead, if it is a published one, or if its column counts in half of the rings of that pattern;
+    else it is not there, as is column 71.
     """
     seen, live, notes = total > 0, torch.zeros_like(LIVE), []
+    if reference is not None:
+        live = live_cells(reference.counts)
+        if not total[live].any():
+            raise DataError("the maps count nowhere where the reference does; give healthy maps of "
+                            "the same detector")
+        if more := int((seen & ~live).sum()):
+            notes.append(f"{more} cells count that the reference lacks; they are left out")
+        return live, notes
     for parity, name in enumerate(("even", "odd")):
         column = slice(parity, None, 2)
         known = LIVE[:, column].float().mean(1) > 0.5
@@ -110,17 +118,7 @@ def cells_there(total: Tensor) -> tuple[Tensor, list[str]]:
     return live, notes
 
 
-def _cells_of(reference: HcalMaps, total: Tensor) -> tuple[Tensor, list[str]]:
-    """The same from healthy maps."""
-    live = live_cells(reference.counts)
-    if not total[live].any():
-        raise DataError("the maps count nowhere where the reference does; give healthy maps of "
-                        "the same detector")
-    more = int(((total > 0) & ~live).sum())
-    return live, [f"{more} cells count that the reference lacks; they are left out"] * (more > 0)
-
-
-def silent(total: Tensor, live: Tensor, reference: HcalMaps | None = None) -> Tensor:
+def silent(total: Tensor, live: Tensor, reference: HcalMaps | None) -> Tensor:
     """What live cells without a count should have counted, where that is many: (H, W), else 0.
 
     Such a cell is dead whatever the spread of the others is. Expected is the median of what cells
@@ -202,7 +200,7 @@ def judge(maps: HcalMaps, reference: HcalMaps | None = None,
         notes.append(f"{int((~used).sum())} of {len(maps)} lumi-sections hold no count; they are "
                      "left out")
     summed = maps.counts[used].sum(0)
-    live, more = cells_there(summed) if reference is None else _cells_of(reference, summed)
+    live, more = cells_there(summed, reference)
     notes += more
     if declared := int((maps.declared & live).sum()) if maps.declared is not None else 0:
         notes.append(f"{declared} cells hold no number in any map: dead, as declared")

@@ -60,20 +60,17 @@ def iphi(column: Any) -> Any:
 class HcalMaps(Images):
     """N maps (N, H, W), ready for everything that takes ``JetImages``.
 
-    counts: float32. live: (H, W) bool, the cells that are read out -- a property of the detector,
-    never of these values: a live cell that counts nothing is a finding. labels: (N,) int64, 0 for
-    run 355456 and 1 for 357479, or None. events: (N,) float32, the true number of events where a
-    simulation knows it. strength: (N, H, W), 1 for a healthy cell, where faults were injected.
-    grid: how maps are cut into patches. declared: (H, W) bool, cells that their file calls dead.
+    Live cells are a property of the detector, never of these values: a live cell that counts
+    nothing is a finding.
     """
 
-    counts: Tensor
-    live: Tensor
-    labels: Tensor | None = None
-    events: Tensor | None = None
-    strength: Tensor | None = None
-    grid: Grid = HCAL
-    declared: Tensor | None = None
+    counts: Tensor  # (N, H, W) float32
+    live: Tensor  # (H, W) bool, the cells that are read out
+    labels: Tensor | None = None  # (N,) int64, 0 for run 355456 and 1 for 357479
+    events: Tensor | None = None  # (N,) float32, the true number where a simulation knows it
+    strength: Tensor | None = None  # (N, H, W), 1 for a healthy cell, where faults were injected
+    grid: Grid = HCAL  # how maps are cut into patches
+    declared: Tensor | None = None  # (H, W) bool, cells that their file calls dead
     attributes: dict[str, Any] = field(default_factory=dict)
     encoding = "counts"
     kind = "map"

@@ -66,13 +66,10 @@ def recipe(profile: Profile, kind: str = "vit", model: Mapping | None = None,
 
 @dataclass
 class Trainer:
-    """Trains models on one part of the maps and tests them on another.
+    """Trains models on one part of the maps and tests them on another."""
 
-    maps: logarithms of counts, both runs. train, test: numbers of maps, (n,).
-    """
-
-    maps: HcalMaps
-    train: Tensor
+    maps: HcalMaps  # logarithms of counts, both runs
+    train: Tensor  # numbers of maps, (n,)
     test: Tensor
     profile: Profile
     log: Callable[[str], None] = print

@@ -14,6 +14,8 @@ Shapes use N maps, H rows, W columns. Every score is (N, H, W), larger is sicker
 """
 
 import math
+from collections.abc import Callable
+from functools import partial, reduce
 from typing import NamedTuple
 
 import torch
@@ -103,17 +105,13 @@ def _noise(expected: Tensor, events: Tensor) -> Tensor:
     return (events * p * (1 - p)).clamp(min=1.0).sqrt()
 
 
-def binomial_z(maps: HcalMaps, reference: HcalMaps) -> Tensor:
-    """Per-cell binomial z-score against the mean map of a reference, scaled to the lumi-section."""
+def binomial_z(maps: HcalMaps, reference: HcalMaps, by_ring: bool = False) -> Tensor:
+    """Per-cell binomial z-score against the mean map of a reference, scaled to the lumi-section;
+    by_ring: scaled ring by ring, so that the profile may differ."""
     mean = reference.counts.mean(0)
-    expected = estimate_scale(maps, mean)[:, None, None] * mean
-    return (maps.counts - expected).abs() / _noise(expected, estimate_events(maps)) * maps.live
-
-
-def ring_binomial_z(maps: HcalMaps, reference: HcalMaps) -> Tensor:
-    """The same, with the reference scaled ring by ring, so that the profile may differ."""
-    mean = reference.counts.mean(0)
-    expected = mean * ring_median(maps.counts / mean.clamp(min=1e-6), maps.live & (mean > 0))
+    scale = (ring_median(maps.counts / mean.clamp(min=1e-6), maps.live & (mean > 0)) if by_ring
+             else estimate_scale(maps, mean)[:, None, None])
+    expected = scale * mean
     return (maps.counts - expected).abs() / _noise(expected, estimate_events(maps)) * maps.live
 
 
@@ -131,7 +129,7 @@ def ring_z(maps: HcalMaps, reference: HcalMaps | None = None) -> Tensor:
     return away / spread.maximum(_noise(middle, estimate_events(maps))) * maps.live
 
 
-SIMPLE = {"binomial z": binomial_z, "binomial z by ring": ring_binomial_z,
+SIMPLE = {"binomial z": binomial_z, "binomial z by ring": partial(binomial_z, by_ring=True),
           "ratio to ring": ring_ratio, "ring z": ring_z}  # fmt: skip
 
 
@@ -144,18 +142,14 @@ def _normal(value: Tensor, mean: Tensor, sigma: Tensor) -> Tensor:
     return -((value - mean) / sigma).square() / 2 - sigma.log() - 0.9189
 
 
-def _slide(x: Tensor, size: int, dim: int, how, sign: int) -> Tensor:
-    """``how`` over x and its ``size`` - 1 neighbours along dim; columns close around phi."""
-    out = x
-    for step in range(1, size):
-        if dim == -1:
-            moved = x.roll(-sign * step, -1)
-        else:
-            gap = x.new_zeros(*x.shape[:-2], min(step, x.shape[-2]), x.shape[-1])
-            kept = (x[..., step:, :], gap) if sign > 0 else (gap, x[..., :-step, :])
-            moved = torch.cat(kept, -2)
-        out = how(out, moved)
-    return out
+def _slide(x: Tensor, size: int, dim: int, how: Callable, sign: int) -> Tensor:
+    """``how`` over x and its ``size`` - 1 neighbours along dim; columns close around phi, and
+    beyond the rows are zeros."""
+    around = x if dim == -1 else F.pad(x, (0, 0, size - 1, size - 1))
+    moved = [around.roll(-sign * step, dim) for step in range(size)]
+    if dim == -2:
+        moved = [part[..., size - 1:size - 1 + x.shape[-2], :] for part in moved]
+    return reduce(how, moved)
 
 
 def log_odds(theta: Tensor, mean: Tensor, sigma: Tensor, events: Tensor, live: Tensor) -> Tensor:
@@ -172,12 +166,12 @@ def log_odds(theta: Tensor, mean: Tensor, sigma: Tensor, events: Tensor, live: T
     no cell stands out, and healthy neighbours of a dead cell stay healthy.
     """
     out = torch.zeros_like(theta)
-    for half in (slice(0, theta.shape[1] // 2), slice(theta.shape[1] // 2, None)):
-        rows = live[half].any(1).nonzero().squeeze(1)
+    for half in torch.arange(len(live), device=live.device).chunk(2):  # boxes end with an endcap
+        rows = half[live[half].any(1)]
         if len(rows):
-            rows = slice(half.start + int(rows[0]), half.start + int(rows[-1]) + 1)
-            for part in range(0, len(theta), 500):
-                p = slice(part, part + 500)
+            rows = slice(int(rows[0]), int(rows[-1]) + 1)
+            for part in torch.arange(len(theta)).split(500):
+                p = slice(int(part[0]), int(part[-1]) + 1)
                 out[p, rows] = _half_log_odds(theta[p, rows], mean[p, rows], sigma[p, rows],
                                               events[p, None, None], live[rows])
     return out * live

@@ -121,10 +121,9 @@ def event_counts(run: int, sections: int, rng: np.random.Generator, mean: float 
     """Number of events of consecutive lumi-sections: (sections,) int64."""
     run = CONDITIONS[run]
     mean = run.events if mean is None else mean
-    steps = rng.standard_normal(sections) * math.sqrt(1 - MEMORY**2)
-    walk = np.empty(sections)
+    walk = rng.standard_normal(sections) * math.sqrt(1 - MEMORY**2)
     last = rng.standard_normal()
-    for number, step in enumerate(steps):
+    for number, step in enumerate(walk):
         last = walk[number] = MEMORY * last + step
     share = 1 + run.spread * np.clip(walk, -3.5, 3.5)  # the published maxima
     if low_statistics and run.low:

@@ -25,19 +25,13 @@ def run(
     submission: str | None = None, publish: bool = False, check: bool = False,
     grids: bool = False, fresh: bool = False,
 ) -> int:
-    """Run the course; returns the exit code.
+    """Run the notebooks of a folder; returns the exit code. A ValueError for impossible options.
 
     Args:
-        folder: of the notebooks.
         only, start: numbers of the notebooks to run: some; one and those after it.
         submission: number of the notebook to print as a PDF, or ``all``.
-        publish: refresh the committed notebooks.
-        check: only check these options.
-        grids: also run the grids.
-        fresh: ignore the cache.
-
-    Raises:
-        ValueError: options that cannot be.
+        publish, check: refresh the committed notebooks; only check these options.
+        grids, fresh: also run the grids; ignore the cache.
     """
     found = notebooks.sources(folder)
     chosen = choose(found, only, start)

@@ -22,11 +22,8 @@ def train(name: str, profile: Profile, seed: int = 0, file: Path | None = None,
           start: str | None = None) -> Path:
     """Train a recipe on the profile's jets or on those of ``file``; the folder of its run.
 
-    Args:
-        name: a name of ``lib.training.recipe``; any other word is a name for ``scratch``.
-        file: labelled jets; for a pretraining, jets with or without labels.
-        start: for ``finetune`` and ``r1_finetune``: a run, a folder of weights, or the name of a
-            pretraining, which is then trained first unless the cache has it.
+    A ``name`` that ``lib.training.recipe`` does not know is one for ``scratch``. A fine-tuning
+    starts from a run, a folder of weights, or a pretraining, trained first unless it is cached.
     """
     if not name or Path(name).name != name:
         raise ValueError(f"{name!r} cannot name a run: it becomes a folder, so give one plain word")

@@ -101,15 +101,9 @@ def promised(path: Path) -> Promise:
 
 
 def execute(source: Path, out: Path, parameters: Mapping[str, Any]) -> int:
-    """Run the notebook at ``source`` with this interpreter and write it, executed, to ``out``.
-
-    Args:
-        source: py:percent file; its folder is the working directory of the kernel.
-        out: the executed ``.ipynb``; after a failure it holds the cells up to the error.
-        parameters: values for the cell tagged ``parameters``.
-
-    Returns:
-        how many things it says it took from the cache.
+    """Run the notebook at ``source`` with this interpreter, in its folder, and write it, executed,
+    to ``out``: after a failure, the cells up to the error. ``parameters`` are values for the cell
+    tagged so. Returns how many things it says it took from the cache.
 
     Raises:
         NotebookError: unknown parameter, a cell that failed, a kernel that died, or a notebook
@@ -169,14 +163,9 @@ def check_artefacts(promise: Promise, profile: Profile, since: float) -> list[st
 
 
 def publish(source: Path, executed: Path, out: Path) -> None:
-    """Write ``out``: the cells of ``source`` with the outputs of ``executed``.
-
-    Injected parameters, papermill's metadata and this machine's paths are left out; cell ids
-    depend on the text only, so that git shows what changed and nothing else.
-
-    Raises:
-        NotebookError: the executed notebook was made from another source.
-    """
+    """Write ``out``: the cells of ``source`` with the outputs of ``executed``, which must have been
+    made from them. Injected parameters, papermill's metadata and this machine's paths are left out;
+    cell ids depend on the text only, so that git shows what changed and nothing else."""
     from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
     notebook = read_source(source)
@@ -220,11 +209,8 @@ def scrub(text: str) -> str:
 
 
 def to_pdf(executed: Path, out: Path) -> None:
-    """Print an executed notebook through nbconvert, pandoc and xelatex.
-
-    Raises:
-        NotebookError: LaTeX failed; the message quotes its first error.
-    """
+    """Print an executed notebook through nbconvert, pandoc and xelatex; a NotebookError quotes the
+    first error of LaTeX."""
     from nbconvert import PDFExporter
     from nbconvert.exporters.pdf import LatexFailed
 

@@ -1,8 +1,7 @@
 """How large a run is, and where its files go.
 
 Three profiles: ``smoke`` checks that everything works, ``laptop`` (the default) is sized for two
-cores, ``full`` for one GPU. What is trained, in which size, says ``lib.training.recipe``. Nothing
-here imports the rest of ``lib``, so every room may use it.
+cores, ``full`` for one GPU. What is trained, in which size, says ``lib.training.recipe``.
 
 The environment variable ``JETS_HOME``, when set, replaces the repository root for everything that
 is written, and for reading it back (tests and throw-away runs use it). ``JETS_FRESH``, seconds
@@ -13,7 +12,6 @@ import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA_CHOICES = ("simulated", "cms")
@@ -50,21 +48,16 @@ def cores() -> int:
 
 @dataclass(frozen=True)
 class Profile:
-    """One size of run.
-
-    Attributes:
-        name: ``smoke``, ``laptop`` or ``full``.
-        data: ``simulated`` or ``cms`` (the public files).
-        labelled, test, unlabelled: numbers of jets simulated. With ``cms`` the public files decide.
-        seeds: random seeds of the published grids; the first is the one of the live run.
-    """
+    """One size of run: ``labelled``, ``test`` and ``unlabelled`` are numbers of jets simulated;
+    with the data ``cms`` the public files decide. ``seeds`` are those of the published grids, the
+    first that of the live run."""
 
     name: str
     data: str
     labelled: int
     test: int
     unlabelled: int
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...]
 
     @property
     def tag(self) -> str:
@@ -118,7 +111,7 @@ class Profile:
         return self.build_dir / "notebooks"
 
 
-_SIZES: dict[str, dict[str, Any]] = {
+_SIZES = {
     "smoke": dict(labelled=300, test=200, unlabelled=300, seeds=(0,)),
     "laptop": dict(labelled=6_000, test=10_000, unlabelled=8_000, seeds=(0, 1, 2)),
     "full": dict(labelled=10_000, test=20_000, unlabelled=60_000, seeds=(0, 1, 2, 3, 4)),

@@ -72,12 +72,13 @@ def save(drawn, name: str, profile: Profile) -> Path:
     fig.set_layout_engine("none")
     path = profile.figures_dir / f"{name}.png"
     # In a PDF the resolution is that of its rasterised parts.
-    for kind, tried in {"pdf": ((200, 0), (150, 0), (100, 0)),
+    for kind, tried in {"pdf": ((200, 0), (150, 0), (100, 0), (75, 0)),
                         "png": ((160, 128), (130, 96), (110, 64), (110, 24))}.items():
         image = next((found for dpi, colours in tried
                       if len(found := render(fig, kind, dpi, colours)) <= LIMIT), None)
         if image is None:
-            raise ValueError(f"{name}.{kind}: more than {LIMIT:,} bytes")
+            raise ValueError(f"{name}.{kind}: more than {LIMIT:,} bytes; draw fewer panels or "
+                             "points")
         write_bytes(path.with_suffix(f".{kind}"), image)
     return path
 

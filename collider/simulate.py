@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
-import os
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -30,6 +27,7 @@ from lib.data.encoding import encode_cms8
 from lib.data.store import ENCODINGS, Chunk, unpack, write_packed
 from lib.files import DataError, replacing
 from lib.profiles import cores
+from lib.workers import processes
 
 CHUNK = 250  # jets per chunk: small enough to share out, large enough to hide Pythia's start
 # What a file is known by. The version is that of its sample: a change to one sample does not touch
@@ -199,27 +197,13 @@ def _encode(jet: events.Jet, encoding: str,
 def _mapped(make: partial, numbers: range, workers: int,
             executor: Executor | None) -> Iterator[Iterable[Chunk]]:
     """Chunks in order, from this process or from several workers, which end with the block."""
-    own = None
-    if executor is None and workers > 1:
-        own = executor = ProcessPoolExecutor(
-            workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
-    try:
-        yield executor.map(make, numbers) if executor else map(make, numbers)
-    except BrokenExecutor as error:
-        raise DataError("a worker that simulated jets was killed (out of memory?); run again "
-                        "with fewer workers") from error
-    finally:
-        if own:
-            own.shutdown(cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """In a worker: end as soon as the process that started it is gone, however it ended."""
-    def wait() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
+    own = executor is None and workers > 1
+    with processes(workers) if own else contextlib.nullcontext(executor) as executor:
+        try:
+            yield executor.map(make, numbers) if executor else map(make, numbers)
+        except BrokenExecutor as error:
+            raise DataError("a worker that simulated jets was killed (out of memory?); run again "
+                            "with fewer workers") from error
 
 
 def _reported(chunks: Iterable[Chunk], jets: int, name: str, progress: bool) -> Iterator[Chunk]:

@@ -145,7 +145,8 @@ def test_a_run_under_an_old_key_is_adopted(tmp_path, jets, monkeypatch):
     assert old.exists()
     again = train("a", SETTINGS, jets, runs=tmp_path, log=lambda line: None)
     assert again.cached
-    assert (again.folder, again.key, again.labels) == (first.folder, first.key, first.labels)
+    assert (again.folder, again.labels) == (first.folder, first.labels)
+    assert again.record["key"] == first.record["key"]
     assert not old.exists()
 
     as_before(first.folder)  # by code that trained otherwise
@@ -157,9 +158,9 @@ def test_a_run_under_an_old_key_is_adopted(tmp_path, jets, monkeypatch):
 
 def test_labels_that_were_asked_for_and_jets_that_trained(tmp_path, jets):
     some = train("a", {**SETTINGS, "labels": 20}, jets, runs=tmp_path, log=lambda line: None)
-    assert (some.labels, some.train_jets) == (20, 16)
+    assert (some.labels, some.record["train_jets"]) == (20, 16)
     every = train("a", SETTINGS, jets, runs=tmp_path, log=lambda line: None)
-    assert (every.labels, every.train_jets) == (64, 56)
+    assert (every.labels, every.record["train_jets"]) == (64, 56)
 
 
 def test_changed_code_makes_a_run_stale(tmp_path, jets, monkeypatch):
@@ -222,8 +223,6 @@ def test_changed_default_makes_a_run_stale(tmp_path, jets):
 
 def test_fresh_ignores_the_cache(tmp_path, jets, monkeypatch):
     train("a", SETTINGS, jets, runs=tmp_path, log=lambda line: None)
-    assert not train("a", SETTINGS, jets, runs=tmp_path, fresh=True, log=lambda line: None).cached
-    assert train("a", SETTINGS, jets, runs=tmp_path, log=lambda line: None).cached
     monkeypatch.setenv("JETS_FRESH", str(time.time()))
     assert not train("a", SETTINGS, jets, runs=tmp_path, log=lambda line: None).cached
     assert train("a", SETTINGS, jets, runs=tmp_path, log=lambda line: None).cached

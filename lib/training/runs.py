@@ -1,37 +1,28 @@
 """The cache of runs: a training that was made is not made twice, unless the code has changed.
 
-A run is a folder ``<name>-<key>``; the key hashes its canonical recipe and the content of its jets,
-so that another recipe is another run, and an equal one is found whatever its name. It holds
-
-    run.json                 recipe, data, commit, machine, time, fingerprint
-    model.safetensors        the model alone, with config.json (``JetViT.from_pretrained``)
-    best.safetensors         the objective: what validation chose
-    last.safetensors         everything, to resume from
-    history.json             one row per validation
-    predictions-<key>.npz    for each set of jets that was predicted
-
-"A checkpoint exists" does not say that the code would still make it. So a run keeps a fingerprint:
-what the real ``fit`` gives in three updates on a few jets (losses in training and validation, and
-how far the kept weights have moved). Present code repeats this in a second; if it gets something
-else (by more than 1e-3), the run is stale, moved to the folder ``stale``, and trained again.
+A run is a folder ``<name>-<key>``; the key hashes canonical recipe and content of the jets. It has
+``run.json`` (recipe, data, commit, machine, fingerprint), ``history.json``, the model alone
+(``model.safetensors``, for ``from_pretrained``), the objective that validation chose
+(``best.safetensors``), all to resume from (``last.safetensors``) and what was predicted
+(``predictions-<key>.npz``). Its fingerprint tells whether the code would still make it: what the
+real ``fit`` gives in three updates on a few jets. Present code repeats this in a second; if it gets
+something else (by more than 1e-3), the run is stale, moved to ``stale``, and trained again.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import hashlib
 import json
 import math
-import multiprocessing
 import os
 import shutil
 import signal
-import threading
 import time
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, Executor, as_completed
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -43,7 +34,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lib import profiles, provenance
+from lib import profiles, provenance, workers
 from lib.data.batches import Batches
 from lib.data.images import JetImages
 from lib.evaluation.metrics import Predictions
@@ -68,14 +59,8 @@ Log = Callable[[str], None]
 
 @dataclass
 class Run:
-    """A trained model and what is known of it.
-
-    Attributes:
-        name, folder, recipe: as it was asked for; ``record``: run.json.
-        history: rows of its training.
-        cached: it was loaded, not trained.
-        predictions: on the test jets, None for an objective that does not predict.
-    """
+    """A trained model and what is known of it: ``record`` is run.json, ``cached`` says that it was
+    loaded, not trained; ``predictions`` on the test jets, None where the objective makes none."""
 
     name: str
     folder: Path
@@ -94,7 +79,7 @@ class Run:
         """
         folder = Path(folder)
         record = record_of(folder)
-        if not record or not record.get("finished"):
+        if not record.get("finished"):
             raise ValueError(f"{folder} is not a finished run: train it first")
         try:
             history = History.from_json(json.loads((folder / "history.json").read_text()))
@@ -105,6 +90,7 @@ class Run:
 
     @property
     def parameters(self) -> int:
+        """Parameters that were trained."""
         return self.record["parameters"]
 
     @property
@@ -116,18 +102,10 @@ class Run:
         return self.recipe.seed
 
     @property
-    def key(self) -> str:
-        return self.record["key"]
-
-    @property
-    def train_jets(self) -> int:
-        """Jets that the weights were fitted on."""
-        return self.record["train_jets"]
-
-    @property
     def labels(self) -> int:
         """Jets whose labels the run was given, those for validation included."""
-        return self.recipe.labels or self.train_jets + self.record.get("validation_jets", 0)
+        validation = self.record.get("validation_jets", 0)
+        return self.recipe.labels or self.record["train_jets"] + validation
 
     def objective(self) -> nn.Module:
         """The objective with the weights that validation chose, in evaluation mode."""
@@ -139,9 +117,9 @@ class Run:
         """Its model, in evaluation mode."""
         return self.objective().model
 
-    def predict(self, jets: JetImages, index: Any = None, batch_size: int = 256) -> Predictions:
-        """Predictions for jets (all, or those of ``index``), in the precision of the training;
-        kept beside the run, so that the same jets are predicted once."""
+    def predict(self, jets: JetImages, index: Any = None) -> Predictions:
+        """Predictions for jets (all, or those of ``index``), in the precision of the training; kept
+        beside the run, so that the same jets are predicted once."""
         grid = self.recipe.grid
         if jets.shape != (wanted := (grid.channels, grid.height, grid.width)):
             raise ValueError(f"{self.folder.name} was trained on images of {wanted} (C, H, W) and "
@@ -152,19 +130,19 @@ class Run:
         with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile):
             return Predictions.load(path)
         predictions = predict(
-            self.objective(), Batches(jets, index, batch_size, self.recipe.tokens),
+            self.objective(), Batches(jets, index, 256, self.recipe.tokens),
             self.recipe.fit.precision, self.recipe.fit.accelerator)
         predictions.save(path)
         return predictions
 
 
-def record_of(folder: Path) -> dict | None:
-    """run.json; None where it is missing or is not what ``train`` wrote."""
+def record_of(folder: Path) -> dict:
+    """run.json; empty where it is missing or is not what ``train`` wrote."""
     with contextlib.suppress(OSError, ValueError):
         record = json.loads((folder / "run.json").read_text())
         if isinstance(record, dict) and {"settings", "fit", "content", "began"} <= set(record):
             return record
-    return None
+    return {}
 
 
 def opened(jets: Jets | None) -> JetImages | None:
@@ -181,13 +159,8 @@ def _hash(*parts: Any) -> str:
 
 @dataclass
 class Order:
-    """A recipe and its jets, with all that decides which run they are and how it begins.
-
-    Attributes:
-        recipe: complete: with the grid of the jets, its start by content.
-        content: hash of the jets.
-        weights: the file to start from.
-    """
+    """What decides which run it is and how it begins: the complete recipe (with the grid of the
+    jets, its start by content), the jets, a hash of them, and the weights to start from."""
 
     recipe: Recipe
     jets: JetImages
@@ -220,15 +193,19 @@ class Order:
         found = sorted(p for p in runs.glob(f"*-{self.key}") if p.is_dir())
         if found:
             return found[0]
-        for old in sorted(p.parent for p in runs.glob("*/run.json")):
-            if self.matches(record := record_of(old)) and record.get("finished") and (
-                    self.reproduces(record)):  # made under an old key
-                return self._adopted(old, record)
+        for folder in sorted(p.parent for p in runs.glob("*/run.json")):
+            record = record_of(folder)
+            if record.get("finished") and self.matches(record) and self.reproduces(record):
+                new = folder.with_name(f"{record['name']}-{self.key}")  # it has an old key
+                with contextlib.suppress(OSError):  # another process was faster
+                    folder.rename(new)
+                    write_json(new / "run.json", record | self.stamp(*self.batches()))
+                return new
         return None
 
-    def matches(self, record: Mapping | None) -> bool:
+    def matches(self, record: Mapping) -> bool:
         """Whether a record of old is of this recipe and these jets."""
-        return (record is not None and record["content"] == self.content
+        return (record.get("content") == self.content
                 and adopt.recipe_of(record, self.recipe) == self.recipe)
 
     def reproduces(self, record: Mapping) -> bool:
@@ -241,13 +218,6 @@ class Order:
             now = adopt.fingerprint(self.recipe, self.objective(train), next(iter(train)))
         before = record["fingerprint"]
         return len(before) == len(now) and np.allclose(before, now, rtol=TOLERANCE, atol=1e-6)
-
-    def _adopted(self, old: Path, record: dict) -> Path:
-        new = old.with_name(f"{record['name']}-{self.key}")
-        with contextlib.suppress(OSError):  # another process was faster
-            old.rename(new)
-            write_json(new / "run.json", record | self.stamp(*self.batches()))
-        return new
 
     def stamp(self, train: Batches, validation: Batches) -> dict[str, Any]:
         """What run.json says of recipe and jets, and the fingerprint."""
@@ -264,11 +234,8 @@ def find(recipe: Recipe | Mapping, jets: JetImages, runs: Path | str) -> Path | 
 
 
 def published(recipe: Recipe | Mapping, jets: JetImages, profile: Profile) -> Run | None:
-    """The published run of a recipe and jets, where the cache has none; else None.
-
-    Only one that the present code would make again. It has a model, a record and a history, and a
-    fine-tuning can start from its folder.
-    """
+    """The published run of a recipe and jets, where the cache has none and the present code would
+    make it again; else None. It has model, record and history: a fine-tuning can start from it."""
     order = Order.of(recipe, jets, profile.runs_dir)
     if order.folder(profile.runs_dir):
         return None
@@ -312,18 +279,14 @@ def _few(batches: Batches, count: int) -> Batches:
 
 def train(
     name: str, recipe: Recipe | Mapping, jets: Jets, test: Jets | None = None, *,
-    runs: Path | str, fresh: bool = False, log: Log = print, monitor: Callable | None = None,
+    runs: Path | str, log: Log = print, monitor: Callable | None = None,
 ) -> Run:
-    """Train a run, or load it, or resume it.
+    """Train a run, or load it, or resume it, through the cache in the folder ``runs``.
 
     Args:
-        name: what to call it.
         recipe: a ``Recipe``, or plain JSON for ``Recipe.of``.
         jets: training and validation jets, or their file.
-        test: test jets, or their file; None: the test part of the split of ``jets``. They are
-            predicted once, at the end.
-        runs: folder of the cache.
-        fresh: ignore the cache.
+        test: test jets, or their file, predicted at the end; None: the test part of the split.
         monitor: see ``fit``.
 
     Raises:
@@ -337,8 +300,8 @@ def train(
     fabric = launched(order.recipe.fit)
     first = fabric.is_global_zero
     folder = (order.folder(runs) or runs / f"{name}-{order.key}") if first else None
-    with _locked(folder, log) if first else nullcontext():
-        run = _cached(name, order, folder, fresh, log) if first else None
+    with _lock(folder, log) if first else nullcontext():
+        run = _cached(name, order, folder, log) if first else None
         folder, wanted = fabric.broadcast((folder, run is None))
         if wanted:
             run = _trained(name, order, folder, log, monitor, first)
@@ -350,12 +313,12 @@ def train(
     return run
 
 
-def _cached(name: str, order: Order, folder: Path, fresh: bool, log: Log) -> Run | None:
+def _cached(name: str, order: Order, folder: Path, log: Log) -> Run | None:
     """The finished run of a folder; one that cannot be used is put aside."""
     if not folder.exists():
         return None
     record = record_of(folder)
-    if why := _unusable(record, folder, order, fresh):
+    if why := _unusable(record, folder, order):
         log(f"{name}: {why}; training again")
         aside = folder.parent / "stale" / folder.name
         shutil.rmtree(aside, ignore_errors=True)
@@ -404,11 +367,11 @@ def _trained(name: str, order: Order, folder: Path, log: Log, monitor: Callable 
     return Run(name, folder, order.recipe, record, history, cached=False)
 
 
-def _unusable(record: dict | None, folder: Path, order: Order, fresh: bool) -> str | None:
+def _unusable(record: dict, folder: Path, order: Order) -> str | None:
     """Why the run in a folder is neither loaded nor resumed; None if it can be."""
-    if record is None:
+    if not record:
         return "the cached run is damaged"
-    if fresh or record["began"] < profiles.fresh_since():
+    if record["began"] < profiles.fresh_since():
         return "the cached run is ignored, as asked"
     if record.get("finished"):
         try:
@@ -424,20 +387,15 @@ def _unusable(record: dict | None, folder: Path, order: Order, fresh: bool) -> s
     return None
 
 
-@contextlib.contextmanager
-def _locked(folder: Path, log: Log) -> Iterator[None]:
+def _lock(folder: Path, log: Log) -> contextlib.AbstractContextManager:
     """One process at a time for a run; another waits, and then finds it in the cache."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder.parent / f".{folder.name}.lock")
     try:
-        lock.acquire(timeout=0)
+        return lock.acquire(timeout=0)
     except filelock.Timeout:
         log(f"{folder.name}: another process is training it; waiting")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire()
 
 
 def probe(profile: Profile, jets: JetImages, known: int = 1_000) -> Monitor:
@@ -461,18 +419,15 @@ def pretrain(name: str, recipe: Recipe | Mapping, profile: Profile, unlabelled: 
 def grid(
     name: str, arms: Mapping[str, Recipe | Mapping], seeds: Sequence[int], jets: Jets,
     test: Jets | None = None, *, runs: Path | str, jobs: int = 1,
-    executor: concurrent.futures.Executor | None = None, log: Log = print,
+    executor: Executor | None = None, log: Log = print,
 ) -> dict[str, list[Run]]:
     """Every arm with every seed, through the cache: what is finished is skipped, what was
-    interrupted resumes.
+    interrupted resumes; the runs of each arm, in the order of the seeds.
 
     Args:
         arms: recipe of each arm, whatever its seed.
         jobs: processes at a time, of one thread each; needs files for ``jets`` and ``test``.
         executor: where to train instead, one run a task.
-
-    Returns:
-        the runs of each arm, in the order of the seeds.
 
     Raises:
         RuntimeError: runs failed (the others were finished first), or a worker was killed.
@@ -484,9 +439,10 @@ def grid(
         if not isinstance(files[0], (str, Path)) or isinstance(files[1], JetImages):
             raise ValueError("jobs: give the files of the jets, for each process opens them itself")
         todo = {title: recipe for title, _, recipe in wanted
-                if not (record_of(find(recipe, jets, runs) or Path()) or {}).get("finished")}
+                if not record_of(find(recipe, jets, runs) or Path()).get("finished")}
         places = [None if path is None else str(path) for path in (*files, runs)]
-        with _pool(min(jobs, len(todo))) if executor is None else nullcontext(executor) as pool:
+        own = executor is None
+        with workers.processes(min(jobs, len(todo))) if own else nullcontext(executor) as pool:
             _side_by_side(todo, places, pool, log)
     done: dict[str, list[Run]] = {arm: [] for arm in arms}
     for number, (title, arm, recipe) in enumerate(wanted, 1):
@@ -495,31 +451,16 @@ def grid(
     return done
 
 
-@contextlib.contextmanager
-def _pool(jobs: int) -> Iterator[concurrent.futures.Executor]:
-    """Processes of one thread each, all gone at the end, whatever happens."""
-    others = set(multiprocessing.active_children())
-    pool = concurrent.futures.ProcessPoolExecutor(
-        max(1, jobs), multiprocessing.get_context("spawn"), initializer=_begin_worker)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in set(multiprocessing.active_children()) - others:
-            process.terminate()  # a training leaves a checkpoint
-            process.join()
-
-
-def _side_by_side(todo: Mapping[str, Recipe], places: Sequence[str | None],
-                  executor: concurrent.futures.Executor, log: Log) -> None:
+def _side_by_side(todo: Mapping[str, Recipe], places: Sequence[str | None], pool: Executor,
+                  log: Log) -> None:
     """Train on an executor; what fails does not stop the others."""
     failed = []
-    tasks = {executor.submit(_one, title, recipe.to_json(), *places): title
+    tasks = {pool.submit(_one, title, recipe.to_json(), *places): title
              for title, recipe in todo.items()}
-    for task in concurrent.futures.as_completed(tasks):
+    for task in as_completed(tasks):
         try:
             log(f"{tasks[task]}: {task.result():.0f} s")
-        except concurrent.futures.BrokenExecutor as error:
+        except BrokenExecutor as error:
             raise RuntimeError(f"{tasks[task]}: its worker was stopped or killed (memory?); run "
                                "again to go on from the cache") from error
         except Exception as error:
@@ -537,14 +478,3 @@ def _one(title: str, recipe: dict, jets: str, test: str | None, runs: str) -> fl
     except (KeyboardInterrupt, SystemExit):  # a signal ends the worker, not only its task
         os._exit(128 + signal.SIGTERM)
     return time.time() - began
-
-
-def _begin_worker() -> None:
-    """One thread, and an end as soon as the parent is gone."""
-    torch.set_num_threads(1)
-
-    def watch() -> None:
-        multiprocessing.parent_process().join()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -44,13 +44,18 @@ class ToyBatches:
     def __len__(self) -> int:
         return -(-self.count // self.size)
 
-    def __iter__(self):
+    def plan(self):
         order = torch.arange(self.count)
         if self.shuffle:
             generator = torch.Generator().manual_seed(self.epoch)
             order = torch.randperm(self.count, generator=generator)
-        for part in order.split(self.size):
-            yield batch_of(part, **self.columns)
+        return order.split(self.size)
+
+    def read(self, index):
+        return batch_of(index, **self.columns)
+
+    def __iter__(self):
+        yield from map(self.read, self.plan())
 
 
 class Toy(nn.Module):

@@ -1,7 +1,5 @@
 """Checkpoints that are whole or not there, and signals that wait for the end of an update."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import signal
@@ -82,10 +80,8 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
     """State of torch's generators: on the CPU and, where one is used, on the GPU."""
-    state = {"random.cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["random.cuda"] = torch.cuda.get_rng_state(device)
-    return state
+    gpu = {"random.cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+    return {"random.cpu": torch.get_rng_state(), **gpu}
 
 
 def restore_random(tensors: dict[str, Tensor], device: torch.device) -> None:

@@ -1,16 +1,14 @@
 """The one training loop, for notebook, command line, one GPU and several (Lightning Fabric).
 
 ``fit(objective, train, validation, settings, folder)`` makes a fixed number of optimiser updates.
-Every so often, as a rule once per pass over the jets, it validates, prints a line and writes a
-checkpoint. Killed at any moment and started again with the same folder, it ends where the
-uninterrupted run would have (bit for bit in float32 on a CPU), because a checkpoint holds all there
-is: weights, their average, the optimiser, the random generator, the update and the running sums;
-and because the order of the jets follows from the number of the pass alone.
+Every so often it validates, prints a line and writes a checkpoint. Killed at any moment and started
+again with the same folder, it ends where the uninterrupted run would have (bit for bit in float32
+on a CPU): a checkpoint holds all there is, and the order of the jets follows from the number of the
+pass alone.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
 import sys
@@ -26,6 +24,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from lib.data.batches import Batches
 from lib.data.tokens import Batch
 from lib.evaluation.predictions import make_fabric, validate
 from lib.training import checkpoint
@@ -38,14 +37,12 @@ from lib.training.optim import (
     parameter_groups,
 )
 
-__all__ = ["FitSettings", "History", "fit", "launched"]
-
 SAVE_SECONDS = 60  # between checkpoints, where validations are rarer
 SHOWN = {"val_auc": "AUC {:.4f}", "val_mae": "mass error {:.1f} GeV", "probe_auc": "probe {:.4f}"}
 
 
 def fit(
-    objective: nn.Module, train: Iterable[Batch], validation: Iterable[Batch] | None = None,
+    objective: nn.Module, train: Batches, validation: Iterable[Batch] | None = None,
     settings: FitSettings | None = None, folder: Path | str | None = None,
     log: Callable[[str], None] = print, monitor: Callable[[nn.Module], dict] | None = None,
 ) -> History:
@@ -53,8 +50,6 @@ def fit(
 
     Args:
         objective: a module with ``loss(batch)``; see ``lib.training.objectives``.
-        train, validation: batches with a length; ``train.set_epoch(n)`` is called before pass n.
-        settings: how to train.
         folder: where ``last.safetensors`` (everything, to resume from) and ``best.safetensors``
             (the chosen weights) are written; a checkpoint found there is resumed.
         log: gets one line per validation.
@@ -65,12 +60,12 @@ def fit(
         FloatingPointError: a loss or gradient is not finite; the last good checkpoint is kept.
         KeyboardInterrupt, SystemExit: SIGINT, SIGTERM, after a checkpoint was written.
     """
-    state = _set_up(objective, train, settings or FitSettings(), folder)
+    settings = settings or FitSettings()
+    state = _set_up(objective, train, settings, folder)
     batches = _resume(state, train, log)
-    history, fabric = state.history, state.fabric
-    on_terminal = sys.stderr.isatty() and fabric.is_global_zero
-    bar = tqdm(total=state.settings.updates, initial=history.updates, disable=not on_terminal,
-               leave=False)
+    history, first = state.history, state.fabric.is_global_zero
+    bar = tqdm(total=settings.updates, initial=history.updates, leave=False,
+               disable=not (first and sys.stderr.isatty()))
     objective.train()
     with checkpoint.interrupts() as caught, bar:
         started = saved = time.perf_counter()
@@ -80,12 +75,12 @@ def fit(
             now = time.perf_counter()
             history.train_seconds = before + now - started
             bar.update()
-            history.stopped = _ended(state)
+            history.stopped = _ended(history, settings)
             due = history.updates % state.every == 0 or bool(history.stopped)
             if due:
                 row = _validate(state, validation, monitor, factor)
-                with tqdm.external_write_mode() if on_terminal else contextlib.nullcontext():
-                    if fabric.is_global_zero:
+                if first:
+                    with tqdm.external_write_mode():
                         log(_line(row, state))
             if due or caught or now - saved > SAVE_SECONDS:
                 _save(state)
@@ -113,38 +108,30 @@ def launched(settings: FitSettings) -> Fabric:
 
 @dataclass
 class State:
-    """Everything that changes while a fit goes on, and what it is made with.
-
-    Attributes:
-        step, optimizer: the loss and AdamW, as Fabric wraps them.
-        per_epoch: batches of this process in one pass.
-        every, patient: updates between validations, and between looks at whether losses are finite.
-        average: the averaged objective, buffers included (``settings.ema``).
-        kept: the weights to end with.
-        sums: losses since the last validation times jets, left on the device.
-        pending: losses not yet looked at.
-        marks: ``jets`` and ``clock`` since the last validation, ``best`` goodness, validations
-            ``waited`` since, and the state of ``follow_plateau``.
-    """
+    """Everything that changes while a fit goes on, and what it is made with."""
 
     objective: nn.Module
     settings: FitSettings
     fabric: Fabric
-    step: nn.Module
+    step: nn.Module  # the loss and, next, AdamW, as Fabric wraps them
     optimizer: torch.optim.Optimizer
-    per_epoch: int
-    every: int
-    patient: int
-    average: AveragedModel | None = None
-    last: Path | None = None
-    best: Path | None = None
+    per_epoch: int  # batches of this process in one pass
+    last: Path | None
+    best: Path | None
+    average: AveragedModel | None = None  # the averaged objective, buffers included
     history: History = field(default_factory=History)
-    kept: dict[str, Tensor] = field(default_factory=dict)
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    pending: list[Tensor] = field(default_factory=list)
+    kept: dict[str, Tensor] = field(default_factory=dict)  # the weights to end with
+    sums: dict[str, Tensor] = field(default_factory=dict)  # losses since validation times jets
+    pending: list[Tensor] = field(default_factory=list)  # losses not yet looked at
+    # Since the last validation ``jets`` and ``clock``; ``waited`` since the ``best`` one.
     marks: dict[str, Any] = field(default_factory=lambda: {
         "jets": 0, "clock": 0.0, "best": -math.inf, "waited": 0,
         "plateau": {"factor": 1.0, "lowest": math.inf, "waited": 0}})
+
+    @property
+    def every(self) -> int:
+        """Updates between validations."""
+        return self.settings.every or max(self.per_epoch, 20)
 
     @property
     def judged(self) -> nn.Module:
@@ -169,7 +156,7 @@ class _Loss(nn.Module):
         return self.objective.loss(batch())
 
 
-def _set_up(objective: nn.Module, train: Iterable[Batch], settings: FitSettings,
+def _set_up(objective: nn.Module, train: Batches, settings: FitSettings,
             folder: Path | str | None) -> State:
     fabric = launched(settings)
     torch.manual_seed(settings.seed + fabric.global_rank)
@@ -179,12 +166,9 @@ def _set_up(objective: nn.Module, train: Iterable[Batch], settings: FitSettings,
                          "train on; give more jets or a smaller batch")
     optimizer = torch.optim.AdamW(parameter_groups(objective, settings))
     step, optimizer = fabric.setup(_Loss(objective), optimizer)
-    last, best = (Path(folder) / f"{n}.safetensors" if folder else None for n in ("last", "best"))
-    state = State(objective, settings, fabric, step, optimizer, per_epoch,
-                  settings.every or max(per_epoch, 20),
-                  1 if fabric.device.type == "cpu" else 25, last=last, best=best)
-    if settings.ema:
-        state.average = _averaging(state)
+    files = (Path(folder) / f"{n}.safetensors" if folder else None for n in ("last", "best"))
+    state = State(objective, settings, fabric, step, optimizer, per_epoch, *files)
+    state.average = _averaging(state) if settings.ema else None
     return state
 
 
@@ -205,60 +189,41 @@ def _averaging(state: State) -> AveragedModel:
     return average.eval()
 
 
-def _resume(state: State, train: Iterable[Batch], log: Callable[[str], None]) -> Iterator[Batch]:
+def _resume(state: State, train: Batches, log: Callable[[str], None]) -> Iterator[Batch]:
     """Take up the checkpoint, if there is one; the batches that are still to come."""
-    history, tensors = state.history, {}
     state.fabric.barrier()  # the first process may have moved a stale folder aside
     if state.last and state.last.exists():
         tensors, notes = checkpoint.read(state.last)
         same = state.stored_settings()
-        if notes["settings"] != same:
-            changed = [k for k in same if notes["settings"].get(k) != same[k]]
+        if changed := [k for k in same if notes["settings"].get(k) != same[k]]:
             raise ValueError(f"{state.last} was made with another {', '.join(changed)}: use a new "
                              "folder")
-        history = state.history = History.from_json(notes["history"])
-        state.marks = notes["state"]
+        state.history, state.marks = History.from_json(notes["history"]), notes["state"]
         state.objective.load_state_dict(checkpoint.part(tensors, "objective."))
         checkpoint.restore_optimizer(state.optimizer, tensors)
         if state.average is not None:
             state.average.load_state_dict(checkpoint.part(tensors, "average."))
         state.sums = {n: v.to(state.fabric.device)
                       for n, v in checkpoint.part(tensors, "sums.").items()}
-        state.kept = checkpoint.read(state.best)[0] if history.best_update else {}
-        if not history.stopped:
-            log(f"resuming at update {history.updates}/{state.settings.updates}")
-    batches = _stream(train, state.fabric, history.updates // state.per_epoch)
-    if not history.stopped:
-        for _ in range(history.updates % state.per_epoch):  # the part of the pass that is done
-            next(batches)
-    if tensors:
+        state.kept = checkpoint.read(state.best)[0] if state.history.best_update else {}
         checkpoint.restore_random(tensors, state.fabric.device)
-    return batches
+        if not state.history.stopped:
+            log(f"resuming at update {state.history.updates}/{state.settings.updates}")
+    return _stream(train, state.fabric, *divmod(state.history.updates, state.per_epoch))
 
 
-def _stream(batches: Iterable[Batch], fabric: Fabric, epoch: int) -> Iterator[Batch]:
-    """Batches without end, pass after pass; made on the device, if that is where jets can be."""
-    if fabric.device.type != "cpu" and hasattr(batches, "jets"):
+def _stream(batches: Batches, fabric: Fabric, epoch: int, done: int) -> Iterator[Batch]:
+    """Batches without end, pass after pass, from one that is ``done`` in part; made on the device.
+    Every process reads its own share, all of them equally many."""
+    if fabric.device.type != "cpu":
         batches = copy.copy(batches)
         batches.jets = batches.jets.to(fabric.device)
+    whole = len(batches) // fabric.world_size * fabric.world_size
     while True:
-        if hasattr(batches, "set_epoch"):
-            batches.set_epoch(epoch)
-        yield from _share(batches, fabric)
-        epoch += 1
-
-
-def _share(batches: Iterable[Batch], fabric: Fabric) -> Iterator[Batch]:
-    """Every process reads its own share of the batches, all of them equally many."""
-    rank, world = fabric.global_rank, fabric.world_size
-    whole = len(batches) // world * world
-    if hasattr(batches, "plan"):  # what belongs to the others is not even read
-        yield from (batches.read(index).to(fabric.device)
-                    for index in batches.plan()[rank:whole:world])
-        return
-    for number, batch in enumerate(batches):
-        if number < whole and number % world == rank:
-            yield batch.to(fabric.device)
+        batches.set_epoch(epoch)
+        for index in batches.plan()[fabric.global_rank:whole:fabric.world_size][done:]:
+            yield batches.read(index).to(fabric.device)
+        epoch, done = epoch + 1, 0
 
 
 # --- one update, and what happens between updates -------------------------------------------------
@@ -294,14 +259,13 @@ def _update(state: State, batch: Batch) -> float:
     for name, value in {"loss": loss, **parts}.items():
         state.sums[name] = state.sums.get(name, 0) + value.detach().float() * jets
     state.pending.append(watched)
-    if len(state.pending) >= state.patient:
+    if len(state.pending) >= (1 if state.fabric.device.type == "cpu" else 25):
         _check(state)
     return factor
 
 
-def _ended(state: State) -> str:
+def _ended(history: History, settings: FitSettings) -> str:
     """Why training is over, or an empty string."""
-    history, settings = state.history, state.settings
     if history.updates >= settings.updates:
         return "updates"
     late = settings.minutes and history.train_seconds >= 60 * settings.minutes
@@ -387,9 +351,9 @@ def _line(row: dict, state: State) -> str:
         found = [f"{n} {row[start + n]:.4f}" for n in names if n != "loss" and start + n in row]
         return f" ({', '.join(found)})" if found else ""
 
-    settings = state.settings
-    line = f"epoch {row['epoch']:.3g}/{settings.updates / state.per_epoch:.3g}"
-    line += f"  update {row['update']}/{settings.updates}  loss {row['loss']:.4f}{parts('')}"
+    updates = state.settings.updates
+    line = f"epoch {row['epoch']:.3g}/{updates / state.per_epoch:.3g}"
+    line += f"  update {row['update']}/{updates}  loss {row['loss']:.4f}{parts('')}"
     if "val_loss" in row:
         line += f"  validation {row['val_loss']:.4f}{parts('val_')}"
     line += "".join(f"  {text.format(row[name])}" for name, text in SHOWN.items() if name in row)

@@ -1,7 +1,5 @@
 """What a fit is given and what it gives back: settings, rates and groups, history."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 
@@ -12,52 +10,36 @@ NO_DECAY = ("temperature", "position", "cls", "token", "sigma")  # besides biase
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How to train.
-
-    Attributes:
-        updates: optimiser updates in all; arms that are compared get the same number.
-        batch_size: jets in a batch, for whoever makes the batches.
-        lr: peak learning rate.
-        rates: learning rates of parts, by the longest matching prefix of the parameter's name,
-            e.g. ``{"class_head": 1e-4}``; everything else gets ``lr``.
-        weight_decay: of AdamW; never on biases, norms, temperatures, positions and class tokens.
-        warmup: fraction of the updates in which the rate rises linearly from 0.
-        schedule: after the warm-up ``cosine`` (to 0), ``constant``, or ``plateau``: times
-            ``factor`` whenever the validation loss has not improved for more than
-            ``plateau_patience`` validations.
-        clip: largest norm of the gradient; None: no clipping.
-        ema: decay of the average of the weights that is validated and kept, e.g. 0.99, or None.
-        every: updates between validations; None: one pass over the jets, but at least 20.
-        patience: validations without improvement before training stops; None: never.
-        select: which weights are kept: best validation ``auc`` or ``loss`` or, as ``high:name`` or
-            ``low:name``, a number of the monitor; without validation, the last.
-        minutes: stop after this much training (without validation), for comparisons at equal
-            time. The schedule then follows the clock, and a run is not exactly repeatable.
-        precision: as in Lightning Fabric, or ``auto``: ``bf16-mixed`` where the hardware
-            multiplies in bfloat16 (about twice as fast), else ``32-true``.
-        accelerator, devices: as in Lightning Fabric.
-        seed: of dropout and the like; initialisation and order belong to model and batches.
-    """
+    """How to train. Arms that are compared get the same number of updates."""
 
     updates: int = 400
     batch_size: int = 64
-    lr: float = 1e-3
+    lr: float = 1e-3  # the peak
+    # of parts: by the longest matching prefix of the parameter's name, e.g. {"class_head": 1e-4}
     rates: dict[str, float] = field(default_factory=dict)
-    weight_decay: float = 0.05
-    warmup: float = 0.05
+    weight_decay: float = 0.05  # never on biases, norms, temperatures, positions, class tokens
+    warmup: float = 0.05  # fraction of the updates in which the rate rises linearly from 0
+    # then cosine (to 0), constant, or plateau: times ``factor`` whenever the validation loss has
+    # not improved for more than ``plateau_patience`` validations
     schedule: str = "cosine"
     factor: float = 0.5
     plateau_patience: int = 2
-    clip: float | None = 1.0
-    ema: float | None = None
-    every: int | None = None
-    patience: int | None = None
+    clip: float | None = 1.0  # largest norm of the gradient
+    ema: float | None = None  # decay of the average of the weights that is validated and kept
+    every: int | None = None  # updates between validations; None: one pass, but at least 20
+    patience: int | None = None  # validations without improvement before training stops
+    # which weights are kept: best validation auc or loss or, as high:name or low:name, a number of
+    # the monitor; without validation, the last
     select: str = "auc"
+    # stop after so much training (without validation), for comparisons at equal time: the schedule
+    # then follows the clock, and a run is not exactly repeatable
     minutes: float | None = None
+    # as in Lightning Fabric, or auto: bf16-mixed where the hardware multiplies in bfloat16 (about
+    # twice as fast), else 32-true
     precision: str = "32-true"
     accelerator: str = "auto"
     devices: int | str = 1
-    seed: int = 0
+    seed: int = 0  # of dropout and the like; initialisation and order belong to model and batches
 
     def __post_init__(self) -> None:
         if self.schedule not in ("cosine", "constant", "plateau"):
@@ -69,19 +51,13 @@ class FitSettings:
 
 
 class History(list):
-    """One dict per validation: epoch (passes), update, loss and its parts, val_*, lr, images_s.
+    """One dict per validation: epoch (passes), update, loss and its parts, val_*, lr, images_s."""
 
-    Attributes:
-        best_epoch, best_update: where the kept weights come from.
-        updates, train_seconds: what was made, and the time it took without validation.
-        stopped: ``updates``, ``patience`` or ``minutes``.
-    """
-
-    best_epoch: float = 0
+    best_epoch: float = 0  # where the kept weights come from
     best_update: int = 0
     updates: int = 0
-    train_seconds: float = 0.0
-    stopped: str = ""
+    train_seconds: float = 0.0  # without validation
+    stopped: str = ""  # by ``updates``, ``patience`` or ``minutes``
 
     def curve(self, name: str) -> tuple[list[int], list[float]]:
         """Updates and values of one quantity, e.g. ``val_auc``."""
@@ -92,16 +68,15 @@ class History(list):
         return {**vars(self), "rows": list(self)}
 
     @classmethod
-    def from_json(cls, data: dict) -> History:
+    def from_json(cls, data: dict) -> "History":
         history = cls(data["rows"])
         vars(history).update({k: v for k, v in data.items() if k != "rows"})
         return history
 
 
 def parameter_groups(module: nn.Module, settings: FitSettings) -> list[dict]:
-    """Groups for AdamW: by learning rate, and with or without weight decay.
-
-    A name matches a prefix of ``settings.rates`` with or without a leading ``model.``.
+    """Groups for AdamW: by learning rate, and with or without weight decay. A name matches a prefix
+    of ``settings.rates`` with or without a leading ``model.``.
 
     Raises:
         ValueError: a prefix that matches no parameter.
@@ -117,8 +92,8 @@ def parameter_groups(module: nn.Module, settings: FitSettings) -> list[dict]:
         lr = settings.rates[max(matching, key=len)] if matching else settings.lr
         plain = parameter.ndim < 2 or any(word in name for word in NO_DECAY)
         decay = 0.0 if plain else settings.weight_decay
-        group = {"params": [], "names": [], "lr": lr, "base_lr": lr, "weight_decay": decay}
-        group = groups.setdefault((lr, decay), group)
+        group = groups.setdefault((lr, decay), {
+            "params": [], "names": [], "lr": lr, "base_lr": lr, "weight_decay": decay})
         group["params"].append(parameter)
         group["names"].append(name)
     if unused:

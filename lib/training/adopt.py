@@ -1,10 +1,7 @@
 """Runs from before the canonical keys: what their records say, and the fingerprint they have.
 
-Only for folders of the cache and for published weights that were made before 2026-11-26; to be
-deleted, with its two calls in ``runs``, when nobody keeps such any more.
+For weights and folders from before 2026-11-26; to be deleted when nobody keeps such any more.
 """
-
-from __future__ import annotations
 
 import dataclasses
 import warnings

@@ -4,8 +4,6 @@ The backbone is all of a model but its heads and the scale of the mass; the scal
 belongs to it, for the weights were learned on pixels scaled that way.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,11 +32,10 @@ def find(start: str | Path | Mapping, runs: Path | str, seed: int = 0) -> Path:
         ValueError: no such run, several of them, or one that is not finished.
     """
     if isinstance(start, Mapping):
-        try:
-            start = {str(k): v for k, v in start.items()}[str(seed)]
-        except KeyError:
-            raise ValueError(f"start: none for seed {seed}, only for "
-                             f"{', '.join(map(str, start))}") from None
+        by_seed = {str(k): v for k, v in start.items()}
+        if str(seed) not in by_seed:
+            raise ValueError(f"start: none for seed {seed}, only for {', '.join(by_seed)}")
+        start = by_seed[str(seed)]
     runs, name = Path(runs), str(start)
     folders = [p for p in (Path(start), runs / name) if p.is_dir()][:1]
     if not folders and runs.is_dir():
@@ -77,14 +74,15 @@ def load(model: nn.Module, path: Path) -> nn.Module:
     given = tensors(path)
     own = {k: v for k, v in model.state_dict().items() if is_backbone(k)}
     for name in sorted(own.keys() | given.keys()):
+        what = None
         if name not in given or name not in own:
             what = "is missing there" if name not in given else "has no place in this model"
+        elif own[name].shape != given[name].shape:
+            what = (f"has another shape, {tuple(given[name].shape)} there and "
+                    f"{tuple(own[name].shape)} in this model")
+        if what:
             raise ValueError(f"{path}: the backbone is another, {name} {what}; give the settings "
                              "the model of that run")
-        if own[name].shape != given[name].shape:
-            raise ValueError(f"{path}: the backbone has another shape, {name} is "
-                             f"{tuple(given[name].shape)} there and {tuple(own[name].shape)} in "
-                             "this model; give the settings the model of that run")
     model.load_state_dict(given, strict=False)
     return model
 

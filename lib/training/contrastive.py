@@ -1,7 +1,5 @@
 """SimCLR: two views of a jet are alike, and unlike all other jets of the batch."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -46,14 +44,12 @@ class SimCLR(nn.Module):
     def __init__(self, model: JetViT, dim: int = 128, temperature: float = 0.5,
                  summary: bool = False) -> None:
         super().__init__()
-        self.model, self.temperature = resting(model), temperature
-        self.summary = summary
+        self.model, self.temperature, self.summary = resting(model), temperature, summary
         width = model.config.pooled if summary else model.config.learned
         self.projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, dim))
 
     @staticmethod
     def views(augment: Augment | None, damage: Augment) -> tuple[TwoViews, TwoViews]:
-        """What becomes of the hits in batches for training and for validation."""
         if augment is None:
             raise ValueError("objective='simclr' compares two views: give an augment, e.g. 'ours'")
         return TwoViews(augment), TwoViews(augment)

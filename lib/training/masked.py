@@ -8,8 +8,6 @@ trivial answers would get: ``zero`` (nothing anywhere) and ``mean`` (of each pix
 batch's mean). What is not below ``mean`` has not learned anything about jets.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import torch
@@ -24,6 +22,7 @@ from lib.models.embedding import Position
 from lib.models.vit import JetViT, ViTConfig
 from lib.training.objectives import OBJECTIVES, check_choices, resting
 
+LOSSES = {"mse": 1, "two_part": 2}  # outputs a pixel
 UNLIKELY = 1e-3  # probability of a hit for an answer of "nothing": 0 would cost infinitely much
 
 
@@ -74,9 +73,8 @@ class Decoder(nn.Module):
             nn.init.constant_(self.out.bias[:pixels], -3.0)
             nn.init.constant_(self.out.bias[pixels:], 1.0)
 
-    def forward(
-        self, x: Tensor, seen: TokenBatch, wanted: Tensor, local: bool = True
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, seen: TokenBatch, wanted: Tensor,
+                local: bool = True) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, K, D) of the tokens ``seen``, wanted (B, S) bool -> (B, N, outputs), and the
         places (B, N) and validity (B, N) of its rows."""
         place, valid = _packed(wanted)
@@ -86,9 +84,6 @@ class Decoder(nn.Module):
         for block in self.blocks:
             x = block(x, valid, layout, local)
         return self.out(self.norm(x)).float(), place, valid
-
-
-LOSSES = {"mse": 1, "two_part": 2}  # outputs a pixel
 
 
 def expected(output: Tensor, loss: str) -> Tensor:
@@ -144,10 +139,8 @@ def reconstruction(output: Tensor, target: Tensor, asked: Tensor,
 
 @OBJECTIVES.register("mae")
 class MAE(nn.Module):
-    """Most patches are hidden; what they hold is told from the rest (arXiv:2111.06377).
-
-    The encoder sees what is left, packed. Every choice that can go wrong on sparse images is a
-    setting:
+    """Most patches are hidden; what they hold is told from the rest, which the encoder sees packed
+    (arXiv:2111.06377). Every choice that can go wrong on sparse images is a setting.
 
     Args:
         ratio: share of the patches that is hidden.
@@ -186,12 +179,9 @@ class MAE(nn.Module):
         Of n places ``ratio`` · n, rounded, but one stays and, of two or more, one goes.
         """
         places = _places(self.model.config)
-        if self.mask == "all":
-            pool = torch.ones(len(tokens), places, dtype=torch.bool, device=tokens.valid.device)
-        else:
-            active = tokens.valid & (tokens.features != 0).any(-1)
-            pool = torch.zeros(len(tokens), places + 1, dtype=torch.bool, device=active.device)
-            pool = pool.scatter_(1, tokens.position.where(active, places), True)[:, :places]
+        active = tokens.valid & (tokens.features != 0).any(-1)
+        pool = active.new_full((len(tokens), places + 1), self.mask == "all")
+        pool = pool.scatter_(1, tokens.position.where(active, places), True)[:, :places]
         count = pool.sum(1, keepdim=True)
         number = (self.ratio * count).round().clamp(min=1).minimum(count - 1)
         order = torch.rand(pool.shape, device=pool.device).masked_fill(~pool, 2.0)
@@ -230,10 +220,8 @@ class Denoising(nn.Module):
 
     Vincent et al., ICML 2008, doi:10.1145/1390156.1390294. The batch's tokens are damaged, its
     ``other`` is the jet itself (``lib.data.views.Damaged``). The decoder is asked for every patch
-    that holds something before or after the damage, with a mask token where it sees none.
-
-    Args:
-        reconstruct, dim, depth: as in ``MAE``.
+    that holds something before or after the damage, with a mask token where it sees none. The
+    arguments are those of ``MAE``.
     """
 
     shown, model_type = ("mean",), JetViT
@@ -248,7 +236,6 @@ class Denoising(nn.Module):
 
     @staticmethod
     def views(augment: Augment | None, damage: Augment) -> tuple[Damaged, Damaged]:
-        """What becomes of the hits in batches for training and for validation."""
         return Damaged(damage, augment), Damaged(damage)
 
     def reconstructed(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -1,31 +1,18 @@
 """What a model is trained on: each objective is a small module around it.
 
 A class joins with ``@OBJECTIVES.register("name")``, or is named as ``module:Class`` in the recipe.
-It is made with a model and the recipe's ``loss`` as arguments. The loop (``lib.training.fit``) asks
-for little:
+It is made with a model and the recipe's ``loss`` as arguments, and has ``loss(batch, output=None)
+-> (scalar, {part: scalar})``, what to minimise and its parts for the log. All else is optional:
 
-``loss(batch, output=None) -> (scalar, {part: scalar})``
-    the loss to minimise, and its parts for the log;
-``predict(batch) -> {...}``, optional
-    outputs for the metrics; in validation they are handed back to ``loss`` as ``output``;
-``after_update(progress)``, optional
-    called after each update with the fraction of training done (momentum targets).
-
-Its class may say what else it needs, all of it optional:
-
-``views(augment, damage) -> (for training, for validation)``
-    what happens to the hits in its batches (``lib.data.views``); else ``augment`` in training;
-``whole_batches``
-    its loss depends on the number of jets in a batch, so validation has no smaller one at the end;
-``shown``
-    the parts of the loss that the log prints; else all;
-``model_type``
-    the class of model that it takes; else any;
-``build(recipe, jets, index) -> objective``
-    a class method, where the model is none of ``lib.training.recipe.ARCHITECTURES``.
+``predict(batch) -> {...}``: outputs for the metrics; in validation ``loss`` gets them back;
+``after_update(progress)``: called after each update with the fraction of training done;
+``views(augment, damage)``: what happens to the hits in its batches for training and for validation
+(``lib.data.views``); else ``augment`` in training;
+``whole_batches``: its loss depends on the number of jets, so validation has no smaller last batch;
+``shown``: the parts of the loss that the log prints; else all;
+``model_type``: the class of model that it takes; else any;
+``build(recipe, jets, index)``: a class method, where the model is none of ``ARCHITECTURES``.
 """
-
-from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
@@ -80,10 +67,8 @@ class Supervised(nn.Module):
 
     shown = ("class", "mass")
 
-    def __init__(
-        self, model: nn.Module, mass_weight: float = 1.0, mass_loss: str = "huber",
-        smoothing: float = 0.0,
-    ) -> None:
+    def __init__(self, model: nn.Module, mass_weight: float = 1.0, mass_loss: str = "huber",
+                 smoothing: float = 0.0) -> None:
         super().__init__()
         check_choices(mass_loss=(mass_loss, MASS_LOSSES))
         self.model, self.mass_weight, self.mass_loss = model, mass_weight, mass_loss
@@ -106,9 +91,8 @@ class Supervised(nn.Module):
         logits, mass = self.model(batch.tokens)
         return {"logits": logits, "mass": mass}
 
-    def loss(
-        self, batch: Batch, output: dict[str, Tensor | None] | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, batch: Batch, output: dict[str, Tensor | None] | None = None
+             ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a batch and its parts, ``class`` and ``mass``.
 
         Raises:

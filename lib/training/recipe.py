@@ -1,14 +1,10 @@
 """What is trained and how: the one typed recipe, and the recipes that have a name.
 
-``Recipe.of`` makes one from plain JSON and refuses what it does not know, at every level;
-``to_json`` is its canonical form, without what is as by default, so that equal recipes are equal
-text and equal runs. ``recipe(name, profile)`` is what notebooks, grids and the command line train:
-``scratch``, ``finetune`` and the pretrainings ``simclr``, ``mae`` and ``dae`` are the course's own;
-``r1_simclr``, ``r1_finetune`` and ``r1_scratch`` have R1's batch sizes, rates, weight decays and
-patience, on the same model, for as many jets as the course's own (batches twice as large).
+``recipe(name, profile)`` is what notebooks, grids and the command line train: ``scratch``,
+``finetune`` and the pretrainings ``simclr``, ``mae`` and ``dae`` are the course's own; those with
+``r1_`` have R1's batch sizes, rates, weight decays and patience, on the same model, for as many
+jets as the course's own (batches twice as large).
 """
-
-from __future__ import annotations
 
 import dataclasses
 import difflib
@@ -38,44 +34,31 @@ SCALE_JETS = 512  # training jets that the scaling layers are fitted on (the mas
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """What is trained and how; with the jets, it determines a run.
+    """What is trained and how; with the jets, it determines a run."""
 
-    Attributes:
-        objective, loss: one of ``objectives.OBJECTIVES``, or ``module:Class``; its arguments.
-        architecture, model: one of ``ARCHITECTURES`` and its arguments (``ViTConfig``).
-        fit: how to train.
-        augment, damage: of the hits in training, and for denoising: see ``lib.data.views.views``.
-        split, hold_out, labels: which jets: see ``lib.training.split.indices``.
-        start, frozen: a run whose backbone to start from, see ``backbone.find``; train heads alone.
-        batches: ``module:function`` of (recipe, jets) in place of ``split.make_batches``; ``of``
-            takes the function as well.
-        grid: how images are cut; that of the jets.
-        seed: of initialisation, order, chance in training and the draw of labels.
-    """
-
-    objective: str = "supervised"
+    objective: str = "supervised"  # one of ``OBJECTIVES``, or ``module:Class``; its arguments
     loss: Mapping[str, Any] = field(default_factory=dict)
-    architecture: str = "vit"
+    architecture: str = "vit"  # one of ``ARCHITECTURES``; its arguments (``ViTConfig``)
     model: Mapping[str, Any] = field(default_factory=dict)
     fit: FitSettings = field(default_factory=FitSettings)
-    augment: Any = None
-    damage: Any = "damage"
-    split: int = 42
+    augment: Any = None  # of the hits in training, see ``lib.data.views.views``
+    damage: Any = "damage"  # of the hits, for denoising
+    split: int = 42  # which jets, with ``hold_out`` and ``labels``: see ``lib.training.split``
     hold_out: bool = True
     labels: int | None = None
-    start: Any = None
-    frozen: bool = False
-    batches: str = "lib.training.split:make_batches"
-    grid: Grid | None = None
-    seed: int = 0
+    start: Any = None  # a run whose backbone to start from, see ``backbone.find``
+    frozen: bool = False  # train the heads alone
+    batches: str = "lib.training.split:make_batches"  # or another function of (recipe, jets)
+    grid: Grid | None = None  # how images are cut; that of the jets
+    seed: int = 0  # of initialisation, order, chance in training and the draw of labels
 
     def __post_init__(self) -> None:
-        for level, known in self._defaults().items():
-            if known is not None:
+        for level in ("loss", "model"):
+            if (known := self._defaults()[level]) is not None:
                 _refuse_unknown(level, getattr(self, level), known)
 
     @classmethod
-    def of(cls, given: Mapping | Recipe, **changes: Any) -> Recipe:
+    def of(cls, given: "Mapping | Recipe", **changes: Any) -> "Recipe":
         """A recipe from plain JSON or another recipe, with ``changes``; those of ``model``,
         ``loss`` and ``fit`` go into what is there.
 
@@ -90,34 +73,33 @@ class Recipe:
             plain = json.loads(json.dumps({**given, **changes}, default=_plain))
         except TypeError as error:
             raise ValueError(f"settings must be plain JSON: {error}") from error
-        _refuse_unknown("", plain, [f.name for f in dataclasses.fields(cls)])
+        _refuse_unknown("", plain, cls.__dataclass_fields__)
         fit = plain.get("fit", {})
-        _refuse_unknown("fit", fit, [f.name for f in dataclasses.fields(FitSettings)])
-        fit = {"seed": plain.get("seed", 0), **fit}
+        _refuse_unknown("fit", fit, FitSettings.__dataclass_fields__)
+        plain["fit"] = FitSettings(**{"seed": plain.get("seed", 0), **fit})
         if plain.get("grid"):
             plain["grid"] = Grid(**plain["grid"])
-        return cls(**{**plain, "fit": FitSettings(**fit)})
+        return cls(**plain)
 
-    def but(self, **changes: Any) -> Recipe:
+    def but(self, **changes: Any) -> "Recipe":
         """This recipe with changes, e.g. ``ours.but(model={"attention": "softmax"})``."""
         return Recipe.of(self, **changes)
 
     def to_json(self) -> dict[str, Any]:
-        """The canonical form: plain JSON, and nothing that is as by default."""
+        """The canonical form: plain JSON, and nothing that is as by default, so that equal recipes
+        are equal text and equal runs."""
+        own = {**vars(self), "grid": self.grid and asdict(self.grid), "fit": asdict(self.fit)}
         default = {f.name: f.default for f in dataclasses.fields(self)}
-        own = {**vars(self), "grid": self.grid and asdict(self.grid)}
-        for level, known in {"fit": {**asdict(FitSettings()), "seed": self.seed},
-                             **self._defaults()}.items():
-            given = asdict(self.fit) if level == "fit" else own[level]
-            own[level], default[level] = _without(dict(given), known or {}), {}
+        for level, known in self._defaults().items():
+            own[level], default[level] = _without(own[level], known or {}), {}
         return json.loads(json.dumps(_without(own, default), default=_plain))
 
     def _defaults(self) -> dict[str, dict[str, Any] | None]:
-        """Arguments of objective and model, with their defaults; None: it checks them itself."""
+        """What the three levels are by default; None: the objective checks its model itself."""
         objective = OBJECTIVES.find(self.objective)
         own = hasattr(objective, "build")
-        return {"loss": _arguments(objective, "model"),
-                "model": None if own else _arguments(ARCHITECTURES.find(self.architecture), "grid")}
+        return {"fit": {**asdict(FitSettings()), "seed": self.seed}, "loss": _arguments(objective),
+                "model": None if own else _arguments(ARCHITECTURES.find(self.architecture))}
 
     @property
     def tokens(self) -> str:
@@ -126,8 +108,6 @@ class Recipe:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Recipe) and self.to_json() == other.to_json()
-
-    __hash__ = None
 
 
 def _plain(value: Any) -> Any:
@@ -151,37 +131,27 @@ def _refuse_unknown(level: str, given: Any, known: Iterable[str]) -> None:
                              + ", ".join(sorted(known)))
 
 
-def _without(given: dict[str, Any], default: Mapping[str, Any]) -> dict[str, Any]:
+def _without(given: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, Any]:
     """What is not as by default; whole numbers as floats where the default is one."""
-    for name, value in given.items():
-        if isinstance(default.get(name), float) and isinstance(value, int):
-            given[name] = float(value)
-    return {k: v for k, v in given.items() if k not in default or v != default[k]}
+    whole = {k: float(v) for k, v in given.items()
+             if isinstance(v, int) and isinstance(default.get(k), float)}
+    return {k: v for k, v in {**given, **whole}.items() if k not in default or v != default[k]}
 
 
-def _arguments(made: Any, first: str) -> dict[str, Any]:
-    """Arguments of a class or function but the first, with their defaults."""
+def _arguments(made: Any) -> dict[str, Any]:
+    """Arguments of a class or function, with their defaults; the first is the model or the grid."""
     if made is _vit:
-        known = asdict(ViTConfig())
-        return {k: known[k] for k in known.keys() - asdict(ViTConfig().grid).keys()}
-    known: dict[str, Any] = {}
-    for part in getattr(made, "__mro__", (made,)):  # **more goes on to the class above
-        given = inspect.signature(part).parameters
-        known |= {k: p.default for k, p in given.items() if p.kind is not p.VAR_KEYWORD}
-        if all(p.kind is not p.VAR_KEYWORD for p in given.values()):
-            break
-    return {k: v for k, v in known.items() if k != first}
+        return {k: v for k, v in asdict(ViTConfig()).items() if k not in Grid.__dataclass_fields__}
+    _, *others = inspect.signature(made).parameters.values()
+    return {p.name: p.default for p in others}
 
 
 def changed(published: Mapping[str, Mapping], now: Mapping[str, Recipe]) -> list[str]:
     """Names whose published recipe is not the present one, whatever seed and start."""
 
-    def core(given: Mapping | Recipe) -> dict | None:
-        given = given.to_json() if isinstance(given, Recipe) else dict(given)
-        given = {k: v for k, v in given.items() if k not in ("seed", "start", "grid")}
-        given["fit"] = {k: v for k, v in given.get("fit", {}).items() if k != "seed"}
+    def core(given: Mapping | Recipe) -> Recipe | None:
         try:
-            return Recipe.of(given).to_json()
+            return Recipe.of(given, seed=0, start=None, grid=None, fit={"seed": 0})
         except ValueError:  # of a time that knew other settings
             return None
 
@@ -203,8 +173,8 @@ def _resnet15(grid: Grid, width: int = 16, stride: int = 2) -> nn.Module:
 
 def make_model(recipe: Recipe, jets: JetImages | None = None,
                index: Tensor | None = None) -> nn.Module:
-    """The model of a recipe; its scaling layers are fitted on the training jets ``index`` where
-    jets are given (else ``recipe.grid`` says how images are cut)."""
+    """The model of a recipe; where jets are given, its scaling layers are fitted on those of
+    ``index``, the training jets."""
     grid = recipe.grid if jets is None else jets.grid
     model = ARCHITECTURES.find(recipe.architecture)(grid, **recipe.model)
     if jets is not None:
@@ -261,14 +231,10 @@ SIZES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
 
 def recipe(name: str, profile: Profile, seed: int | None = None,
            start: str | Path | Mapping | None = None) -> Recipe:
-    """A recipe by its name, in the size of a profile.
+    """A recipe by its name, in the size of a profile; for ``finetune`` and ``r1_finetune`` with the
+    pretrained run to start from, see ``backbone.find``. The seed: by default the profile's first.
 
     Simulated jets have a test file of their own, so the test part of the split trains too.
-
-    Args:
-        name: one of ``NAMES``.
-        seed: default: the profile's first.
-        start: for ``finetune`` and ``r1_finetune``: the pretrained run, see ``backbone.find``.
 
     Raises:
         ValueError: an unknown recipe; one that needs a start and has none, or the reverse.

@@ -1,7 +1,5 @@
 """Which jets a run trains and validates on, and its batches of them."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

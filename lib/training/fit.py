@@ -322,7 +322,6 @@ def _keep(state: State) -> None:
     history.best_update = history.updates
     history.best_epoch = history.updates / state.per_epoch
     if state.best and state.fabric.is_global_zero:
-        state.best.parent.mkdir(parents=True, exist_ok=True)
         checkpoint.write(state.best, state.kept, update=history.updates)
 
 
@@ -331,11 +330,9 @@ def _save(state: State) -> None:
     _check(state)
     if not state.last or not state.fabric.is_global_zero:
         return
-    state.last.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {f"objective.{n}": v for n, v in state.objective.state_dict().items()}
-    if state.average is not None:
-        tensors |= {f"average.{n}": v for n, v in state.average.state_dict().items()}
-    tensors |= {f"sums.{n}": v for n, v in state.sums.items()}
+    average = {} if state.average is None else state.average.state_dict()
+    parts = {"objective": state.objective.state_dict(), "average": average, "sums": state.sums}
+    tensors = {f"{part}.{n}": v for part, held in parts.items() for n, v in held.items()}
     tensors |= checkpoint.optimizer_tensors(state.optimizer)
     tensors |= checkpoint.random_state(state.fabric.device)
     checkpoint.write(state.last, tensors, settings=state.stored_settings(),
@@ -344,17 +341,15 @@ def _save(state: State) -> None:
 
 def _line(row: dict, state: State) -> str:
     """One line for the log: the parts of the loss that the objective wants shown, then the rest."""
-    wanted = getattr(state.objective, "shown", None)
-
-    def parts(start: str) -> str:
-        names = [n for n in row if f"val_{n}" in row] if wanted is None else wanted
-        found = [f"{n} {row[start + n]:.4f}" for n in names if n != "loss" and start + n in row]
-        return f" ({', '.join(found)})" if found else ""
-
+    names = getattr(state.objective, "shown", [n for n in row if f"val_{n}" in row and n != "loss"])
     updates = state.settings.updates
-    line = f"epoch {row['epoch']:.3g}/{updates / state.per_epoch:.3g}"
-    line += f"  update {row['update']}/{updates}  loss {row['loss']:.4f}{parts('')}"
-    if "val_loss" in row:
-        line += f"  validation {row['val_loss']:.4f}{parts('val_')}"
-    line += "".join(f"  {text.format(row[name])}" for name, text in SHOWN.items() if name in row)
-    return line + f"  {row['images_s']:.0f} images/s  {row['seconds']:.0f} s"
+
+    def loss(start: str) -> str:
+        found = [f"{n} {row[start + n]:.4f}" for n in names if start + n in row]
+        return f"{row[start + 'loss']:.4f}" + (f" ({', '.join(found)})" if found else "")
+
+    said = [f"epoch {row['epoch']:.3g}/{updates / state.per_epoch:.3g}",
+            f"update {row['update']}/{updates}", f"loss {loss('')}"]
+    said += [f"validation {loss('val_')}"] if "val_loss" in row else []
+    said += [text.format(row[name]) for name, text in SHOWN.items() if name in row]
+    return "  ".join([*said, f"{row['images_s']:.0f} images/s", f"{row['seconds']:.0f} s"])

@@ -22,7 +22,7 @@ import time
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Executor, as_completed
+from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -221,11 +221,10 @@ class Order:
 
     def stamp(self, train: Batches, validation: Batches) -> dict[str, Any]:
         """What run.json says of recipe and jets, and the fingerprint."""
-        return {
-            "key": self.key, "settings": self.recipe.to_json(), "fit": asdict(self.recipe.fit),
-            "content": self.content, "train_jets": len(train.index),
-            "validation_jets": len(validation.index), "fingerprint": fingerprint(
-                self.recipe, self.objective(train), train, validation)}
+        found = fingerprint(self.recipe, self.objective(train), train, validation)
+        return {"key": self.key, "settings": self.recipe.to_json(), "fit": asdict(self.recipe.fit),
+                "content": self.content, "train_jets": len(train.index),
+                "validation_jets": len(validation.index), "fingerprint": found}
 
 
 def find(recipe: Recipe | Mapping, jets: JetImages, runs: Path | str) -> Path | None:
@@ -319,7 +318,7 @@ def _cached(name: str, order: Order, folder: Path, log: Log) -> Run | None:
         return None
     record = record_of(folder)
     if why := _unusable(record, folder, order):
-        log(f"{name}: {why}; training again")
+        log(f"{name}: the cached run is {why}; training again")
         aside = folder.parent / "stale" / folder.name
         shutil.rmtree(aside, ignore_errors=True)
         aside.parent.mkdir(exist_ok=True)
@@ -370,21 +369,19 @@ def _trained(name: str, order: Order, folder: Path, log: Log, monitor: Callable 
 def _unusable(record: dict, folder: Path, order: Order) -> str | None:
     """Why the run in a folder is neither loaded nor resumed; None if it can be."""
     if not record:
-        return "the cached run is damaged"
+        return "damaged"
     if record["began"] < profiles.fresh_since():
-        return "the cached run is ignored, as asked"
+        return "ignored, as asked"
     if record.get("finished"):
         try:
             Run.open(folder)
             checkpoint.read(folder / "best.safetensors")
         except ValueError as error:
-            return f"the cached run is damaged ({error})"
+            return f"damaged ({error})"
     now = asdict(order.recipe.fit)
     if other := [k for k, v in record["fit"].items() if now.get(k) != v]:
-        return f"the cached run is stale (another {', '.join(other)})"
-    if not order.reproduces(record):
-        return "the cached run is stale (the code has changed: it trains otherwise)"
-    return None
+        return f"stale (another {', '.join(other)})"
+    return None if order.reproduces(record) else "stale (the code has changed: it trains otherwise)"
 
 
 def _lock(folder: Path, log: Log) -> contextlib.AbstractContextManager:
@@ -443,7 +440,9 @@ def grid(
         places = [None if path is None else str(path) for path in (*files, runs)]
         own = executor is None
         with workers.processes(min(jobs, len(todo))) if own else nullcontext(executor) as pool:
-            _side_by_side(todo, places, pool, log)
+            tasks = {pool.submit(_one, title, recipe.to_json(), *places): title
+                     for title, recipe in todo.items()}
+            _wait(tasks, log)
     done: dict[str, list[Run]] = {arm: [] for arm in arms}
     for number, (title, arm, recipe) in enumerate(wanted, 1):
         log(f"[{number}/{len(wanted)}] {name}: {arm}, seed {recipe.seed}")
@@ -451,12 +450,9 @@ def grid(
     return done
 
 
-def _side_by_side(todo: Mapping[str, Recipe], places: Sequence[str | None], pool: Executor,
-                  log: Log) -> None:
-    """Train on an executor; what fails does not stop the others."""
+def _wait(tasks: Mapping[Future, str], log: Log) -> None:
+    """Until all are done; what fails does not stop the others."""
     failed = []
-    tasks = {pool.submit(_one, title, recipe.to_json(), *places): title
-             for title, recipe in todo.items()}
     for task in as_completed(tasks):
         try:
             log(f"{tasks[task]}: {task.result():.0f} s")
@@ -467,7 +463,7 @@ def _side_by_side(todo: Mapping[str, Recipe], places: Sequence[str | None], pool
             failed.append(tasks[task])
             log(f"{tasks[task]}: {error}")
     if failed:
-        raise RuntimeError(f"{len(failed)} of {len(todo)} runs failed: {', '.join(failed)}")
+        raise RuntimeError(f"{len(failed)} of {len(tasks)} runs failed: {', '.join(failed)}")
 
 
 def _one(title: str, recipe: dict, jets: str, test: str | None, runs: str) -> float:

@@ -12,12 +12,11 @@ from lib.training.recipe import Recipe
 
 
 def indices(recipe: Recipe, jets: JetImages) -> tuple[Tensor, Tensor]:
-    """Jets for training and for validation.
+    """Jets for training and for validation: the parts of ``jets.split(recipe.split)``.
 
-    Labelled: the parts of ``jets.split(recipe.split)``; without ``hold_out``, for jets whose test
-    is a file of its own, the test part of the split trains as well (90 % in all). With ``labels``,
-    so many jets of the training part, drawn by the recipe's seed, and a fifth of them for
-    validation. Unlabelled: a twentieth is for validation.
+    Without ``hold_out``, for jets whose test is a file of its own, the test part trains as well
+    (90 % in all). With ``labels``, so many jets of the training part, drawn by the recipe's seed,
+    and a fifth of them for validation. Of unlabelled jets a twentieth is for validation.
 
     Raises:
         ValueError: more labels than there are.
@@ -26,9 +25,8 @@ def indices(recipe: Recipe, jets: JetImages) -> tuple[Tensor, Tensor]:
         order = torch.randperm(len(jets), generator=torch.Generator().manual_seed(42))
         held = max(1, len(jets) // 20)
         return order[held:].sort().values, order[:held].sort().values
-    split = jets.split(recipe.split)
+    split, labels = jets.split(recipe.split), recipe.labels
     pool = split.train if recipe.hold_out else torch.cat([split.train, split.test])
-    labels = recipe.labels
     if labels is None:
         return pool, split.validation
     if not 4 <= labels <= len(pool):

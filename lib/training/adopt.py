@@ -33,11 +33,8 @@ def first_jets(value: Any, count: int) -> Any:
     """The first ``count`` jets of a batch, whatever it holds."""
     if isinstance(value, Tensor):
         return value[:count]
-    if isinstance(value, (list, tuple)):
-        return type(value)(first_jets(v, count) for v in value)
     if dataclasses.is_dataclass(value) and not isinstance(value, Grid):
-        fields = {k: first_jets(v, count) for k, v in vars(value).items()}
-        return dataclasses.replace(value, **fields)
+        return type(value)(**{k: first_jets(v, count) for k, v in vars(value).items()})
     return value
 
 

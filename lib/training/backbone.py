@@ -65,28 +65,6 @@ def content(path: Path) -> str:
     return digest.hexdigest()
 
 
-def load(model: nn.Module, path: Path) -> nn.Module:
-    """Give a model the backbone of a file; its heads and its scale of the mass stay.
-
-    Raises:
-        ValueError: a backbone of another shape; the message names the first difference.
-    """
-    given = tensors(path)
-    own = {k: v for k, v in model.state_dict().items() if is_backbone(k)}
-    for name in sorted(own.keys() | given.keys()):
-        what = None
-        if name not in given or name not in own:
-            what = "is missing there" if name not in given else "has no place in this model"
-        elif own[name].shape != given[name].shape:
-            what = (f"has another shape, {tuple(given[name].shape)} there and "
-                    f"{tuple(own[name].shape)} in this model")
-        if what:
-            raise ValueError(f"{path}: the backbone is another, {name} {what}; give the settings "
-                             "the model of that run")
-    model.load_state_dict(given, strict=False)
-    return model
-
-
 def freeze(model: nn.Module) -> nn.Module:
     """Train the heads alone: no gradients, no dropout and no statistics in the backbone."""
     for name, parameter in model.named_parameters():
@@ -99,9 +77,25 @@ def freeze(model: nn.Module) -> nn.Module:
 
 
 def begin(objective: nn.Module, frozen: bool, weights: Path | None) -> nn.Module:
-    """A new objective with the backbone of ``weights``, if any, and ``frozen`` or not."""
+    """A new objective with the backbone of ``weights``, if any, and ``frozen`` or not; its heads
+    and its scale of the mass stay.
+
+    Raises:
+        ValueError: a backbone of another shape; the message names the first difference.
+    """
     if weights is not None:
-        load(objective.model, weights)
+        given = tensors(weights)
+        there = {k: tuple(v.shape) for k, v in given.items()}
+        own = {k: tuple(v.shape) for k, v in objective.model.state_dict().items()
+               if is_backbone(k)}
+        for name in sorted(own.keys() | there.keys()):
+            if own.get(name) != there.get(name):
+                what = ("is missing there" if name not in there else "has no place in this model"
+                        if name not in own else
+                        f"has another shape, {there[name]} there and {own[name]} in this model")
+                raise ValueError(f"{weights}: the backbone is another, {name} {what}; give the "
+                                 "settings the model of that run")
+        objective.model.load_state_dict(given, strict=False)
     if frozen:
         freeze(objective.model)
     return objective

@@ -7,8 +7,6 @@ on a CPU): a checkpoint holds all there is, and the order of the jets follows fr
 pass alone.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 import sys
@@ -41,11 +39,10 @@ SAVE_SECONDS = 60  # between checkpoints, where validations are rarer
 SHOWN = {"val_auc": "AUC {:.4f}", "val_mae": "mass error {:.1f} GeV", "probe_auc": "probe {:.4f}"}
 
 
-def fit(
-    objective: nn.Module, train: Batches, validation: Iterable[Batch] | None = None,
-    settings: FitSettings | None = None, folder: Path | str | None = None,
-    log: Callable[[str], None] = print, monitor: Callable[[nn.Module], dict] | None = None,
-) -> History:
+def fit(objective: nn.Module, train: Batches, validation: Iterable[Batch] | None = None,
+        settings: FitSettings | None = None, folder: Path | str | None = None,
+        log: Callable[[str], None] = print,
+        monitor: Callable[[nn.Module], dict] | None = None) -> History:
     """Train an objective in place; it ends with the weights that validation chose, in eval mode.
 
     Args:

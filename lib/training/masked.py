@@ -96,16 +96,13 @@ def expected(output: Tensor, loss: str) -> Tensor:
 
 def reconstruction(output: Tensor, target: Tensor, asked: Tensor,
                    loss: str) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss over the patches (B, N) that are ``asked`` for, and what trivial answers would get.
+    """Loss over the patches (B, N) that are ``asked`` for, and what trivial answers would get:
+    output (B, N, F) or, for ``two_part``, (B, N, 2F) logits, then values; target (B, N, F) scaled.
 
     ``mse``: mean squared error over all pixels, as in MAE (arXiv:2111.06377).
     ``two_part``: is there a hit, and how large is it? Binary cross-entropy of each pixel's
     occupancy plus the mean squared error of the value over the pixels that have one: the empty
     ones, 97 % of an active patch, cannot drown the others.
-
-    Args:
-        output: (B, N, F) or, for ``two_part``, (B, N, 2F): logits, then values.
-        target: (B, N, F) scaled pixels.
 
     Returns:
         the loss; parts ``zero`` and ``mean``, the same loss for trivial answers; for ``two_part``

@@ -129,9 +129,9 @@ class Run:
         path = self.folder / f"predictions-{key}.npz"
         with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile):
             return Predictions.load(path)
-        predictions = predict(
-            self.objective(), Batches(jets, index, 256, self.recipe.tokens),
-            self.recipe.fit.precision, self.recipe.fit.accelerator)
+        how = self.recipe.fit
+        predictions = predict(self.objective(), Batches(jets, index, 256, self.recipe.tokens),
+                              how.precision, how.accelerator)
         predictions.save(path)
         return predictions
 
@@ -276,10 +276,8 @@ def _few(batches: Batches, count: int) -> Batches:
 # --- training through the cache -------------------------------------------------------------------
 
 
-def train(
-    name: str, recipe: Recipe | Mapping, jets: Jets, test: Jets | None = None, *,
-    runs: Path | str, log: Log = print, monitor: Callable | None = None,
-) -> Run:
+def train(name: str, recipe: Recipe | Mapping, jets: Jets, test: Jets | None = None, *,
+          runs: Path | str, log: Log = print, monitor: Callable | None = None) -> Run:
     """Train a run, or load it, or resume it, through the cache in the folder ``runs``.
 
     Args:
@@ -413,11 +411,9 @@ def pretrain(name: str, recipe: Recipe | Mapping, profile: Profile, unlabelled: 
 # --- many runs ------------------------------------------------------------------------------------
 
 
-def grid(
-    name: str, arms: Mapping[str, Recipe | Mapping], seeds: Sequence[int], jets: Jets,
-    test: Jets | None = None, *, runs: Path | str, jobs: int = 1,
-    executor: Executor | None = None, log: Log = print,
-) -> dict[str, list[Run]]:
+def grid(name: str, arms: Mapping[str, Recipe | Mapping], seeds: Sequence[int], jets: Jets,
+         test: Jets | None = None, *, runs: Path | str, jobs: int = 1,
+         executor: Executor | None = None, log: Log = print) -> dict[str, list[Run]]:
     """Every arm with every seed, through the cache: what is finished is skipped, what was
     interrupted resumes; the runs of each arm, in the order of the seeds.
 

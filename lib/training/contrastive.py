@@ -29,7 +29,7 @@ def nt_xent(a: Tensor, b: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
 
 @OBJECTIVES.register("simclr")
 class SimCLR(nn.Module):
-    """Two views of a jet are to be alike, and unlike all other jets of the batch.
+    """A head on the backbone is trained with ``nt_xent`` between two views of each jet.
 
     Args:
         dim: outputs of the projection head (linear, ReLU, linear), which is thrown away.

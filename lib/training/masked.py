@@ -55,8 +55,10 @@ def _places(config: ViTConfig) -> int:
 class Decoder(nn.Module):
     """Encoded tokens -> pixels of the wanted places: a narrow transformer with mask tokens."""
 
-    def __init__(self, config: ViTConfig, outputs: int, dim: int = 64, depth: int = 1) -> None:
+    def __init__(self, config: ViTConfig, reconstruct: str, dim: int, depth: int) -> None:
         super().__init__()
+        check_choices(reconstruct=(reconstruct, LOSSES))
+        pixels = config.grid.patch_dim
         self.grid, self.on_grid = config.grid, config.tokens != "two_scale"
         self.into = nn.Linear(config.dim, dim)
         position = "learned" if config.position == "none" else config.position
@@ -65,11 +67,11 @@ class Decoder(nn.Module):
         self.mask_token = nn.Parameter(0.02 * torch.randn(dim))
         self.position = Position(config)
         self.blocks = nn.ModuleList(Block(config) for _ in range(depth))
-        self.norm, self.out = nn.LayerNorm(dim), nn.Linear(dim, outputs)
+        self.norm, self.out = nn.LayerNorm(dim), nn.Linear(dim, LOSSES[reconstruct] * pixels)
         # It begins near the trivial answer: few hits, of scaled size 1; else nothing.
         nn.init.trunc_normal_(self.out.weight, std=0.02)
         nn.init.zeros_(self.out.bias)
-        if outputs > (pixels := self.grid.patch_dim):
+        if reconstruct == "two_part":
             nn.init.constant_(self.out.bias[:pixels], -3.0)
             nn.init.constant_(self.out.bias[pixels:], 1.0)
 
@@ -155,8 +157,7 @@ class MAE(nn.Module):
                  lcm: str = "token", reconstruct: str = "two_part", dim: int = 64,
                  depth: int = 1) -> None:
         super().__init__()
-        check_choices(mask=(mask, ("active", "all")), lcm=(lcm, ("skip", "zeros", "token")),
-                      reconstruct=(reconstruct, LOSSES))
+        check_choices(mask=(mask, ("active", "all")), lcm=(lcm, ("skip", "zeros", "token")))
         if not 0 < ratio < 1:
             raise ValueError(f"ratio={ratio}: choose a share between 0 and 1")
         skipped = ("lcm", "norm_lcm") if lcm == "skip" else ()
@@ -165,8 +166,7 @@ class MAE(nn.Module):
         self.mask_token = None
         if lcm == "token" and config.lcm_kernel:
             self.mask_token = nn.Parameter(0.02 * torch.randn(config.dim))
-        outputs = LOSSES[reconstruct] * config.grid.patch_dim
-        self.decoder = Decoder(config, outputs, dim, depth)
+        self.decoder = Decoder(config, reconstruct, dim, depth)
         if lcm == "skip":
             resting(self.decoder, *skipped)
 
@@ -226,10 +226,8 @@ class Denoising(nn.Module):
     def __init__(self, model: JetViT, reconstruct: str = "two_part", dim: int = 64,
                  depth: int = 1) -> None:
         super().__init__()
-        check_choices(reconstruct=(reconstruct, LOSSES))
         self.model, self.reconstruct = resting(model, "flow"), reconstruct
-        outputs = LOSSES[reconstruct] * model.config.grid.patch_dim
-        self.decoder = Decoder(model.config, outputs, dim, depth)
+        self.decoder = Decoder(model.config, reconstruct, dim, depth)
 
     @staticmethod
     def views(augment: Augment | None, damage: Augment) -> tuple[Damaged, Damaged]:

@@ -78,11 +78,8 @@ def freeze(model: nn.Module) -> nn.Module:
 
 def begin(objective: nn.Module, frozen: bool, weights: Path | None) -> nn.Module:
     """A new objective with the backbone of ``weights``, if any, and ``frozen`` or not; its heads
-    and its scale of the mass stay.
-
-    Raises:
-        ValueError: a backbone of another shape; the message names the first difference.
-    """
+    and its scale of the mass stay. ValueError for a backbone of another shape; the message names
+    the first difference."""
     if weights is not None:
         given = tensors(weights)
         there = {k: tuple(v.shape) for k, v in given.items()}

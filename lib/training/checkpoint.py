@@ -46,11 +46,8 @@ def write(path: Path, tensors: dict[str, Tensor], **notes: object) -> None:
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict]:
-    """What ``write`` wrote: tensors and notes.
-
-    Raises:
-        ValueError: the file is missing, damaged or something else.
-    """
+    """What ``write`` wrote: tensors and notes. ValueError if the file is missing, damaged or
+    something else."""
     try:
         with safe_open(path, "pt") as file:
             notes = {k: json.loads(v) for k, v in (file.metadata() or {}).items()}

@@ -56,10 +56,7 @@ class SimCLR(nn.Module):
 
     def loss(self, batch: Batch, output: None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """NT-Xent; parts: ``match``, see ``nt_xent``, and ``chance``, the loss of a guess.
-
-        Raises:
-            ValueError: one view only, or one jet only.
-        """
+        ValueError for one view only, or one jet only."""
         if batch.other is None:
             raise ValueError("SimCLR needs two views of each jet: give the settings an augment")
         if len(batch.tokens) < 2:

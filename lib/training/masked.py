@@ -235,10 +235,7 @@ class Denoising(nn.Module):
 
     def reconstructed(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Decoder output (B, N, outputs), target (B, N, F), the places (B, N), which are real.
-
-        Raises:
-            ValueError: the batch holds no undamaged jets.
-        """
+        ValueError if the batch holds no undamaged jets."""
         if batch.other is None:
             raise ValueError("denoising needs the jet as it was beside the damaged one: make "
                              "batches with lib.data.views.Damaged")

@@ -93,11 +93,8 @@ class Supervised(nn.Module):
 
     def loss(self, batch: Batch, output: dict[str, Tensor | None] | None = None
              ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of a batch and its parts, ``class`` and ``mass``.
-
-        Raises:
-            ValueError: jets without labels.
-        """
+        """Loss of a batch and its parts, ``class`` and ``mass``. ValueError for jets without
+        labels."""
         if batch.label is None:
             raise ValueError("these jets have no labels: pretrain on them, or give a labelled file")
         output = output or self.predict(batch)

@@ -76,11 +76,8 @@ class History(list):
 
 def parameter_groups(module: nn.Module, settings: FitSettings) -> list[dict]:
     """Groups for AdamW: by learning rate, and with or without weight decay. A name matches a prefix
-    of ``settings.rates`` with or without a leading ``model.``.
-
-    Raises:
-        ValueError: a prefix that matches no parameter.
-    """
+    of ``settings.rates`` with or without a leading ``model.``. ValueError for a prefix that matches
+    no parameter."""
     groups: dict[tuple[float, float], dict] = {}
     unused = set(settings.rates)
     for name, parameter in module.named_parameters():

@@ -60,11 +60,8 @@ class Recipe:
     @classmethod
     def of(cls, given: "Mapping | Recipe", **changes: Any) -> "Recipe":
         """A recipe from plain JSON or another recipe, with ``changes``; those of ``model``,
-        ``loss`` and ``fit`` go into what is there.
-
-        Raises:
-            ValueError: an unknown name (the message has the nearest known one), or no plain JSON.
-        """
+        ``loss`` and ``fit`` go into what is there. ValueError for an unknown name (the message has
+        the nearest known one), or no plain JSON."""
         given = given.to_json() if isinstance(given, Recipe) else dict(given)
         for level in ("model", "loss", "fit"):
             if level in changes:
@@ -187,10 +184,7 @@ def make_model(recipe: Recipe, jets: JetImages | None = None,
 
 def build(recipe: Recipe, jets: JetImages | None = None, index: Tensor | None = None) -> nn.Module:
     """The objective of a recipe, around its model; ``jets`` and ``index`` as in ``make_model``.
-
-    Raises:
-        ValueError: an objective that takes no such model.
-    """
+    ValueError for an objective that takes no such model."""
     objective = OBJECTIVES.find(recipe.objective)
     if hasattr(objective, "build"):
         return objective.build(recipe, jets, index)

@@ -72,11 +72,8 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path | str) -> Run:
-        """A finished run from its folder, without asking whether it is stale.
-
-        Raises:
-            ValueError: no such run, not finished, or damaged.
-        """
+        """A finished run from its folder, without asking whether it is stale. ValueError for no
+        such run, not finished, or damaged."""
         folder = Path(folder)
         record = record_of(folder)
         if not record.get("finished"):

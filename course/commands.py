@@ -47,7 +47,7 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
             help="the published 8-bit scaling (default), or energies in GeV"),
         arg("--dense", action="store_true", help="the public layout instead of the packed one"),
         arg("--unlabelled", dest="labelled", action="store_false", help="without Y, m and pT")]),
-    "download": ("lib.data.download:download", "fetch the public CMS files", [
+    "download": ("course.download:download", "fetch the public CMS files", [
         arg("which", choices=["labelled", "unlabelled", "all"]),
         arg("--sample", type=positive, metavar="N", help="only N jets, by range requests"),
         arg("--out", dest="folder", type=Path, metavar="DIR", help="folder (default: data/cms)",

@@ -118,7 +118,7 @@ class Course:
 
     def public_files(self) -> None:
         """--data cms: pack the public files that were downloaded and are not packed yet."""
-        from lib.data.download import SOURCES
+        from course.download import SOURCES
         from lib.data.store import pack
 
         folder = self.profile.data_dir

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from lib.data.download import Source, download
+from course.download import Source, download
 from lib.data.images import JetImages
 from lib.files import DataError
 

@@ -62,7 +62,8 @@ from lib.models.vit import JetViT, ViTConfig
 
 # %%
 import drawings.start
-from lib.report import diagrams, plots
+from lib.report import plots
+from drawings import diagrams
 from lib.report.results import Experiment
 from lib.evaluation import metrics
 from lib.evaluation.predictions import predict

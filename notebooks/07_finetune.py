@@ -63,7 +63,8 @@ from lib.models.baselines import BoostedTrees, MassCut, observables
 from lib.models.vit import R1, JetViT, ViTConfig
 import drawings.finetune
 import drawings.start
-from lib.report import diagrams, plots, results
+from lib.report import plots, results
+from drawings import diagrams
 from lib.report import numbers
 from lib.report.numbers import METRICS, gap, markdown_table, with_interval
 from lib.report.results import Experiment

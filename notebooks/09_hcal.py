@@ -73,7 +73,8 @@ from lib.training.split import make_batches
 # %%
 from drawings import hcal as drawings
 from hcal import plots as cell_plots
-from lib.report import diagrams, plots, results
+from lib.report import plots, results
+from drawings import diagrams
 from lib.report.numbers import markdown_table
 from lib.report.results import Experiment
 

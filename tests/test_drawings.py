@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lib.evaluation import metrics
+from lib.models.vit import R1, ViTConfig
 from lib.profiles import ROOT
 
 RNG = np.random.default_rng(0)
@@ -85,12 +86,19 @@ def test_every_drawing_is_drawn(drawings, name):
 
 def test_no_drawing_is_left_out(drawings):
     for path in (ROOT / "notebooks/drawings").glob("[a-z]*.py"):
-        if path.stem == "hcal":
-            continue  # drawn in test_notebook_hcal
+        if path.stem in ("hcal", "diagrams"):
+            continue  # drawn in test_notebook_hcal and below
         module = drawings(path.stem)
         functions = {f"{path.stem}.{name}" for name, found in vars(module).items()
                      if getattr(found, "__module__", "") == module.__name__}
         assert functions - {"collisions.grow", "mae.square_root"} <= set(DRAWN)
+
+
+def test_diagrams_are_drawn_from_the_settings(drawings):
+    for config in (ViTConfig(dim=96, depth=3, heads=3), ViTConfig(**R1)):
+        for draw in (drawings("diagrams").block_diagram,
+                     lambda config: drawings("diagrams").model_diagram(config, 1_000)):
+            assert draw(config).axes[0].texts
 
 
 def test_counts_of_labels_fill_the_axis(drawings):

@@ -7,8 +7,7 @@ import torch
 
 from lib import profiles
 from lib.cms import PIXEL
-from lib.models.vit import R1, ViTConfig
-from lib.report import diagrams, plots
+from lib.report import plots
 from lib.report import style as looks
 
 X = np.arange(1.0, 6.0)
@@ -120,12 +119,6 @@ def test_roc_draws_rejection_with_its_band():
     assert ax.lines[0].get_ydata()[-2] == pytest.approx(1 / 0.81)
     assert len(ax.collections) == 1
     assert [text.get_text() for text in ax.get_legend().texts] == ["a, AUC 0.7", "chance"]
-
-
-def test_diagrams_are_drawn_from_the_settings():
-    for config in (ViTConfig(dim=96, depth=3, heads=3), ViTConfig(**R1)):
-        for fig in (diagrams.model_diagram(config, 1_000), diagrams.block_diagram(config)):
-            assert fig.axes[0].texts
 
 
 def test_a_notebook_shows_figures_wide_enough():

@@ -139,8 +139,13 @@ def _arguments(made: Any) -> dict[str, Any]:
     """Arguments of a class or function, with their defaults; the first is the model or the grid."""
     if made is _vit:
         return {k: v for k, v in asdict(ViTConfig()).items() if k not in Grid.__dataclass_fields__}
-    _, *others = inspect.signature(made).parameters.values()
-    return {p.name: p.default for p in others}
+    known: dict[str, Any] = {}
+    for part in getattr(made, "__mro__", (made,)):  # **settings go on to the class above
+        _, *others = inspect.signature(part).parameters.values()
+        known = {p.name: p.default for p in others if p.kind is not p.VAR_KEYWORD} | known
+        if all(p.kind is not p.VAR_KEYWORD for p in others):
+            break
+    return known
 
 
 def changed(published: Mapping[str, Mapping], now: Mapping[str, Recipe]) -> list[str]:

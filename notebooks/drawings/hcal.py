@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from hcal.maps import LIVE
 from hcal.plots import whole
-from lib.report.diagrams import arrow, blank, box, chain, joined, norm, residual, wire
+from drawings.diagrams import arrow, blank, box, chain, joined, norm, residual, wire
 from lib.report.plots import (
     CYCLE,
     GREY,

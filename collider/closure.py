@@ -3,8 +3,6 @@
 Published values: statistics of the labelled file (10,000 jets) and of the unlabelled one (60,000).
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from lib.cms import CHANNELS
@@ -25,13 +23,9 @@ MODE_SPLIT = 145.0  # GeV, the dip between the two modes of the mass spectrum
 def closure(jets: JetImages) -> dict:
     """Compare jets of the labelled mixture (cms8 encoding) with the published statistics.
 
-    Args:
-        jets: at least 2,000 for the tolerances to mean something; with mass and pT where known.
-    Returns:
-        rows: list of dict(quantity, published, measured, tolerance, ok). The tolerance is relative
-            for pixels and moments, absolute (pixels' zeros; GeV for modes) otherwise.
-        histograms: {"mass", "pt"}: dict(edges, published, measured, error, pull, outside), counts
-            scaled to the published total within the range of the histogram.
+    jets: at least 2,000 for the tolerances to mean something; with mass and pT where known.
+    Returns `rows`, see `row`, and `histograms` {"mass", "pt"}: dict(edges, published, measured,
+    error, pull, outside), counts scaled to the published total within the histogram's range.
     """
     channels, height, width = jets.shape
     hits, pixels = jets.hits(slice(None)), len(jets) * height * width
@@ -46,8 +40,8 @@ def closure(jets: JetImages) -> dict:
                  for name, *pair in zip(CHANNELS, published, measured, strict=True)]
     histograms = {}
     if jets.labels is not None:
-        rows.append(row("fraction of tops", 0.4878, float((jets.labels == 1).float().mean()), 0.01,
-                        absolute=True))
+        tops = float((jets.labels == 1).float().mean())
+        rows.append(row("fraction of tops", 0.4878, tops, 0.01, absolute=True))
     if jets.mass is not None:
         m = jets.mass.cpu().numpy()
         low, high = modes(m)
@@ -65,11 +59,8 @@ def closure(jets: JetImages) -> dict:
 
 
 def modes(mass: np.ndarray, width: float = 13.93) -> tuple[float, float]:
-    """Positions (GeV) of the two maxima of a mass spectrum, below and above 145 GeV.
-
-    Each is the maximum of the density smoothed with a Gaussian kernel as wide as a published bin,
-    on a fixed grid of 1 GeV: less noisy than the fullest bin.
-    """
+    """Positions (GeV) of the maxima of a mass spectrum below and above 145 GeV, smoothed with a
+    Gaussian kernel as wide as a published bin: less noisy than the fullest bin."""
     grid, edges = np.arange(40.0, 300.0), np.arange(0.0, 800.0)
     distance = grid[:, None] - (edges[:-1] + 0.5)
     density = np.exp(-0.5 * (distance / (width / 2)) ** 2) @ np.histogram(mass, edges)[0]
@@ -77,8 +68,7 @@ def modes(mass: np.ndarray, width: float = 13.93) -> tuple[float, float]:
     return float(grid[low][np.argmax(density[low])]), float(grid[~low][np.argmax(density[~low])])
 
 
-def row(quantity: str, published: float, measured: float, tolerance: float,
-        absolute: bool = False) -> dict:
+def row(quantity: str, published: float, measured: float, tolerance: float, absolute=False) -> dict:
     """A row of a closure table; the tolerance is relative unless it is `absolute`."""
     scale = 1.0 if absolute else abs(published)
     return {"quantity": quantity, "published": float(published), "measured": float(measured),

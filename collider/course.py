@@ -1,7 +1,5 @@
 """The jets of the course: three files a profile, simulated where they are missing, or public."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -23,9 +21,8 @@ DATASETS = Registry("data set")
 class DataSet:
     """Where the files of a task come from.
 
-    A new one is a subclass in one file, entered by ``@DATASETS.register(name)`` or named as
-    ``module:Class``: all functions here then take its name as `dataset`. Patches are 5×5 unless
-    the attribute ``patch`` of a file says otherwise.
+    A new one is a subclass, entered by ``@DATASETS.register(name)`` or named as ``module:Class``.
+    Patches are 5×5 unless the attribute ``patch`` of a file says otherwise.
     """
 
     folder = ""  # of its files, below the data folder of the profile
@@ -87,9 +84,8 @@ def more_jets(profile: Profile, like: str, name: str | None = None, jets: int | 
               dataset: str = "top_qcd", **changes: Any) -> Path:
     """A file with the events of one of the course's files; made if it is missing.
 
-    like: "labelled", "test" or "unlabelled": its seed and pile-up pool are used.
-    name: of the file; jets: how many, the first ones (whole chunks hold the same events).
-    changes: of the settings, as ``encoding="gev"`` or ``pile_up=31.0``.
+    like: "labelled", "test" or "unlabelled". name: of the file. jets: how many, the first ones
+    (whole chunks hold the same events). changes: of the settings, as ``pile_up=31.0``.
     """
     source = DATASETS.find(dataset)()
     path = profile.data_dir / source.folder / f"{name or like}.h5"
@@ -101,9 +97,8 @@ def more_jets(profile: Profile, like: str, name: str | None = None, jets: int | 
 class CourseJets(NamedTuple):
     """The labelled jets of a profile and the parts they are used in: image numbers, long tensors.
 
-    `test` are numbers within `test_jets`. Simulated data have a test file of their own, so 90 %
-    of the labelled file is for training and 10 % for validation; the public data are split
-    70/10/20 (the test part is split A), and `test_jets` is `jets` itself.
+    Simulated data have a test file, so 90 % of the labelled file is for training and 10 % for
+    validation; the public data are split 70/10/20 (split A), and `test_jets` is `jets` itself.
     """
 
     jets: JetImages
@@ -115,10 +110,8 @@ class CourseJets(NamedTuple):
 
 
 def course_jets(profile: Profile, dataset: str = "top_qcd") -> CourseJets:
-    """Training, validation and test jets of a profile, as every notebook uses them.
-
-    `lib.training.runs` makes the same parts where its settings say the same `hold_out`.
-    """
+    """Training, validation and test jets of a profile, as every notebook uses them; runs with the
+    same `hold_out` make the same parts."""
     files = course_files(profile, dataset)
     jets = JetImages.open(files["labelled"])
     train, validation, test = jets.split()

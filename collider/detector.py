@@ -10,8 +10,6 @@ JINST 12 (2017) P10003 [PF]. Constants marked *fitted* have no reference: they w
 plausible range so that simulated images resemble the published ones (closure table, notebook 01).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,9 +99,8 @@ def respond(particles: Particles, rng: np.random.Generator) -> Response:
     photon, electron, muon = pdg == 22, pdg == 11, pdg == 13
     hadron = ~(photon | electron | muon)
     pt = particles.pt
-    efficiency = np.where(electron, TRACK_EFFICIENCY["electron"], TRACK_EFFICIENCY["hadron"])
-    efficiency = np.where(muon, TRACK_EFFICIENCY["muon"], efficiency)
-    efficiency = efficiency * np.clip(1 - radius / DISPLACED_MAX, 0, 1)
+    efficiency = np.select([electron, muon], [TRACK_EFFICIENCY[k] for k in ("electron", "muon")],
+                           TRACK_EFFICIENCY["hadron"]) * np.clip(1 - radius / DISPLACED_MAX, 0, 1)
     tracked = (charged & (pt > TRACK_PT_MIN) & (np.abs(particles.eta) < TRACK_ETA_MAX)
                & (rng.random(n) < efficiency))
     sigma = np.hypot(PT_RESOLUTION[0], PT_RESOLUTION[1] * pt)
@@ -118,23 +115,21 @@ def respond(particles: Particles, rng: np.random.Generator) -> Response:
     had_sigma = np.hypot(HCAL_RESOLUTION[0] / np.sqrt(e), HCAL_RESOLUTION[1])
     response = 1 - HCAL_RESPONSE[0] * np.maximum(e, 0.5) ** -HCAL_RESPONSE[1]
     had_energy = e * response * np.maximum(1 + had_sigma * rng.normal(size=n), 0)
-    mip = MIP_ENERGY * np.maximum(1 + 0.3 * rng.normal(size=n), 0.2)  # Landau width, roughly
-    mip = np.minimum(mip, e)
+    landau = np.maximum(1 + 0.3 * rng.normal(size=n), 0.2)  # roughly its width
+    mip = np.minimum(MIP_ENERGY * landau, e)
     em = np.where(photon | electron, em_energy, share * had_energy)
     em = np.where((hadron & charged & ~showers) | muon, mip, em)
     had = np.where(hadron, (1 - share) * had_energy, 0)
-    em, had = np.where(reaches, em, 0), np.where(reaches, had, 0)
-    return Response(particles, helix, tracked, track_pt, arc, response, em, had, showers)
+    return Response(particles, helix, tracked, track_pt, arc, response, em * reaches, had * reaches,
+                    showers)
 
 
 def candidates(response: Response) -> tuple[np.ndarray, np.ndarray]:
-    """Particle-flow-like candidates for jet clustering, as momenta at the vertex.
+    """Particle-flow-like candidates: momenta (n, 4) px, py, pz, E in GeV at the vertex, and which
+    of them (n,) a jet algorithm sees.
 
     Charged particles take the track where there is one; all else takes calorimeter energy.
     Pile-up is neither removed nor subtracted.
-
-    Returns:
-        momenta (n, 4) px, py, pz, E in GeV; (n,) bool, which of them a jet algorithm sees.
     """
     p = response.particles
     is_em = (np.abs(p.pdg) == 22) | (np.abs(p.pdg) == 11)
@@ -161,14 +156,29 @@ def _crystal(angle: np.ndarray) -> np.ndarray:
     return np.floor(angle / PIXEL).astype(np.int64)
 
 
-def _laplace_cdf(x: np.ndarray) -> np.ndarray:
-    return np.where(x < 0, 0.5 * np.exp(np.minimum(x, 0)), 1 - 0.5 * np.exp(-np.maximum(x, 0)))
-
-
 def _shares(offset: np.ndarray, width: float) -> np.ndarray:
     """Share of a Laplace profile in five cells; `offset` (n,) in [0, 1) lies in the middle one."""
-    edges = np.arange(-2, 4)[None, :] - offset[:, None]
-    return np.diff(_laplace_cdf(edges / width), axis=1)
+    edges = (np.arange(-2, 4) - offset[:, None]) / width
+    tail = 0.5 * np.exp(-np.abs(edges))
+    return np.diff(np.where(edges < 0, tail, 1 - tail), axis=1)
+
+
+@dataclass
+class _Grid:
+    """A square working area of crystals whose first row and column are given (φ wraps at 360)."""
+
+    row: int
+    column: int
+    side: int = WINDOW * TOWER
+
+    def cells(self, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Flat cell numbers and which of them lie inside."""
+        row, column = row - self.row, (column - self.column) % 360
+        ok = (row >= 0) & (row < self.side) & (column < self.side)
+        return row * self.side + column, ok
+
+    def sum(self, cell: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+        return np.bincount(cell, weights, minlength=self.side**2).reshape(self.side, self.side)
 
 
 class Event:
@@ -186,33 +196,26 @@ class Event:
               radius: float = 0.8) -> tuple[np.ndarray, np.ndarray] | None:
         """Sparse image around the hottest HCAL tower within `radius` of a jet axis.
 
-        Returns:
-            indices (k,) int32 into the flat (8, 125, 125) image, ascending; values (k,) float32:
-            GeV, signed cm for dz and d0, counts for the pixel layers. None without HCAL energy.
+        Ascending indices (k,) int32 into the flat (8, 125, 125) image and values (k,) float32: GeV,
+        signed cm for dz and d0, counts for the pixel layers. None without HCAL energy.
         """
-        centre = (_crystal(np.array(axis_eta)) // TOWER, _crystal(np.array(axis_phi)) // TOWER)
-        corner = [(int(c) - WINDOW // 2) * TOWER for c in centre]
-        grid = _Grid(corner[0], corner[1])
+        centre = _crystal(np.array([axis_eta, axis_phi])) // TOWER
+        grid = _Grid(*(centre - WINDOW // 2) * TOWER)
         i = np.flatnonzero(self.reaches & (np.abs(self.eta - axis_eta) < 2.2)
                            & (np.abs(wrap(self.phi - axis_phi)) < 2.2))
         hcal = self._hcal(i, grid)
         towers = (np.arange(WINDOW) - WINDOW // 2) * TOWER * PIXEL
         inside = np.hypot(towers[:, None], towers[None, :]) < radius
-        hottest = np.argmax(np.where(inside, hcal, -1))
-        row, column = np.unravel_index(hottest, hcal.shape)
-        if hcal[row, column] <= HCAL_THRESHOLD:
+        hottest = np.unravel_index(np.argmax(np.where(inside, hcal, -1)), hcal.shape)
+        if hcal[hottest] <= HCAL_THRESHOLD:
             return None
-        crop = (row - HALF, column - HALF)
-        image = np.zeros(SHAPE, dtype=np.float32)
-        pixels = tuple(slice(c * TOWER, c * TOWER + SIZE) for c in crop)
+        pixels = tuple(slice((c - HALF) * TOWER, (c - HALF) * TOWER + SIZE) for c in hottest)
         hcal = hcal.repeat(TOWER, axis=0).repeat(TOWER, axis=1)
         ecal = self._ecal(i, grid)
         planes = [*self._tracks(i, grid), np.where(ecal > ECAL_THRESHOLD, ecal, 0),
                   np.where(hcal > HCAL_THRESHOLD, hcal, 0),
                   *(self._pixel_layer(layer, grid) for layer in range(3))]
-        for channel, plane in enumerate(planes):
-            image[channel] = plane[pixels]
-        flat = image.ravel()
+        flat = np.stack([plane[pixels] for plane in planes]).astype(np.float32).ravel()
         indices = np.flatnonzero(flat)
         return indices.astype(np.int32), flat[indices]
 
@@ -224,11 +227,10 @@ class Event:
         """
         i = i[self.response.tracked[i]]
         pt = self.response.track_pt[i]
-        d0, z = self.helix.impact()
-        d0, dz = d0[i], z[i]
-        cosh = np.cosh(self.response.particles.eta[i])
+        d0, dz = (x[i] for x in self.helix.impact())
         d0 = d0 + np.hypot(D0_RESOLUTION[0], D0_RESOLUTION[1] / pt) * self.rng.normal(size=len(i))
-        sigma = np.hypot(DZ_RESOLUTION[0], DZ_RESOLUTION[1] / pt) * cosh
+        sigma = np.hypot(DZ_RESOLUTION[0], DZ_RESOLUTION[1] / pt)
+        sigma = sigma * np.cosh(self.response.particles.eta[i])
         dz = dz + sigma * self.rng.normal(size=len(i))
         bad = self.rng.random(len(i)) < BAD_TRACKS[0]
         dz = dz + np.where(bad, BAD_TRACKS[1], 0) * self.rng.normal(size=len(i))
@@ -247,7 +249,7 @@ class Event:
         # Photons, electrons and minimum-ionising particles: a shower profile over 5×5 crystals.
         narrow = i[(r.em[i] > 0) & ~r.showers[i]]
         eta, phi = self.eta[narrow] / PIXEL, self.phi[narrow] / PIXEL
-        row, column = np.floor(eta).astype(np.int64), np.floor(phi).astype(np.int64)
+        row, column = _crystal(self.eta[narrow]), _crystal(self.phi[narrow])
         core, tail = (_shares(eta - row, width)[:, :, None] * _shares(phi - column, width)[:, None]
                       for width in (SHOWER_CORE, SHOWER_TAIL))
         energy = r.em[narrow, None, None] * ((1 - TAIL_SHARE) * core + TAIL_SHARE * tail)
@@ -261,8 +263,7 @@ class Event:
                               np.concatenate([columns.ravel(), spots[1]]))
         return grid.sum(cell[ok], np.concatenate([energy.ravel(), spots[2]])[ok])
 
-    def _spots(self, i: np.ndarray, energy: np.ndarray, spots: int,
-               width: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _spots(self, i: np.ndarray, energy: np.ndarray, spots: int, width: float) -> tuple:
         """Hadronic showers as spots: crystal rows, columns and energies, `spots` per particle."""
         weights = self.rng.exponential(size=(len(i), spots))
         weights *= (energy / weights.sum(axis=1))[:, None]
@@ -303,21 +304,3 @@ class Event:
         phi = np.concatenate([phi, phi[extra] + noise[1]])
         cell, ok = grid.cells(_crystal(eta), _crystal(phi))
         return grid.sum(cell[ok], None)
-
-
-@dataclass
-class _Grid:
-    """A square working area of crystals whose first row and column are given (φ wraps at 360)."""
-
-    row: int
-    column: int
-    side: int = WINDOW * TOWER
-
-    def cells(self, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Flat cell numbers and which of them lie inside."""
-        row, column = row - self.row, (column - self.column) % 360
-        ok = (row >= 0) & (row < self.side) & (column < self.side)
-        return row * self.side + column, ok
-
-    def sum(self, cell: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-        return np.bincount(cell, weights, minlength=self.side**2).reshape(self.side, self.side)

@@ -6,8 +6,6 @@ References: Pythia 8.3, SciPost Phys. Codebases 8 (2022); FastJet, EPJC 72 (2012
 anti-kT, JHEP 04 (2008) 063.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator
@@ -32,17 +30,13 @@ PILE_UP = (21.0, 6.0)  # mean and spread of the pile-up per event: 2012, 21 ± 6
 POOL_EVENTS = {"train": 3000, "test": 3000}  # minimum-bias events in each pool
 POOL_SEEDS = {"train": 814, "test": 1408}
 POOL_ETA = 4.0  # particles of the pool beyond this |η| cannot enter an image
+STORED = [field.name for field in fields(Particles) if field.name != "vertex"]  # in a pool's file
 BATCH = 25  # events clustered in one call: spreads FastJet's set-up cost
 
-COMMON = (
-    "Print:quiet = on",
-    f"Beams:eCM = {ENERGY}",
-    "Random:setSeed = on",
-    # Decays inside the tracker volume happen here (K0S, Λ), as in a detector simulation (mm).
-    "ParticleDecays:limitCylinder = on",
-    "ParticleDecays:xyMax = 300",
-    "ParticleDecays:zMax = 900",
-)
+# Decays inside the tracker volume happen here (K0S, Λ), as in a detector simulation (mm).
+COMMON = ("Print:quiet = on", f"Beams:eCM = {ENERGY}", "Random:setSeed = on",
+          "ParticleDecays:limitCylinder = on", "ParticleDecays:xyMax = 300",
+          "ParticleDecays:zMax = 900")
 
 
 @dataclass(frozen=True)
@@ -59,8 +53,8 @@ class Sample:
 
     radius: anti-kT R; pt_min GeV and eta_max select the reconstructed jet; turn_on: pT (GeV) at
     half efficiency and width (GeV) of the trigger-like turn-on; fraction: share of label 1;
-    channels: those of the detector's channels that make the image; version: to be raised with
-    every change after which the same seed gives other jets (`results/contract.json` tells).
+    version: raised with every change after which the same seed gives other jets
+    (`results/contract.json` tells).
     """
 
     processes: tuple[Process, Process]
@@ -129,28 +123,24 @@ def generator(settings: tuple[str, ...], seed: int) -> pythia8mc.Pythia:
     return pythia
 
 
-def final_particles(event: pythia8mc.Event, eta_max: float = POOL_ETA) -> Particles:
+def final_particles(event: pythia8mc.Event) -> Particles:
     """The visible stable particles of an event, positions in cm from the collision."""
-    rows = [
-        (p.id(), p.charge(), p.px(), p.py(), p.pz(), p.e(), p.xProd(), p.yProd(), p.zProd())
-        for p in event if p.isFinal()
-    ]
-    table = np.array(rows, dtype=float).reshape(-1, 9)
-    pt = np.hypot(table[:, 2], table[:, 3])
-    keep = ~np.isin(np.abs(table[:, 0]), INVISIBLE)
-    keep &= np.abs(table[:, 4]) < np.sinh(eta_max) * pt
-    table = table[keep]
-    table[:, 6:9] *= 0.1  # mm → cm
-    columns = table.T
-    return Particles(columns[0].astype(np.int64), *columns[1:], np.zeros(len(table), np.int64))
+    rows = [(p.id(), p.charge(), p.px(), p.py(), p.pz(), p.e(), p.xProd(), p.yProd(), p.zProd())
+            for p in event if p.isFinal()]
+    pdg, charge, px, py, pz, e, *place = np.array(rows, dtype=float).reshape(-1, 9).T
+    place = [x * 0.1 for x in place]  # mm → cm
+    found = Particles(pdg.astype(int), charge, px, py, pz, e, *place, np.zeros(len(pdg), int))
+    central = np.abs(pz) < np.sinh(POOL_ETA) * np.hypot(px, py)
+    return found[central & ~np.isin(np.abs(pdg), INVISIBLE)]
 
 
 # --- pile-up ----------------------------------------------------------------------------------
+@dataclass
 class PileUp:
     """A pool of minimum-bias collisions, drawn with a random rotation about the beam and mirror."""
 
-    def __init__(self, particles: Particles, offsets: np.ndarray):
-        self.particles, self.offsets = particles, offsets
+    particles: Particles
+    offsets: np.ndarray  # of the first particle of each collision, and of the end
 
     def draw(self, n: int, z: np.ndarray, rng: np.random.Generator) -> Particles:
         """Particles of n collisions at z (n,) cm; `vertex` counts from 1."""
@@ -173,23 +163,20 @@ def pile_up_pool(name: str = "train", events: int | None = None) -> PileUp:
     """The pool `name` ("train" or "test"): read from its file, made first where it is missing."""
     if name not in POOL_SEEDS:
         raise ValueError(f"unknown pile-up pool {name!r}; there are {', '.join(POOL_SEEDS)}")
-    events = events or POOL_EVENTS[name]
-    recipe = dict(settings=COMMON, seed=POOL_SEEDS[name], events=events, eta=POOL_ETA,
-                  pythia="8.317")
+    seed, events = POOL_SEEDS[name], events or POOL_EVENTS[name]
+    recipe = dict(settings=COMMON, seed=seed, events=events, eta=POOL_ETA, pythia="8.317")
     key = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:10]
     path = home() / "data" / f"pileup-{name}-{key}.npz"
     if not path.exists():
-        _make_pool(path, POOL_SEEDS[name], events)
+        _make_pool(path, seed, events)
     return _load_pool(path)
 
 
 @lru_cache(maxsize=1)  # every chunk of a file draws from the same pool
 def _load_pool(path: Path) -> PileUp:
     with np.load(path, allow_pickle=False) as stored:
-        columns = [stored[f.name] for f in fields(Particles) if f.name != "vertex"]
-        offsets = stored["offsets"]
-    columns = [columns[0].astype(np.int64), *(c.astype(float) for c in columns[1:])]
-    return PileUp(Particles(*columns, np.zeros(len(columns[0]), np.int64)), offsets)
+        pdg, *rest = (stored[name].astype(int if name == "pdg" else float) for name in STORED)
+        return PileUp(Particles(pdg, *rest, np.zeros(len(pdg), int)), stored["offsets"])
 
 
 def _make_pool(path: Path, seed: int, events: int) -> None:
@@ -200,28 +187,22 @@ def _make_pool(path: Path, seed: int, events: int) -> None:
             parts.append(final_particles(pythia.event))
     together = Particles.join(parts)
     offsets = np.concatenate([[0], np.cumsum([len(p) for p in parts])])
+    columns = {name: getattr(together, name).astype(np.int32 if name == "pdg" else np.float32)
+               for name in STORED}
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, offsets=offsets, pdg=together.pdg.astype(np.int32), **{
-            f.name: getattr(together, f.name).astype(np.float32)
-            for f in fields(Particles) if f.name not in ("pdg", "vertex")})
+        np.savez(file, offsets=offsets, **columns)
 
 
 # --- jets -------------------------------------------------------------------------------------
 def cluster(momenta: list[np.ndarray], radius: float, pt_min: float) -> list[np.ndarray]:
-    """Anti-kT jets of several events at once.
-
-    Args:
-        momenta: per event (n, 4) px, py, pz, E in GeV.
-    Returns:
-        per event (jets, 4), hardest first, pT > pt_min.
-    """
+    """Anti-kT jets with pT > pt_min of several events at once: momenta (n, 4) px, py, pz, E in GeV
+    per event in, (jets, 4) per event out, hardest first."""
     fastjet._swig.ClusterSequence.set_fastjet_banner_stream(None)  # it is cited above instead
-    counts = [len(m) for m in momenta]
     px, py, pz, e = np.concatenate(momenta).T
-    events = ak.unflatten(
-        ak.zip({"px": px, "py": py, "pz": pz, "E": e}, with_name="Momentum4D"), counts)
+    flat = ak.zip({"px": px, "py": py, "pz": pz, "E": e}, with_name="Momentum4D")
     definition = fastjet.JetDefinition(fastjet.antikt_algorithm, radius)
-    jets = fastjet.ClusterSequence(events, definition).inclusive_jets(min_pt=pt_min)
+    sequence = fastjet.ClusterSequence(ak.unflatten(flat, [len(m) for m in momenta]), definition)
+    jets = sequence.inclusive_jets(min_pt=pt_min)
     sizes = ak.to_numpy(ak.num(jets))
     flat = np.stack([ak.to_numpy(ak.flatten(jets[k])) for k in ("px", "py", "pz", "E")], axis=1)
     found = np.split(flat, np.cumsum(sizes)[:-1])
@@ -243,10 +224,8 @@ def partons(event: pythia8mc.Event, top: bool) -> list[list[tuple[float, float, 
     """
     groups = []
     for p in (event[5], event[6]):  # the two outgoing particles of the hard process
-        group = [p]
-        if top:
-            last = event[p.iBotCopyId()]  # after its recoils, as it decays
-            group = [last] + [event[i] for i in last.daughterList()]
+        last = event[p.iBotCopyId()]  # a top after its recoils, as it decays
+        group = [last, *(event[i] for i in last.daughterList())] if top else [p]
         groups.append([(g.eta(), g.phi(), g.idAbs()) for g in group])
     return groups
 
@@ -270,19 +249,18 @@ def jets(sample: Sample, process: Process, pool: PileUp, seed: np.random.SeedSeq
     while True:
         batch = []
         while len(batch) < BATCH:
-            if not pythia.next():
-                continue
-            batch.append((final_particles(pythia.event), partons(pythia.event, is_top)))
+            if pythia.next():
+                batch.append((final_particles(pythia.event), partons(pythia.event, is_top)))
         yield from _accept(sample, process, pool, batch, rng, pile_up)
 
 
 def _accept(sample: Sample, process: Process, pool: PileUp, batch: list, rng: np.random.Generator,
             pile_up: float | None) -> Iterator[Jet]:
     events, inputs, truth = [], [], []
+    middle, width = sample.turn_on
     for hard, _ in batch:
         truth.append(np.stack([hard.px, hard.py, hard.pz, hard.energy], axis=1))
-        mean = pile_up if pile_up is not None else max(rng.normal(*PILE_UP), 0.0)
-        n = rng.poisson(mean)
+        n = rng.poisson(max(rng.normal(*PILE_UP), 0.0) if pile_up is None else pile_up)
         z = rng.normal(*detector.BEAM_Z, size=n + 1)
         hard.z = hard.z + z[0]
         particles = Particles.join([hard, pool.draw(n, z[1:], rng)])
@@ -301,10 +279,8 @@ def _accept(sample: Sample, process: Process, pool: PileUp, batch: list, rng: np
             if abs(eta) > sample.eta_max:
                 continue
             inside = [g for g in groups if matched(g, eta, phi, sample.radius)]
-            if not inside:
-                continue
-            middle, width = sample.turn_on
-            if rng.random() > 0.5 * (1 + erf((pt - middle) / (sqrt(2) * width))):
+            # Short-circuit: only a matched jet takes a random number.
+            if not inside or rng.random() > 0.5 * (1 + erf((pt - middle) / (sqrt(2) * width))):
                 continue
             event = event or detector.Event(response, z, rng)
             image = event.image(eta, phi, sample.radius)

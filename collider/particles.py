@@ -26,11 +26,8 @@ class _Columns:
 
 @dataclass
 class Particles(_Columns):
-    """n stable particles: `pdg` (n,), momentum (n,), production point (n,), `vertex` (n,).
-
-    Production points are relative to the detector's centre; `vertex` is 0 for the hard collision
-    and 1, 2, … for pile-up collisions.
-    """
+    """n stable particles: arrays (n,); (x, y, z) is the production point relative to the detector's
+    centre, `vertex` 0 for the hard collision and 1, 2, … for pile-up collisions."""
 
     pdg: np.ndarray
     charge: np.ndarray
@@ -86,8 +83,8 @@ class Helix(_Columns):
         pt = np.maximum(particles.pt, 1e-6)
         # Neutral particles get a radius of 10^9 cm: one formula serves all.
         kappa = np.where(particles.charge == 0, 1e-9, particles.charge * CURVATURE / pt)
-        return Helix(particles.x, particles.y, particles.z, particles.phi, kappa,
-                     particles.pz / pt)
+        p = particles
+        return Helix(p.x, p.y, p.z, p.phi, kappa, p.pz / pt)
 
     def at(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Position (x, y, z) in cm after a transverse arc length t (cm)."""
@@ -103,13 +100,9 @@ class Helix(_Columns):
         return self.x * cos + self.y * sin, self.y * cos - self.x * sin
 
     def crossings(self, radius: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Arc lengths (cm) at which the particles cross a cylinder around the beam.
-
-        Returns:
-            out (n,): way out; inf where the particle starts outside or never gets there.
-            back (n,): way back in of a particle that curls up; inf likewise.
-            period (n,): arc length of one full turn.
-        """
+        """Arc lengths (n,) in cm at which the particles cross a cylinder around the beam: on the
+        way out, on the way back of a particle that curls up (both inf where it starts outside or
+        never gets there), and of one full turn."""
         u, v = self._start()
         r2 = self.x**2 + self.y**2
         # |position|² = r2 + 2 u sin(κt)/κ + (1 − κ v)·2 (1 − cos κt)/κ²; solve for the angle κt.
@@ -132,10 +125,8 @@ class Helix(_Columns):
         return np.where(inside, out, np.inf), np.where(inside, back, np.inf), period
 
     def impact(self) -> tuple[np.ndarray, np.ndarray]:
-        """Signed transverse impact parameter d0 and the z (both cm) where it is taken.
-
-        The sign is that of x sin φ − y cos φ at the point nearest to the beam (the sign CMS uses).
-        """
+        """Transverse impact parameter d0 = x sin φ − y cos φ at the point nearest to the beam (the
+        sign CMS uses), and the z of that point (both cm)."""
         u, v = self._start()
         t = -np.arctan2(self.kappa * u, 1 - self.kappa * v) / self.kappa
         x, y, z = self.at(t)

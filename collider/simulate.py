@@ -4,11 +4,10 @@ A file is made of chunks. The content of a chunk depends on the settings and its
 file is the same whatever the number of workers.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor
@@ -39,15 +38,13 @@ KNOWN_BY = ("process", "jets", "seed", "pool", "pool_events", "pile_up", "settin
 class Settings:
     """What a file of simulated jets holds: equal settings, equal content.
 
-    process: "top_qcd" (8 channels, label 1 is top) or "quark_gluon" (3 channels: track pT, ECAL,
-        HCAL; label 1 is quark).
-    jets: how many.
-    seed: same seed, same file. Files of different seeds share no event.
+    process: "top_qcd" (8 channels, label 1 is top) or "quark_gluon" (track pT, ECAL, HCAL; label 1
+        is quark).
+    seed: files of different seeds share no event.
     encoding: "cms8" (the published 8-bit pipeline) or "gev".
     labelled: False leaves out Y, m and pT (the label stays in the group `truth`).
     pool: pile-up pool, "train" or "test"; pool_events: its size (tests use a small one).
-    pile_up: mean number of pile-up collisions, in place of the run's distribution; the hard
-        events of a seed stay the same.
+    pile_up: mean number of pile-up collisions, not the run's distribution; same hard events.
 
     Raises: DataError for an unknown process or encoding, no jets, a negative seed.
     """
@@ -90,11 +87,7 @@ class Settings:
 
 
 def holds(path: Path, settings: Settings) -> bool:
-    """Whether a file is there and holds what `settings` would make.
-
-    Files from before each sample had a version of its own record a hash of all constants and
-    NumPy's version as well; neither decides anything.
-    """
+    """Whether a file is there and holds what `settings` would make."""
     try:
         with h5py.File(path) as file:
             made = json.loads(file.attrs["provenance"])
@@ -109,43 +102,29 @@ def holds(path: Path, settings: Settings) -> bool:
 def simulate(process: str, jets: int, out: str | Path, *, dense: bool = False,
              workers: int | None = None, executor: Executor | None = None, progress: bool = True,
              **settings: Any) -> Path:
-    """Simulate a file of jets.
+    """Simulate a file of jets, for `process`, `jets` and `settings` see `Settings`.
 
-    Args:
-        process, jets, settings: see `Settings`.
-        out: file to write (HDF5, packed form; the public dense form with `dense`).
-        workers: processes; default one for each core that this one may use.
-        executor: makes the chunks in place of processes of our own (a cluster's, for instance).
-    Raises:
-        DataError: settings that cannot be, a full disk, a worker that died.
+    out: file to write (HDF5, packed form; the public dense form with `dense`).
+    workers: processes; by default one for each core that this one may use.
+    executor: makes the chunks in place of processes of our own (a cluster's, for instance).
+    Raises: DataError for settings that cannot be, a full disk, a worker that died.
     """
     made, out = Settings(process, jets, **settings), Path(out)
     events.pile_up_pool(made.pool, made.pool_events)  # made once, before the workers need it
-    numbers = range(-(-jets // CHUNK))
-    shape = (len(made.sample.channels), SIZE, SIZE)
-    workers = min(workers or cores(), len(numbers))
+    numbers, shape = range(-(-jets // CHUNK)), (len(made.sample.channels), SIZE, SIZE)
     make = partial(chunk, settings=made, size=CHUNK)
-    with _mapped(make, numbers, workers, executor) as chunks:
-        content = (_reported(chunks, jets, out.name, progress), shape, made.encoding,
-                   made.provenance())
+    with _mapped(make, numbers, min(workers or cores(), len(numbers)), executor) as chunks:
+        content = _reported(chunks, jets, out.name, progress), shape, made.encoding
         if not dense:
-            return write_packed(out, *content)
-        with replacing(out) as whole:
-            packed = whole.with_name(f"{whole.name}.packed")
-            try:
-                write_packed(packed, *content)
-                unpack(packed, whole)
-            finally:
-                packed.unlink(missing_ok=True)
+            return write_packed(out, *content, made.provenance())
+        with replacing(out) as whole, tempfile.TemporaryDirectory(dir=out.parent) as folder:
+            unpack(write_packed(Path(folder) / "packed", *content, made.provenance()), whole)
     return out
 
 
 def quotas(number: int, jets: int, fraction: float, size: int = CHUNK) -> tuple[int, int]:
-    """How many jets of label 0 and of label 1 chunk `number` holds.
-
-    The two processes are generated in the proportion of the public file; within a file the
-    proportion is exact to one jet.
-    """
+    """How many jets of label 0 and of label 1 chunk `number` holds: in the proportion of the public
+    file, exact to one jet within a file."""
     first, last = number * size, min((number + 1) * size, jets)
     ones = round(last * fraction) - round(first * fraction)
     return last - first - ones, ones
@@ -163,7 +142,8 @@ def chunk(number: int, settings: Settings, size: int) -> Chunk:
         accepted += [next(stream) for _ in range(n)]
     order = np.random.default_rng(root.spawn(1)[0]).permutation(len(accepted))
     accepted = [accepted[i] for i in order]
-    images = [_encode(jet, settings.encoding, sample.channels) for jet in accepted]
+    indices, values = zip(*(_encode(jet, settings.encoding, sample.channels) for jet in accepted),
+                          strict=True)
 
     def column(name: str, dtype: type) -> np.ndarray:
         return np.array([getattr(jet, name) for jet in accepted]).astype(dtype)
@@ -172,16 +152,12 @@ def chunk(number: int, settings: Settings, size: int) -> Chunk:
     # true_mass and true_pt: particle level without pile-up (GeV), 0 where there is no such jet.
     truth = {f"truth/{name}": column(name, np.float32) for name in ("true_mass", "true_pt")}
     truth |= {f"truth/{name}": column(name, np.int32) for name in ("label", "parton", "vertices")}
-    return Chunk(
-        np.concatenate([[0], np.cumsum([len(i) for i, _ in images])]).astype(np.int64),
-        np.concatenate([i for i, _ in images]).astype(np.int32),
-        np.concatenate([v for _, v in images]),
-        {key: column(name, np.float32) for key, name in names.items()} | truth,
-    )
+    columns = {key: column(name, np.float32) for key, name in names.items()} | truth
+    starts = np.cumsum([0, *map(len, indices)], dtype=np.int64)
+    return Chunk(starts, np.concatenate(indices).astype(np.int32), np.concatenate(values), columns)
 
 
-def _encode(jet: events.Jet, encoding: str,
-            channels: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _encode(jet: events.Jet, encoding: str, channels: tuple[str, ...]) -> tuple[np.ndarray, ...]:
     indices, values = jet.indices, jet.values
     if encoding == "cms8":
         indices, values = encode_cms8(indices, values)
@@ -194,8 +170,7 @@ def _encode(jet: events.Jet, encoding: str,
 
 
 @contextlib.contextmanager
-def _mapped(make: partial, numbers: range, workers: int,
-            executor: Executor | None) -> Iterator[Iterable[Chunk]]:
+def _mapped(make: partial, numbers: range, workers: int, executor: Executor | None) -> Iterator:
     """Chunks in order, from this process or from several workers, which end with the block."""
     own = executor is None and workers > 1
     with processes(workers) if own else contextlib.nullcontext(executor) as executor:

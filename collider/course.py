@@ -19,39 +19,31 @@ DATASETS = Registry("data set")
 
 
 class DataSet:
-    """Where the files of a task come from.
+    """Where the files of a task come from: simulated jets of one process, unless `make` differs.
 
     A new one is a subclass, entered by ``@DATASETS.register(name)`` or named as ``module:Class``.
     Patches are 5×5 unless the attribute ``patch`` of a file says otherwise.
     """
 
+    process = ""  # of `collider.events.SAMPLES`
     folder = ""  # of its files, below the data folder of the profile
     # Profile → part → number of jets; what is not given is as in the profile.
     sizes: ClassVar[Mapping[str, Mapping[str, int]]] = {}
 
     def make(self, path: Path, part: str, jets: int, **changes: Any) -> None:
         """See that `path` holds the first `jets` jets of a part; ``changes`` are its settings."""
-        raise NotImplementedError
+        settings = {"seed": SEEDS[part], "pool": "test" if part == "test" else "train",
+                    "labelled": part != "unlabelled", **changes}
+        if not holds(path, Settings(self.process, jets, **settings)):
+            simulate(self.process, jets, path, **settings)
 
     def public(self, profile: Profile) -> dict[str, Path | None]:
         """The public files, None where there is none. Raises: DataError if one is missing."""
         raise DataError(f"{type(self).__name__} has no public files; use --data simulated")
 
 
-class Simulated(DataSet):
-    """Jets of one process of `collider.events.SAMPLES`."""
-
-    process: str
-
-    def make(self, path: Path, part: str, jets: int, **changes: Any) -> None:
-        settings = {"seed": SEEDS[part], "pool": "test" if part == "test" else "train",
-                    "labelled": part != "unlabelled", **changes}
-        if not holds(path, Settings(self.process, jets, **settings)):
-            simulate(self.process, jets, path, **settings)
-
-
 @DATASETS.register("top_qcd")
-class TopQCD(Simulated):
+class TopQCD(DataSet):
     process = "top_qcd"
 
     def public(self, profile: Profile) -> dict[str, Path | None]:
@@ -65,7 +57,7 @@ class TopQCD(Simulated):
 
 
 @DATASETS.register("quark_gluon")
-class QuarkGluon(Simulated):
+class QuarkGluon(DataSet):
     process = folder = "quark_gluon"
 
 

@@ -30,7 +30,6 @@ BEAM_Z = (0.41, 6.16)
 PIXEL_RADII = (4.4, 7.3, 10.2)  # cm, barrel pixel layers [CMS]
 PIXEL_HALF_LENGTH = 26.5  # cm [CMS]
 PIXEL_EFFICIENCY = 0.985  # hits per crossing, after [TRK]
-LOOPER_TURNS = 1  # turns of a curling particle that leave hits; fitted
 SECONDARY_RATE = (0.15, 0.25, 0.30)  # extra hits per crossing: δ rays, conversions, nuclear; fitted
 SECONDARY_SPREAD = 0.10  # r.m.s. in η and φ of those around the crossing; fitted
 TRACK_PT_MIN = 0.3  # GeV, of a high-purity track; fitted ([TRK] reconstructs from 0.1)
@@ -254,8 +253,8 @@ class Event:
                       for width in (SHOWER_CORE, SHOWER_TAIL))
         energy = r.em[narrow, None, None] * ((1 - TAIL_SHARE) * core + TAIL_SHARE * tail)
         steps = np.arange(-2, 3)
-        rows = np.broadcast_to(row[:, None, None] + steps[None, :, None], energy.shape)
-        columns = np.broadcast_to(column[:, None, None] + steps[None, None, :], energy.shape)
+        rows, columns = np.broadcast_arrays(row[:, None, None] + steps[:, None],
+                                            column[:, None, None] + steps)
         # Hadronic showers: unequal spots of one crystal around the impact point.
         wide = i[(r.em[i] > 0.02) & r.showers[i]]
         spots = self._spots(wide, r.em[wide], HADRON_SPOTS, HADRON_WIDTH)
@@ -286,13 +285,10 @@ class Event:
         radius, rng = PIXEL_RADII[layer], self.rng
         charged = np.flatnonzero(self.response.particles.charge != 0)
         out, back, period = (t[charged] for t in self.helix.crossings(radius))
-        arcs, owners = [out], [charged]
-        # Particles that turn back before the calorimeter cross the layer again, once or more.
+        # What turns back before the calorimeter leaves hits for one more turn (fitted).
         curls = np.isfinite(out) & ~self.reaches[charged]
-        for turn in range(LOOPER_TURNS):
-            arcs += [back[curls] + turn * period[curls], out[curls] + (turn + 1) * period[curls]]
-            owners += [charged[curls]] * 2
-        arc, owner = np.concatenate(arcs), np.concatenate(owners)
+        arc = np.concatenate([out, back[curls], out[curls] + period[curls]])
+        owner = np.concatenate([charged, charged[curls], charged[curls]])
         ok = np.isfinite(arc)
         x, y, z = self.helix[owner[ok]].at(arc[ok])
         ok = (np.abs(z) < PIXEL_HALF_LENGTH) & (rng.random(len(z)) < PIXEL_EFFICIENCY)

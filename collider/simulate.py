@@ -90,13 +90,12 @@ def holds(path: Path, settings: Settings) -> bool:
     """Whether a file is there and holds what `settings` would make."""
     try:
         with h5py.File(path) as file:
-            made = json.loads(file.attrs["provenance"])
-            same = file.attrs["encoding"] == settings.encoding
-            same &= ("Y" in file) == settings.labelled
+            made, wanted = json.loads(file.attrs["provenance"]), settings.provenance()
+            return (file.attrs["encoding"] == settings.encoding
+                    and ("Y" in file) == settings.labelled
+                    and all(made.get(name) == wanted[name] for name in KNOWN_BY))
     except (OSError, KeyError, ValueError):
         return False
-    wanted = settings.provenance()
-    return bool(same) and all(made.get(name) == wanted[name] for name in KNOWN_BY)
 
 
 def simulate(process: str, jets: int, out: str | Path, *, dense: bool = False,

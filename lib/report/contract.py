@@ -6,8 +6,6 @@ code gives on small fixed inputs; ``tests/test_contract.py`` computes them again
 versions of the components that it used, and is stale when one of them has been raised since.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
@@ -25,11 +23,8 @@ def golden() -> dict[str, dict[str, Any]]:
 
 def versions(patterns: Iterable[str] = ("*",), profile: str = "*") -> dict[str, int]:
     """The present version of every component that fits one of ``patterns`` (``augment.*``), and of
-    what these need; ``{profile}`` in a name stands for the profile that is run.
-
-    Raises:
-        ValueError: a pattern that fits none.
-    """
+    what these need; ``{profile}`` in a name stands for the profile that is run. Raises: ValueError
+    for a pattern that fits none."""
     known, found, left = golden(), {}, list(patterns)
     while left:
         pattern = left.pop().format(profile=profile)

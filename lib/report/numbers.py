@@ -4,21 +4,15 @@ A *row* is what ``lib.evaluation.metrics`` gives: ``{"mean" or "difference": x, 
 "high": h, ...}``, where an interval that is not known is None.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 # Metrics as a table names them.
 METRICS = {
-    "accuracy": "accuracy",
-    "auc": "AUC",
-    "rejection_50": "rejection at 50 %",
-    "rejection_30": "rejection at 30 %",
-    "mass_mae": "mass MAE (GeV)",
-    "mass_rmse": "mass RMSE (GeV)",
-    "mass_r2": "mass R²",
+    "accuracy": "accuracy", "auc": "AUC",
+    "rejection_50": "rejection at 50 %", "rejection_30": "rejection at 30 %",
+    "mass_mae": "mass MAE (GeV)", "mass_rmse": "mass RMSE (GeV)", "mass_r2": "mass R²",
 }
 LOWER_IS_BETTER = ("mass_mae", "mass_mse", "mass_rmse", "loss")  # how their names begin
 
@@ -64,8 +58,7 @@ def with_interval(row: Mapping[str, Any]) -> str:
     if value is None or low is None or high is None:
         return format_number(value)
     digits = decimals(low, high)
-    shown = [format_number(x, digits) for x in (value, low, high)]
-    return f"{shown[0]} [{shown[1]}, {shown[2]}]"
+    return "{} [{}, {}]".format(*(format_number(x, digits) for x in (value, low, high)))
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

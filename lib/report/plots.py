@@ -6,8 +6,6 @@ once, then ``plots.save(plots.lines(...), "07_learning", profile)``; figures of 
 begin with ``fig, axes = plots.new(rows, columns, height)``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,13 +17,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from lib.cms import PIXEL
-from lib.report.style import CYCLE, EMPTY, GREY, LINES, MARKS, RULE, WIDTH, array, new, save, style
+from lib.report.style import CYCLE, EMPTY, GREY, LINES, MARKS, RULE, WIDTH, array, new
+from lib.report.style import save as save  # for notebooks
+from lib.report.style import style as style
 
-__all__ = [
-    "CYCLE", "EMPTY", "GREY", "LINES", "MARKS", "RULE", "array", "bars", "colourbar",
-    "differences", "ends_of", "grid_map", "histograms", "images", "intervals", "legend_below",
-    "lines", "look", "matrix", "new", "roc", "save", "style", "ticks",
-]
 Row = Mapping[str, Any]
 
 
@@ -36,11 +31,9 @@ def look(number: int, marks: bool = False) -> dict[str, Any]:
         dict(marker=MARKS[kind], ms=4) if marks else {})
 
 
-def lines(
-    curves: Mapping[str, Sequence], xlabel: str = "", ylabel: str = "", *, ax: Axes | None = None,
-    log: str = "", marks: bool = False, bars: bool = False, first: int = 0, legend: bool = True,
-    **line: Any,
-) -> Axes:
+def lines(curves: Mapping[str, Sequence], xlabel: str = "", ylabel: str = "", *,
+          ax: Axes | None = None, log: str = "", marks: bool = False, bars: bool = False,
+          first: int = 0, legend: bool = True, **line: Any) -> Axes:
     """Lines, with bands or error bars where an interval is given.
 
     Args:
@@ -67,12 +60,10 @@ def lines(
     return ax
 
 
-def intervals(
-    series: Mapping[str, Mapping[str, Row | float | None]], label: str = "", *,
-    ax: Axes | None = None, value: str = "difference", scale: float = 1.0,
-    reference: float | None = 0.0, vertical: bool = False, first: int = 0, legend: bool = True,
-    **axis: Any,
-) -> Axes:
+def intervals(series: Mapping[str, Mapping[str, Row | float | None]], label: str = "", *,
+              ax: Axes | None = None, value: str = "difference", scale: float = 1.0,
+              reference: float | None = 0.0, vertical: bool = False, first: int = 0,
+              legend: bool = True, **axis: Any) -> Axes:
     """Values with their intervals, category by category; several series beside each other.
 
     Args:
@@ -114,9 +105,8 @@ def intervals(
 def differences(rows: Mapping[str, Mapping[str, Row]], panels: Mapping[str, str]) -> Figure:
     """Differences to one system with 95 % intervals, a panel a metric.
 
-    Args:
-        rows: label → metric → ``{difference, low, high[, points]}``; a metric may be missing.
-        panels: metric → label of its axis.
+    rows: label → metric → ``{difference, low, high[, points]}``; a metric may be missing.
+    panels: metric → label of its axis.
     """
     fig, axes = new(1, len(panels), 0.26 * len(rows) + 0.9, sharey=True)
     for number, (ax, (metric, label)) in enumerate(zip(axes.flat, panels.items(), strict=True)):
@@ -129,9 +119,8 @@ def roc(curves: Mapping[str, Row], auc: Mapping[str, str] | None = None, *,
         ax: Axes | None = None) -> Axes:
     """Background rejection against signal efficiency, with 95 % bands.
 
-    Args:
-        curves: name → ``{signal, background[, low, high]}``, efficiencies of ``metrics.roc``.
-        auc: name → text for the legend, e.g. ``"AUC 0.931"``.
+    curves: name → ``{signal, background[, low, high]}``, efficiencies of ``metrics.roc``.
+    auc: name → text for the legend, e.g. ``"AUC 0.931"``.
     """
     ax = ax or _one(3.2, 4.8)
     lowest, shown = 1.0, {}
@@ -150,16 +139,13 @@ def roc(curves: Mapping[str, Row], auc: Mapping[str, str] | None = None, *,
     return ax
 
 
-def histograms(
-    values: Mapping[str, Any], xlabel: str = "", ylabel: str = "density", *, bins: Any = 40,
-    ax: Axes | None = None, stat: str = "density", fill: bool = False, log: bool = False,
-    first: int = 0, legend: bool = True,
-) -> Axes:
+def histograms(values: Mapping[str, Any], xlabel: str = "", ylabel: str = "density", *,
+               bins: Any = 40, ax: Axes | None = None, stat: str = "density", fill: bool = False,
+               log: bool = False, first: int = 0, legend: bool = True) -> Axes:
     """Histograms of one quantity, an outline a group, in the same bins.
 
-    Args:
-        values: name → values. bins: their number or their edges.
-        stat: "density" or "count". fill: outlines filled. log: entries on a logarithmic axis.
+    values: name → values. bins: their number or their edges.
+    stat: "density" or "count". fill: outlines filled. log: entries on a logarithmic axis.
     """
     import seaborn as sns
 
@@ -187,9 +173,8 @@ def bars(series: Mapping[str, Mapping[str, float]], ylabel: str = "", *,
     ax = ax or _one()
     if ax.get_yscale() == "log":
         raise ValueError("bars on a logarithmic axis have no foot: draw intervals instead")
-    rows = [(place, value, name) for name, found in series.items()
-            for place, value in found.items()]
-    place, value, name = zip(*rows)
+    place, value, name = zip(*((place, value, name) for name, found in series.items()
+                               for place, value in found.items()))
     sns.barplot(x=place, y=value, hue=name, palette=list(CYCLE[:len(series)]), saturation=1,
                 edgecolor="w", legend=len(series) > 1, ax=ax)
     for container, hatch in zip(ax.containers, ("", "///", "...", "xxx"), strict=False):
@@ -199,10 +184,9 @@ def bars(series: Mapping[str, Mapping[str, float]], ylabel: str = "", *,
     return ax
 
 
-def images(
-    pictures: Mapping[str, Any], label: str = "", *, ax: Any = None, columns: int = 4,
-    norm: Normalize | None = None, empty: str = EMPTY, bar: bool = True, **show: Any,
-) -> np.ndarray:
+def images(pictures: Mapping[str, Any], label: str = "", *, ax: Any = None,
+           norm: Normalize | None = None, empty: str = EMPTY, bar: bool = True,
+           **show: Any) -> np.ndarray:
     """Images of jets, η up and φ right, on one (logarithmic) scale of colours: an array of axes.
 
     Args:
@@ -212,7 +196,7 @@ def images(
         show: more for ``Axes.imshow``, e.g. ``extent`` (default: crystals about the centre).
     """
     found = {title: array(picture).astype(float) for title, picture in pictures.items()}
-    axes = _panels(ax, len(found), columns)
+    axes = _panels(ax, len(found), 4)
     height, width = (n * PIXEL / 2 for n in next(iter(found.values())).shape)
     extent = show.pop("extent", (-width, width, -height, height))
     norm = norm or _log_norm(found.values())
@@ -229,12 +213,10 @@ def images(
     return axes
 
 
-def grid_map(
-    maps: Mapping[str, Any], label: str = "", *, ax: Any = None, columns: int = 3,
-    kinds: Mapping[str, str] | None = None, norm: Normalize | None = None, empty: str = "w",
-    names: tuple[str, str] = (r"patch along $\phi$", r"patch along $\eta$"), square: bool = True,
-    bar: bool = True, **show: Any,
-) -> np.ndarray:
+def grid_map(maps: Mapping[str, Any], label: str = "", *, ax: Any = None,
+             kinds: Mapping[str, str] | None = None, norm: Normalize | None = None,
+             empty: str = "w", names=(r"patch along $\phi$", r"patch along $\eta$"),
+             square: bool = True, bar: bool = True, **show: Any) -> np.ndarray:
     """Maps of patches or cells (rows, columns), the first row at the bottom: an array of axes.
 
     Args:
@@ -248,7 +230,7 @@ def grid_map(
     import seaborn as sns
 
     found = {title: array(values).astype(float) for title, values in maps.items()}
-    axes = _panels(ax, len(found), columns)
+    axes = _panels(ax, len(found), 3)
     if kinds:
         norm = Normalize(-0.5, len(kinds) - 0.5)
         show = {"cmap": ListedColormap(list(kinds.values())), "linewidths": 0.3,
@@ -273,16 +255,12 @@ def grid_map(
     return axes
 
 
-def matrix(
-    values: Any, names: Sequence[str] | int | bool = False, label: str = "", *,
-    ax: Axes | None = None, text: Any = False, bar: bool = True, **show: Any,
-) -> Axes:
+def matrix(values: Any, names: Sequence[str] | int | bool = False, label: str = "", *,
+           ax: Axes | None = None, text: Any = False, bar: bool = True, **show: Any) -> Axes:
     """A square matrix, its first row on top: confusion, correlation, similarity, attention.
 
-    Args:
-        values: (n, n). names: of rows and columns; n: the number of each n-th. text: of the cells.
-        label: of the colour bar; bar: whether there is one.
-        show: more for ``seaborn.heatmap``, e.g. ``vmin``, ``vmax``, ``cmap``.
+    values: (n, n). names: of rows and columns; n: the number of each n-th. text: of the cells.
+    label: of the colour bar; bar: whether there is one. show: more for ``seaborn.heatmap``.
     """
     import seaborn as sns
 
@@ -317,7 +295,7 @@ def _one(height: float = 2.6, width: float = WIDTH) -> Axes:
 
 
 def _panels(ax: Any, count: int, columns: int) -> np.ndarray:
-    """The axes given, or new ones for so many square pictures."""
+    """The axes given, or new ones for so many square pictures, at most ``columns`` in a row."""
     if ax is not None:
         return np.atleast_1d(ax)
     columns = min(columns, count)

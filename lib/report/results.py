@@ -10,8 +10,6 @@ those cells changed, or when its metrics are not those of its predictions. Names
 drawings, prose and the version of Python do not matter.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json
@@ -69,25 +67,19 @@ class Experiment:
         self._predictions: dict[str, list[measure.Predictions]] = {}
         self._metrics: dict[str, Sequence[str] | None] = {}
 
-    def add_run(
-        self, name: str, predictions: measure.Predictions | Run, *, seed: int | None = None,
-        labels: int | None = None, parameters: int | None = None,
-        train_seconds: float | None = None, metrics: Sequence[str] | None = None,
-        extra: Mapping[str, float] | None = None,
-    ) -> dict[str, float]:
-        """Add one run of the system ``name``; runs of one name differ in their seed only.
+    def add_run(self, name: str, predictions: measure.Predictions | Run, *,
+                seed: int | None = None, labels: int | None = None, parameters: int | None = None,
+                train_seconds: float | None = None, metrics: Sequence[str] | None = None,
+                extra: Mapping[str, float] | None = None) -> dict[str, float]:
+        """Add one run of the system ``name``; returns its metrics, without intervals. Runs of one
+        name differ in their seed only.
 
         Args:
-            predictions: on the test jets, written beside the JSON; or a Run of
-                ``lib.training.runs``, which knows the rest as well.
+            predictions: on the test jets; or a Run, which knows the rest as well.
             labels: number of labelled jets it was given, those for validation included.
-            parameters: number of trainable parameters.
-            train_seconds: seconds of training, on the machine that the file names.
+            parameters: number of trainable ones. train_seconds: on the machine the file names.
             metrics: the metrics that make sense for it; None for all that the predictions allow.
             extra: further metrics of this run, e.g. ``{"loss": 0.31}``.
-
-        Returns:
-            its metrics, without intervals.
         """
         more = {}
         if isinstance(predictions, Run):
@@ -99,9 +91,8 @@ class Experiment:
             self._made["runs"][f"{name}.{seed}"] = run.folder.name.rpartition("-")[2]
             self._made["jets"][f"{name}.{seed}"] = run.record.get("content")
         seed = seed or 0
-        found = measure.evaluate(predictions)
-        found = {k: v for k, v in found.items() if metrics is None or k in metrics}
-        found.update(extra or {})
+        found = {k: v for k, v in measure.evaluate(predictions).items()
+                 if metrics is None or k in metrics} | dict(extra or {})
         self.runs.append({
             "name": name, "seed": seed, "labels": labels, **more, "parameters": parameters,
             "train_seconds": train_seconds, "test_jets": len(predictions), "metrics": found,
@@ -168,11 +159,8 @@ class Experiment:
 
 
 def load(name: str, profile: Profile) -> dict[str, Any]:
-    """The published or just written results of an experiment.
-
-    Raises:
-        ResultsError: missing (the message names the notebook to run) or damaged.
-    """
+    """The published or just written results of an experiment. Raises: ResultsError where they are
+    missing (the message names the notebook to run) or damaged."""
     path, todo = profile.results_dir / f"{name}.json", how_to_make(name, profile)
     try:
         return json.loads(path.read_text())
@@ -185,12 +173,10 @@ def load(name: str, profile: Profile) -> dict[str, Any]:
 
 def how_to_make(name: str, profile: Profile) -> str:
     """The command that makes an experiment's results."""
-    command = f"./run_all.sh --profile {profile.name}"
-    if profile.data != "simulated":
-        command += f" --data {profile.data}"
-    if name.endswith("_grid"):
-        command += " --grids"
-    return f"run {command}" + (f" --only {name[:2]}" if name[:2].isdigit() else "")
+    return (f"run ./run_all.sh --profile {profile.name}"
+            + (f" --data {profile.data}" if profile.data != "simulated" else "")
+            + (" --grids" if name.endswith("_grid") else "")
+            + (f" --only {name[:2]}" if name[:2].isdigit() else ""))
 
 
 def load_predictions(name: str, profile: Profile) -> dict[str, list[measure.Predictions]]:
@@ -242,8 +228,8 @@ def _problems(name: str, profile: Profile) -> Iterator[str]:
         yield f"stale, a cell of notebook {name[:2]} that measures has changed since"
     for run in found["runs"]:
         try:
-            kept = measure.evaluate(measure.Predictions.load(
-                profile.results_dir / run["predictions"]))
+            path = profile.results_dir / run["predictions"]
+            kept = measure.evaluate(measure.Predictions.load(path))
         except FileNotFoundError:
             yield f"{run['predictions']} is missing"
             continue

@@ -1,7 +1,5 @@
 """One look for every figure, and one way to save it."""
 
-from __future__ import annotations
-
 import base64
 import io
 import sys
@@ -49,22 +47,15 @@ def new(rows: int = 1, columns: int = 1, height: float = 2.6, width: float = WID
     import matplotlib.pyplot as plt  # first: it tells a notebook how to show figures
 
     style()
-    fig, axes = plt.subplots(
-        rows, columns, figsize=(width, height), layout="constrained", squeeze=False, **more
-    )
+    fig, axes = plt.subplots(rows, columns, figsize=(width, height), layout="constrained",
+                             squeeze=False, **more)
     _show_small()  # the first figure of a notebook brings its own way of showing figures
     return fig, axes
 
 
 def save(drawn, name: str, profile: Profile) -> Path:
-    """Write ``figures/<name>.pdf`` and ``.png`` (under 200 kB each); one figure, the same bytes.
-
-    Args:
-        drawn: a figure, or axes of it.
-
-    Returns:
-        the path of the PNG.
-    """
+    """Write a figure (or that of the axes given) as ``figures/<name>.pdf`` and ``.png``, under
+    200 kB each; one figure, the same bytes. Returns the path of the PNG."""
     fig = drawn.figure
     profile.figures_dir.mkdir(parents=True, exist_ok=True)
     # The layout is solved once: solved again it moves by a fraction of a pixel.
@@ -77,8 +68,7 @@ def save(drawn, name: str, profile: Profile) -> Path:
         image = next((found for dpi, colours in tried
                       if len(found := render(fig, kind, dpi, colours)) <= LIMIT), None)
         if image is None:
-            raise ValueError(f"{name}.{kind}: more than {LIMIT:,} bytes; draw fewer panels or "
-                             "points")
+            raise ValueError(f"{name}.{kind}: more than {LIMIT:,} bytes; draw fewer panels, points")
         write_bytes(path.with_suffix(f".{kind}"), image)
     return path
 

@@ -55,7 +55,7 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
     "pack": ("lib.data.store:pack", "pack a dense file, without loss", FROM_TO),
     "unpack": ("lib.data.store:unpack", "write the dense public layout of a packed file",
                FROM_TO),
-    "inspect": ("lib.data.store:inspect", "say what a file of jets holds", [
+    "inspect": ("course.contents:inspect", "say what a file of jets holds", [
         arg("path", type=Path, metavar="FILE")]),
     "train": ("course.models:train", "train the model of a profile, or load it from the cache", [
         arg("name", metavar="NAME",

@@ -9,16 +9,16 @@ import torch
 from lib.data.augment import (
     DZ,
     HCAL,
-    ChannelDropout,
-    DropHits,
-    EnergySmearing,
-    Flips,
-    Noise,
-    PhiRoll,
-    PileUp,
-    Rotation,
-    Translation,
+    channel_dropout,
     compose,
+    drop_hits,
+    flips,
+    noise,
+    phi_roll,
+    pile_up,
+    rotation,
+    smearing,
+    translation,
 )
 from lib.data.images import JetImages
 from lib.data.tokens import TOP_QCD, Hits
@@ -107,7 +107,7 @@ def test_empty_and_single_images_pass(name, jets):
     assert batch.tokens.valid.sum() == batch.other.valid.sum() == 0
 
 
-@pytest.mark.parametrize("step", [Translation, Rotation])
+@pytest.mark.parametrize("step", [translation, rotation])
 def test_towers_and_tracks_move_as_one(jets, step):
     """Every HCAL tower is still one value over a whole tower; dz and d0 stay with their pT."""
     torch.manual_seed(1)
@@ -127,7 +127,7 @@ def test_a_small_turn_turns_by_the_angle():
     row, column = torch.meshgrid(torch.arange(30, 95), torch.arange(30, 95), indexing="ij")
     row, column = row.flatten(), column.flatten()
     hits = Hits(torch.zeros_like(row), torch.zeros_like(row), row, column, torch.ones(len(row)), 1)
-    out = Rotation(TOP_QCD, degrees=20)(hits)
+    out = rotation(TOP_QCD, degrees=20)(hits)
     old = torch.complex(hits.column - 62.0, hits.row - 62.0)
     new = torch.complex(out.column - 62.0, out.row - 62.0)
     turned = new * old.conj()
@@ -142,14 +142,14 @@ def test_flips_are_what_they_were_and_can_be_parted(jets):
     torch.manual_seed(3)
     eta, phi = (torch.rand(2, JETS) < 0.5)[:, hits.image]
     torch.manual_seed(3)
-    out = Flips(jets.grid, jets.encoding)(hits)
+    out = flips(jets.grid, jets.encoding)(hits)
     assert torch.equal(out.row, torch.where(eta, 124 - hits.row, hits.row))
     assert torch.equal(out.column, torch.where(phi, 124 - hits.column, hits.column))
     dz = hits.channel == DZ
     sign = torch.where(eta[dz] & signed, -1, 1)
     assert torch.equal(out.value[dz], hits.value[dz] * sign)
     torch.manual_seed(3)
-    only = Flips(jets.grid, jets.encoding, phi=False)(hits)
+    only = flips(jets.grid, jets.encoding, phi=False)(hits)
     assert torch.equal(only.row, out.row)
     assert torch.equal(only.column, hits.column)
 
@@ -157,7 +157,7 @@ def test_flips_are_what_they_were_and_can_be_parted(jets):
 def test_noise_keeps_places_peaks_and_pixel_counts(jets):
     torch.manual_seed(0)
     hits = jets.hits(range(JETS))
-    out = Noise(jets.grid, jets.encoding, levels=5)(hits)
+    out = noise(jets.grid, jets.encoding, levels=5)(hits)
     assert torch.equal(out.row, hits.row)
     assert torch.equal(out.channel, hits.channel)
     counts = hits.channel >= 5
@@ -175,7 +175,7 @@ def test_noise_keeps_places_peaks_and_pixel_counts(jets):
 def test_smearing_follows_the_resolution_and_touches_calorimeters_only(jets):
     torch.manual_seed(0)
     hits = jets.hits(range(JETS))
-    out = EnergySmearing(jets.grid, jets.encoding)(hits)
+    out = smearing(jets.grid, jets.encoding)(hits)
     if jets.encoding == "cms8":
         assert set(out.channel.unique().tolist()) == set(hits.channel.unique().tolist())
         assert torch.equal(peaks(out), peaks(hits))
@@ -191,14 +191,14 @@ def test_smearing_follows_the_resolution_and_touches_calorimeters_only(jets):
 def test_dropped_channels_and_hits(jets):
     torch.manual_seed(0)
     hits = jets.hits(range(JETS))
-    out = ChannelDropout(jets.grid)(hits)
+    out = channel_dropout(jets.grid)(hits)
     had = [torch.zeros(JETS, 8, dtype=torch.bool).index_put_((h.image, h.channel),
            torch.tensor(True)) for h in (hits, out)]
     lost = (had[0] & ~had[1]).sum(1)
     assert set(lost.tolist()) == {1, 2}
-    left = DropHits(jets.grid, jets.encoding, rate=0.3)(hits)
+    left = drop_hits(jets.grid, jets.encoding, rate=0.3)(hits)
     assert len(left) == pytest.approx(0.7 * len(hits), rel=0.06)
-    image = transformed(jets, DropHits(jets.grid, jets.encoding, 0.3)).dense(range(JETS))
+    image = transformed(jets, drop_hits(jets.grid, jets.encoding, rate=0.3)).dense(range(JETS))
     assert torch.equal(image[:, 0] != 0, (image[:, :3] != 0).any(1)) or jets.encoding == "cms8"
     hcal = image[:, HCAL].unfold(1, 5, 5).unfold(2, 5, 5).flatten(3)
     assert torch.equal(hcal.amax(-1), hcal.amin(-1))
@@ -207,7 +207,7 @@ def test_dropped_channels_and_hits(jets):
 def test_pile_up_changes_the_outskirts_only_and_keeps_their_density(jets):
     torch.manual_seed(0)
     hits = jets.hits(range(JETS))
-    out = PileUp(jets.grid, jets.encoding, rate=0.4)(hits)
+    out = pile_up(jets.grid, jets.encoding, rate=0.4)(hits)
 
     def places(h: Hits, far: bool) -> set:
         radius = torch.hypot(h.row - 62.0, h.column - 62.0) * torch.pi / 180
@@ -219,14 +219,14 @@ def test_pile_up_changes_the_outskirts_only_and_keeps_their_density(jets):
     old, new = places(hits, far=True), places(out, far=True)
     assert len(old & new) / len(old) == pytest.approx(0.6, abs=0.05)
     assert len(new) == pytest.approx(len(old), rel=0.05)
-    alone = PileUp(jets.grid, jets.encoding, rate=0.4)(jets.hits([0]))
+    alone = pile_up(jets.grid, jets.encoding, rate=0.4)(jets.hits([0]))
     assert len(alone) < len(jets.hits([0]))
 
 
 def test_the_roll_comes_round(jets):
     torch.manual_seed(0)
     hits = jets.hits(range(JETS))
-    shift = (PhiRoll(jets.grid)(hits).column - hits.column) % 125
+    shift = (phi_roll(jets.grid)(hits).column - hits.column) % 125
     assert all(len(shift[hits.image == i].unique()) == 1 for i in range(JETS))
     assert len(shift.unique()) > JETS / 2
 
@@ -234,9 +234,10 @@ def test_the_roll_comes_round(jets):
 def test_names_sets_strengths_and_mistakes(jets):
     for name in SETS:
         assert views(name, jets.grid, jets.encoding)(jets.hits(range(4))).images == 4
-    assert views("flips", jets.grid, jets.encoding) == Flips(jets.grid, jets.encoding)
-    turn = views([{"rotation": {"degrees": 30.0}}], jets.grid, jets.encoding)
-    assert turn == Rotation(jets.grid, jets.encoding, 30.0)
+    for names, same in (("flips", flips(jets.grid, jets.encoding)), (
+            [{"rotation": {"degrees": 30.0}}], rotation(jets.grid, jets.encoding, degrees=30.0))):
+        found = views(names, jets.grid, jets.encoding)
+        assert (found.func, found.keywords) == (same.func, same.keywords)
     with pytest.raises(ValueError, match="phi_roll"):
         views(["roll"], jets.grid, jets.encoding)
     with pytest.raises(ValueError, match="no angle; it has degrees"):
@@ -276,11 +277,11 @@ def test_one_paper_is_cited_in_one_way():
 
 def test_two_views_differ_and_a_damaged_jet_comes_with_itself(jets):
     torch.manual_seed(0)
-    step = compose([Translation(jets.grid), Flips(jets.grid)])
+    step = compose([translation(jets.grid), flips(jets.grid)])
     batch = jets.batch(range(4), "active", TwoViews(step))
     assert batch.tokens.features.shape[0] == batch.other.features.shape[0] == 4
     assert batch.tokens.position.tolist() != batch.other.position.tolist()
-    damage = DropHits(jets.grid, jets.encoding)
+    damage = drop_hits(jets.grid, jets.encoding)
     batch = jets.batch(range(4), "active", Damaged(damage))
     clean = jets.batch(range(4), "active")
     assert torch.equal(batch.other.features, clean.tokens.features)

@@ -11,9 +11,10 @@ import pytest
 from jetfiles import LABELLED, cms, write
 
 import lib
+from course.contents import inspect
 from lib.data import store
 from lib.data.images import JetImages
-from lib.data.store import Chunk, inspect, pack, unpack
+from lib.data.store import Chunk, pack, unpack
 from lib.files import DataError
 
 # ---------------------------------------------------------------- bad input
@@ -162,7 +163,8 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
         for start in (0, 400, count - 20):
             jet[start:start + 20] = cms(20)
     [used] = python("""
-from lib.data.store import inspect, pack, unpack
+from course.contents import inspect
+from lib.data.store import pack, unpack
 pack("dense.h5", "packed.h5")
 unpack("packed.h5", "back.h5")
 assert inspect("back.h5")["nonzero_per_image"] == inspect("packed.h5")["nonzero_per_image"]

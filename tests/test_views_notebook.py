@@ -17,7 +17,7 @@ from test_augment import check_hits, make
 from torch.testing import assert_close
 
 from lib import profiles
-from lib.data.augment import Translation
+from lib.data.augment import translation
 from lib.data.batches import Batches
 from lib.data.images import JetImages
 from lib.data.tokens import Hits
@@ -104,7 +104,7 @@ def test_a_classifier_finds_what_is_no_symmetry():
         objectives=objectives, metrics=metrics, Predictions=Predictions)[name]
         for name in ("two_sample", "by_transformer"))
     jets = make("cms8", jets=240)
-    shifted = two_sample(jets, Translation(jets.grid, towers=6))
+    shifted = two_sample(jets, translation(jets.grid, towers=6))
     assert shifted["low"] > 0.7, "the crop is centred on its hottest tower"
     nothing = two_sample(jets, lambda hits: hits)
     assert nothing["low"] < 0.5 < nothing["high"]

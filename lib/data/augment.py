@@ -2,14 +2,14 @@
 
 One draw of `torch`'s generator a jet (or a detector cell), no loop over jets. The 8-bit encoding
 gives a channel in units of its hottest cell: whatever changes values there ends in integers again,
-with every channel at the peak it had (`Step.encoded`). What is one reading of the detector is
+with every channel at the peak it had (`_encoded`). What is one reading of the detector is
 changed as one: the 25 pixels of an HCAL tower, and pT, dz and d0 of a track.
 """
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from functools import partial, reduce
+from dataclasses import replace
+from functools import partial, reduce, wraps
 from typing import Any
 
 import torch
@@ -32,48 +32,44 @@ def compose(steps: Iterable[Augment]) -> Augment:
     return lambda hits: reduce(lambda changed, step: step(changed), steps, hits)
 
 
-@dataclass(frozen=True)
-class Step:
-    """A change of hits: knows the grid and the encoding of what it gets; fields are strengths."""
+def augmentation(change: Callable[..., Hits]) -> Callable[..., Augment]:
+    """Decorator of a function ``(hits, grid, encoding, strengths...) -> hits``: enters it under its
+    name, to be called without the hits and then with them: ``drop_hits(grid, rate=0.1)(hits)``."""
 
-    grid: Grid
-    encoding: str = "cms8"
+    @wraps(change)
+    def make(grid: Grid, encoding: str = "cms8", **strengths: Any) -> Augment:
+        return partial(change, grid=grid, encoding=encoding, **strengths)
 
-    @property
-    def gev(self) -> bool:
-        return self.encoding == "gev"
-
-    def moved(self, hits: Hits, row: Tensor, column: Tensor) -> Hits:
-        """Hits at new places; those that leave the image are lost."""
-        inside = (row >= 0) & (row < self.grid.height) & (column >= 0) & (column < self.grid.width)
-        return replace(hits, row=row, column=column).select(inside)
-
-    def values(self, hits: Hits) -> Tensor:
-        """Values before they were cut to integers, on average: half a level more in `cms8`."""
-        return hits.value if self.gev else hits.value + 0.5
-
-    def encoded(self, hits: Hits, value: Tensor, before: Hits) -> Hits:
-        """Hits with new `values`: in `cms8` scaled to the channel's peak of `before` and cut.
-
-        A channel that was empty keeps its peak. What falls below level 1 is gone.
-        """
-        if self.gev:
-            return replace(hits, value=value)
-        channels = self.grid.channels
-        group = hits.image * channels + hits.channel
-        peaks = _peaks(before, before.value, channels)
-        if not peaks[group].all():
-            peaks = torch.where(peaks > 0, peaks, _peaks(hits, hits.value, channels))
-        ratio = (peaks + 0.5) / _peaks(hits, value, channels).clamp(min=0.5)
-        hits = replace(hits, value=(value * ratio[group] + 1e-3).floor().clamp(max=255))
-        active = hits.value >= 1
-        return hits if active.all() else hits.select(active)
+    AUGMENTATIONS[change.__name__] = make
+    return make
 
 
-def _peaks(hits: Hits, value: Tensor, channels: int) -> Tensor:
-    """The largest |value| of each jet and channel, (images · channels,)."""
-    peaks = torch.zeros(hits.images * channels, device=value.device)
-    return peaks.scatter_reduce(0, hits.image * channels + hits.channel, value.abs(), "amax")
+def _encoded(change: Callable[..., Hits]) -> Callable[..., Hits]:
+    """Decorator of what changes values: in `cms8` it gets them as they were before they were cut to
+    integers, on average half a level more; then they are scaled to the channel's peak and cut.
+
+    A channel that was empty keeps its new peak. What falls below level 1 is gone.
+    """
+    @wraps(change)
+    def changed(hits: Hits, grid: Grid, encoding: str, **strengths: Any) -> Hits:
+        if encoding == "gev":
+            return change(hits, grid, encoding, **strengths)
+        hits = replace(hits, value=hits.value + 0.5)
+        after = change(hits, grid, encoding, **strengths)
+        old, new = (torch.zeros(h.images * grid.channels, device=h.value.device).scatter_reduce(
+            0, h.image * grid.channels + h.channel, h.value, "amax") for h in (hits, after))
+        ratio = torch.where(old > 0, old, new) / new.clamp(min=0.5)
+        level = after.value * ratio[after.image * grid.channels + after.channel] + 1e-3
+        after = replace(after, value=level.floor().clamp(max=255))
+        return after.select(after.value >= 1)
+
+    return changed
+
+
+def _moved(hits: Hits, grid: Grid, row: Tensor, column: Tensor) -> Hits:
+    """Hits at new places; those that leave the image are lost."""
+    inside = (row >= 0) & (row < grid.height) & (column >= 0) & (column < grid.width)
+    return replace(hits, row=row, column=column).select(inside)
 
 
 def _calorimeters(grid: Grid) -> tuple[int, int]:
@@ -102,34 +98,27 @@ def _draw(cells: Tensor, normal: bool = False) -> Tensor:
     return table[mixed >> (32 - 16)]
 
 
-@AUGMENTATIONS.register("flips")
-@dataclass(frozen=True)
-class Flips(Step):
+@augmentation
+def flips(hits: Hits, grid: Grid, encoding: str, eta: bool = True, phi: bool = True) -> Hits:
     """Mirror each jet in eta and in phi, each with probability one half.
 
     Proton-proton collisions are symmetric under z -> -z, so eta may change sign, and dz with it.
     Detector and QCD are symmetric in azimuth, so phi may change sign, and d0 with it (and the
     curvature of tracks, which the image does not show). `cms8` keeps no signs: d0 and dz stay.
     """
-
-    eta: bool = True  # False: never mirrored in eta
-    phi: bool = True
-
-    def __call__(self, hits: Hits) -> Hits:
-        eta, phi = (torch.rand(2, hits.images, device=hits.value.device) < 0.5)[:, hits.image]
-        eta, phi = eta & self.eta, phi & self.phi
-        row = torch.where(eta, self.grid.height - 1 - hits.row, hits.row)
-        column = torch.where(phi, self.grid.width - 1 - hits.column, hits.column)
-        value = hits.value
-        if self.gev:
-            turned = (eta & (hits.channel == DZ)) ^ (phi & (hits.channel == D0))
-            value = torch.where(turned, -value, value)
-        return replace(hits, row=row, column=column, value=value)
+    turn = (torch.rand(2, hits.images, device=hits.value.device) < 0.5)[:, hits.image]
+    in_eta, in_phi = turn[0] & eta, turn[1] & phi
+    row = torch.where(in_eta, grid.height - 1 - hits.row, hits.row)
+    column = torch.where(in_phi, grid.width - 1 - hits.column, hits.column)
+    value = hits.value
+    if encoding == "gev":
+        turned = (in_eta & (hits.channel == DZ)) ^ (in_phi & (hits.channel == D0))
+        value = torch.where(turned, -value, value)
+    return replace(hits, row=row, column=column, value=value)
 
 
-@AUGMENTATIONS.register("translation")
-@dataclass(frozen=True)
-class Translation(Step):
+@augmentation
+def translation(hits: Hits, grid: Grid, encoding: str, towers: int = 2) -> Hits:
     """Shift by up to `towers` whole towers in eta and in phi; what leaves the image is lost.
 
     A jet may point anywhere: the cross-section is flat in phi and nearly so in eta, and the
@@ -137,18 +126,13 @@ class Translation(Step):
     image itself is not symmetric: it was centred on its hottest tower, and what should enter at
     the far edge is unknown and stays empty. So towers are few, and nothing comes round.
     """
-
-    towers: int = 2
-
-    def __call__(self, hits: Hits) -> Hits:
-        shift = torch.randint(-self.towers, self.towers + 1, (2, hits.images),
-                              device=hits.value.device)[:, hits.image] * TOWER
-        return self.moved(hits, hits.row + shift[0], hits.column + shift[1])
+    shift = torch.randint(-towers, towers + 1, (2, hits.images),
+                          device=hits.value.device)[:, hits.image] * TOWER
+    return _moved(hits, grid, hits.row + shift[0], hits.column + shift[1])
 
 
-@AUGMENTATIONS.register("rotation")
-@dataclass(frozen=True)
-class Rotation(Step):
+@augmentation
+def rotation(hits: Hits, grid: Grid, encoding: str, degrees: float = 15.0) -> Hits:
     """Turn each jet about its axis by up to `degrees`, either way.
 
     Showers and decays have no preferred direction around the jet axis: JetCLR turns constituents
@@ -157,59 +141,47 @@ class Rotation(Step):
     degrees move a subjet at ΔR = 0.4 by one tower. HCAL towers turn as towers. Three shears of
     whole cells make the turn (Paeth 1986): no two hits meet in a cell, and values stay.
     """
-
-    degrees: float = 15.0
-
-    def __call__(self, hits: Hits) -> Hits:
-        draw = torch.rand(hits.images, device=hits.value.device)
-        angle = (-self.degrees + 2 * self.degrees * draw)[hits.image] * (math.pi / 180)
-        size = torch.where(hits.channel == _calorimeters(self.grid)[1], TOWER, 1)
-        middle = [(n // size - 1) / 2 for n in (self.grid.height, self.grid.width)]
-        y, x = hits.row // size - middle[0], hits.column // size - middle[1]
-        along = -torch.tan(angle / 2)
-        x = x + (along * y).round()
-        y = y + (angle.sin() * x).round()
-        x = x + (along * y).round()
-        row, column = ((a + b).round().long() * size for a, b in zip((y, x), middle, strict=True))
-        return self.moved(hits, row + hits.row % size, column + hits.column % size)
+    draw = torch.rand(hits.images, device=hits.value.device)
+    angle = (-degrees + 2 * degrees * draw)[hits.image] * (math.pi / 180)
+    size = torch.where(hits.channel == _calorimeters(grid)[1], TOWER, 1)
+    middle = [(n // size - 1) / 2 for n in (grid.height, grid.width)]
+    y, x = hits.row // size - middle[0], hits.column // size - middle[1]
+    along = -torch.tan(angle / 2)
+    x = x + (along * y).round()
+    y = y + (angle.sin() * x).round()
+    x = x + (along * y).round()
+    row, column = ((a + b).round().long() * size for a, b in zip((y, x), middle, strict=True))
+    return _moved(hits, grid, row + hits.row % size, column + hits.column % size)
 
 
-@AUGMENTATIONS.register("phi_roll")
-@dataclass(frozen=True)
-class PhiRoll(Step):
+@augmentation
+def phi_roll(hits: Hits, grid: Grid, encoding: str) -> Hits:
     """R1's: roll the image in phi by any number of pixels; what leaves comes in at the other side.
 
     Phi is periodic, but the image is a crop 2.18 wide out of 2π: a jet near the edge is cut in
     two. Steps of one pixel cut HCAL towers as well. Kept to measure what R1 did.
     """
-
-    def __call__(self, hits: Hits) -> Hits:
-        shift = torch.randint(0, self.grid.width, (hits.images,), device=hits.value.device)
-        return replace(hits, column=(hits.column + shift[hits.image]) % self.grid.width)
+    shift = torch.randint(0, grid.width, (hits.images,), device=hits.value.device)
+    return replace(hits, column=(hits.column + shift[hits.image]) % grid.width)
 
 
-@AUGMENTATIONS.register("channel_dropout")
-@dataclass(frozen=True)
-class ChannelDropout(Step):
+@augmentation
+def channel_dropout(hits: Hits, grid: Grid, encoding: str, least: int = 1, most: int = 2) -> Hits:
     """Take `least` to `most` channels away from each jet.
 
     Detector parts fail or are switched off, and a jet is the same jet without them. No symmetry
     of the data: it asks for features that do not hang on one subdetector.
     """
-
-    least: int = 1
-    most: int = 2
-
-    def __call__(self, hits: Hits) -> Hits:
-        device, channels = hits.value.device, self.grid.channels
-        count = torch.randint(self.least, self.most + 1, (hits.images, 1), device=device)
-        rank = torch.rand(hits.images, channels, device=device).argsort(1).argsort(1)
-        return hits.select((rank >= count)[hits.image, hits.channel])
+    device = hits.value.device
+    count = torch.randint(least, most + 1, (hits.images, 1), device=device)
+    rank = torch.rand(hits.images, grid.channels, device=device).argsort(1).argsort(1)
+    return hits.select((rank >= count)[hits.image, hits.channel])
 
 
-@AUGMENTATIONS.register("noise")
-@dataclass(frozen=True)
-class Noise(Step):
+@augmentation
+@_encoded
+def noise(hits: Hits, grid: Grid, encoding: str, levels: float = 5.0,
+          channels: tuple[int, ...] | None = ENERGIES, by_cell: bool = True) -> Hits:
     """Gaussian noise on cells that hold something; empty cells stay empty, active ones active.
 
     Electronics add noise to what is read out, and zero suppression keeps it out of the rest.
@@ -218,64 +190,42 @@ class Noise(Step):
     tower as one: the levels of the pixel layers are counts. `channels=None`, `by_cell=False` is
     R1's, every pixel on its own.
     """
-
-    levels: float = 5.0
-    channels: tuple[int, ...] | None = ENERGIES
-    by_cell: bool = True
-
-    def __call__(self, hits: Hits) -> Hits:
-        noise = (_draw(_cells(hits, self.grid), normal=True) if self.by_cell
-                 else torch.randn_like(hits.value))
-        if self.channels is not None:
-            mine = torch.tensor(self.channels, device=hits.value.device)
-            noise = noise * torch.isin(hits.channel, mine)
-        if self.gev:
-            value = hits.value * (1 + self.levels / 255 * noise).clamp(min=0.01)
-        else:
-            value = (self.values(hits) + self.levels * noise).clamp(min=1.5)
-        return self.encoded(hits, value, hits)
+    draw = _draw(_cells(hits, grid), normal=True) if by_cell else torch.randn_like(hits.value)
+    if channels is not None:
+        draw = draw * torch.isin(hits.channel, torch.tensor(channels, device=draw.device))
+    return replace(hits, value=hits.value * (1 + levels / 255 * draw).clamp(min=0.01)
+                   if encoding == "gev" else (hits.value + levels * draw).clamp(min=1.5))
 
 
-@AUGMENTATIONS.register("smearing")
-@dataclass(frozen=True)
-class EnergySmearing(Step):
+@augmentation
+@_encoded
+def smearing(hits: Hits, grid: Grid, encoding: str,
+             peak: tuple[float, float] = (31.0, 70.0)) -> Hits:
     """Measure the calorimeters again: σ/E = stochastic/√E ⊕ constant, per crystal and tower.
 
     The same shower would give another reading within the resolution (`lib.cms`), but two are wider
     than one, by √2: a symmetry only as far as the resolution is small. `cms8` lost the energies:
     there the hottest cell is taken to hold `peak` GeV, the median of simulated jets.
     """
-
-    peak: tuple[float, float] = (31.0, 70.0)  # GeV: ECAL, HCAL
-
-    def __call__(self, hits: Hits) -> Hits:
-        noise = _draw(_cells(hits, self.grid), normal=True)
-        value = self.values(hits)
-        relative = torch.zeros_like(value)
-        terms = (ECAL_RESOLUTION[0], ECAL_RESOLUTION[2]), HCAL_RESOLUTION
-        for channel, (stochastic, constant), peak in zip(_calorimeters(self.grid), terms,
-                                                         self.peak, strict=True):
-            energy = value if self.gev else value * (peak / 255.5)
-            sigma = (stochastic**2 / energy.abs().clamp(min=1e-3) + constant**2).sqrt()
-            relative = torch.where(hits.channel == channel, sigma, relative)
-        return self.encoded(hits, value * (1 + relative * noise).clamp(min=0.01), hits)
+    draw, relative = _draw(_cells(hits, grid), normal=True), torch.zeros_like(hits.value)
+    terms = (ECAL_RESOLUTION[0], ECAL_RESOLUTION[2]), HCAL_RESOLUTION
+    for channel, (stochastic, constant), hottest in zip(_calorimeters(grid), terms, peak):
+        energy = hits.value if encoding == "gev" else hits.value * (hottest / 255.5)
+        sigma = (stochastic**2 / energy.abs().clamp(min=1e-3) + constant**2).sqrt()
+        relative = torch.where(hits.channel == channel, sigma, relative)
+    return replace(hits, value=hits.value * (1 + relative * draw).clamp(min=0.01))
 
 
-@AUGMENTATIONS.register("drop_hits")
-@dataclass(frozen=True)
-class DropHits(Step):
+@augmentation
+@_encoded
+def drop_hits(hits: Hits, grid: Grid, encoding: str, rate: float = 0.2) -> Hits:
     """Lose each reading (pixel, track or tower) with probability `rate`: inefficiency."""
-
-    rate: float = 0.2
-
-    def __call__(self, hits: Hits) -> Hits:
-        left = hits.select(_draw(_cells(hits, self.grid)) >= self.rate)
-        return self.encoded(left, self.values(left), hits)
+    return hits.select(_draw(_cells(hits, grid)) >= rate)
 
 
-@AUGMENTATIONS.register("pile_up")
-@dataclass(frozen=True)
-class PileUp(Step):
+@augmentation
+@_encoded
+def pile_up(hits: Hits, grid: Grid, encoding: str, rate: float = 0.2, radius: float = 0.5) -> Hits:
     """Exchange single hits far from the axis: lose some, gain some of another jet of the batch.
 
     Pile-up is independent of the jet it lies under; farther than `radius` from the axis most hits
@@ -283,40 +233,35 @@ class PileUp(Step):
     eta, and as many come as go, up to those that find their place taken. Readings stay whole. A
     batch of one jet only loses hits. In `cms8` hits keep their level, of the other jet's peak.
     """
-
-    rate: float = 0.2
-    radius: float = 0.5
-
-    def __call__(self, hits: Hits) -> Hits:
-        y = (hits.row - (self.grid.height - 1) / 2) * PIXEL
-        x = (hits.column - (self.grid.width - 1) / 2) * PIXEL
-        side = TOWER * PIXEL  # a tower is far or near as a whole
-        hcal = hits.channel == _calorimeters(self.grid)[1]
-        y, x = (torch.where(hcal, a.div(side).round() * side, a) for a in (y, x))
-        far = y.square() + x.square() > self.radius**2
-        goes = far & (_draw(_cells(hits, self.grid)) < self.rate)
-        left, gone = (~goes).nonzero().squeeze(1), goes.nonzero().squeeze(1)
-        image = hits.image.index_select(0, left)
-        if hits.images > 1:
-            pixels = self.grid.channels * self.grid.height * self.grid.width
-            plane = hits.image * self.grid.channels + hits.channel
-            number = (plane * self.grid.height + hits.row) * self.grid.width + hits.column
-            taken = torch.zeros(hits.images * pixels, dtype=torch.bool, device=far.device)
-            taken[number[left]] = True
-            free = ~taken[(number[gone] + pixels) % len(taken)]
-            gone = gone[free]
-            left = torch.cat([left, gone])
-            image = torch.cat([image, (hits.image[gone] + 1) % hits.images])
-            image, order = image.sort(stable=True)
-            left = left[order]
-        after = Hits(image, *(part.index_select(0, left) for part in
-                              (hits.channel, hits.row, hits.column, hits.value)), hits.images)
-        return self.encoded(after, self.values(after), hits)
+    y = (hits.row - (grid.height - 1) / 2) * PIXEL
+    x = (hits.column - (grid.width - 1) / 2) * PIXEL
+    side = TOWER * PIXEL  # a tower is far or near as a whole
+    hcal = hits.channel == _calorimeters(grid)[1]
+    y, x = (torch.where(hcal, a.div(side).round() * side, a) for a in (y, x))
+    far = y.square() + x.square() > radius**2
+    goes = far & (_draw(_cells(hits, grid)) < rate)
+    left, gone = (~goes).nonzero().squeeze(1), goes.nonzero().squeeze(1)
+    image = hits.image.index_select(0, left)
+    if hits.images > 1:
+        pixels = grid.channels * grid.height * grid.width
+        plane = hits.image * grid.channels + hits.channel
+        number = (plane * grid.height + hits.row) * grid.width + hits.column
+        taken = torch.zeros(hits.images * pixels, dtype=torch.bool, device=far.device)
+        taken[number[left]] = True
+        free = ~taken[(number[gone] + pixels) % len(taken)]
+        gone = gone[free]
+        left = torch.cat([left, gone])
+        image = torch.cat([image, (hits.image[gone] + 1) % hits.images])
+        image, order = image.sort(stable=True)
+        left = left[order]
+    return Hits(image, *(part.index_select(0, left) for part in
+                         (hits.channel, hits.row, hits.column, hits.value)), hits.images)
 
 
-AUGMENTATIONS["eta_flip"] = partial(Flips, phi=False)
-AUGMENTATIONS["phi_flip"] = partial(Flips, eta=False)
-AUGMENTATIONS["pixel_noise"] = partial(Noise, channels=None, by_cell=False)
+AUGMENTATIONS["eta_flip"] = partial(flips, phi=False)
+AUGMENTATIONS["phi_flip"] = partial(flips, eta=False)
+AUGMENTATIONS["pixel_noise"] = partial(noise, channels=None, by_cell=False)
+DropHits, Noise = drop_hits, noise  # as notebook 08 calls them
 
 
 def recalibrated(factors: Any) -> Augment:

@@ -148,17 +148,15 @@ class JetImages(Images):
                     attributes: dict[str, Any] | None = None) -> Self:
         """CSR arrays (NumPy or tensors; shapes as in the class), rows sorted, stored zeros dropped.
         Raises: DataError where they do not fit together."""
-        where = "the arrays"
-        indptr = to_numpy(indptr).astype(np.int64)
+        indptr, where = to_numpy(indptr).astype(np.int64), "the arrays"
+        columns = {name: to_numpy(column).reshape(-1) for name, column in
+                   zip(store.COLUMNS, (labels, mass, pt)) if column is not None}
+        columns |= {f"truth/{name}": to_numpy(column) for name, column in (truth or {}).items()}
         rows = len(indptr) - 1
-        columns = {k: to_numpy(v).reshape(-1) for k, v in
-                   zip(store.COLUMNS, (labels, mass, pt), strict=True) if v is not None}
-        columns |= {f"truth/{k}": to_numpy(v) for k, v in (truth or {}).items()}
-        columns = {k: store.check_column(v, k, rows, where) for k, v in columns.items()}
-        header = Header(where, "packed", rows, tuple(shape), encoding, True, columns,
-                        attributes or {})
-        chunks = store.rows_of(indptr, to_numpy(indices), to_numpy(data), header)
-        return cls._assemble(header, chunks)
+        header = Header(where, "packed", rows, tuple(shape), encoding, True, {
+            name: store.check_column(column, name, rows, where)
+            for name, column in columns.items()}, attributes or {})
+        return cls._assemble(header, store.rows_of(indptr, *map(to_numpy, (indices, data)), header))
 
     @classmethod
     def from_dense(cls, images: Any, encoding: str = "cms8", **columns: Any) -> Self:
@@ -170,12 +168,11 @@ class JetImages(Images):
     @classmethod
     def _assemble(cls, header: Header, chunks: Iterator[Chunk]) -> Self:
         counts, indices, data = zip(*((np.diff(part.indptr), part.indices, part.data)
-                                      for part in chunks), strict=True)
+                                      for part in chunks))
         columns = {"indptr": np.concatenate([[0], *counts]).cumsum(dtype=np.int64),
-                   "indices": np.concatenate(indices), "data": np.concatenate(data),
-                   **{name: values.copy() for name, values in header.columns.items()}}
-        if "Y" in columns:
-            columns["Y"] = columns["Y"].astype(np.int64)
+                   "indices": np.concatenate(indices), "data": np.concatenate(data)}
+        columns |= {name: values.astype(np.int64 if name == "Y" else values.dtype)
+                    for name, values in header.columns.items()}
         return cls._of(header, {name: torch.from_numpy(v) for name, v in columns.items()})
 
     @classmethod

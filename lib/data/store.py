@@ -89,42 +89,6 @@ def unpack(source: str | Path, target: str | Path) -> Path:
     return scan(source, lambda header, chunks: write_dense(target, header, chunks))
 
 
-def inspect(path: str | Path) -> dict[str, Any]:
-    """What a file holds, read and checked from end to end: a dict that JSON can hold.
-
-    Among others zeros (fraction of the pixels), nonzero_per_image and mean_pixel (one number a
-    channel), top (number of jets with Y = 1), mass_gev and pt_gev (min, mean, max).
-    """
-    return scan(path, _content)
-
-
-def _content(header: Header, chunks: Iterable[Chunk]) -> dict[str, Any]:
-    channels, height, width = header.shape
-    hits, total = np.zeros(channels, np.int64), np.zeros(channels)
-    for chunk in chunks:
-        channel = chunk.indices // (height * width)
-        hits += np.bincount(channel, minlength=channels)
-        total += np.bincount(channel, weights=chunk.data, minlength=channels)
-    size, pixels = header.path.stat().st_size, header.jets * height * width
-    facts = {
-        "path": str(header.path), "kind": header.kind, "jets": header.jets,
-        "shape": list(header.shape), "encoding": header.encoding, "bytes": size,
-        "bytes_per_jet": size / header.jets, "smaller_than_dense": 4 * pixels * channels / size,
-        "zeros": 1 - int(hits.sum()) / (pixels * channels),
-        "nonzero_per_image": (hits / header.jets).tolist(),
-        "mean_pixel": (total / pixels).tolist(), "attributes": header.attributes,
-        "columns": sorted(set(header.columns) & set(COLUMNS)),
-        "truth": sorted(name[6:] for name in set(header.columns) - set(COLUMNS)),
-    }
-    if "Y" in header.columns:
-        facts["top"] = int(header.columns["Y"].sum())
-    for name, key in (("m", "mass_gev"), ("pT", "pt_gev")):
-        if name in header.columns:
-            values = header.columns[name].astype(float)
-            facts[key] = [float(values.min()), float(values.mean()), float(values.max())]
-    return facts
-
-
 def scan(path: str | Path, consume: Callable[[Header, Iterator[Chunk]], Any]) -> Any:
     """The result of ``consume(header, chunks)`` on a dense or packed file.
 
@@ -183,8 +147,8 @@ def read_header(file: h5py.File, path: Path | str) -> Header:
             "its attribute `provenance` is not JSON of an object; make the file again")
     with _reading(path, "truth"):
         truth = list(file["truth"]) if isinstance(file.get("truth"), h5py.Group) else ()
-    present = [name for name in COLUMNS if name in file] + [f"truth/{name}" for name in truth]
-    columns = {name: _column(file, name, jets, path) for name in present}
+    names = [name for name in COLUMNS if name in file] + [f"truth/{name}" for name in truth]
+    columns = {name: _column(file, name, jets, path) for name in names}
     return Header(path, "dense" if dense else "packed", jets, shape, encoding,
                   not dense or "encoding" in attributes, columns, provenance)
 

@@ -1,6 +1,7 @@
 """Views of a jet: augmentations by name, in sets, in pairs, and applied to a whole data set."""
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -35,7 +36,7 @@ def views(names: str | Sequence[str | Mapping], grid: Grid, encoding: str) -> Au
     for item in names:
         for name, changes in (item.items() if isinstance(item, Mapping) else [(item, {})]):
             make = AUGMENTATIONS.find(name)
-            known = set(inspect.signature(make).parameters) - {"grid", "encoding"}
+            known = set(inspect.signature(make).parameters) - {"hits", "grid", "encoding"}
             if wrong := set(changes) - known:
                 raise ValueError(f"augment={name!r} has no {', '.join(sorted(wrong))}; it has "
                                  f"{', '.join(sorted(known))}")
@@ -73,16 +74,14 @@ def transformed(jets: JetImages, augment: Augment, seed: int = 0,
     them as they are. Raises: DataError for values that the encoding cannot hold.
     """
     encode = jets.encoding == "gev" and encoding == "cms8"
-    counts, pixels, values = [np.zeros(1, np.int64)], [], []
-    channels, height, width = jets.shape
-    size = channels * height * width
+    counts, pixels, values, size = [[0]], [], [], math.prod(jets.shape)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for part in torch.arange(len(jets)).split(256):
             hits = augment(jets.hits(part).to("cpu"))
-            flat = ((hits.image * channels + hits.channel) * height + hits.row) * width
-            flat, order = (flat + hits.column).sort()
-            flat, value = flat.numpy(), hits.value[order].numpy()
+            place = (hits.image, hits.channel, hits.row, hits.column)
+            flat = np.ravel_multi_index([n.numpy() for n in place], (len(part), *jets.shape))
+            value = hits.value.numpy()
             if encode:
                 flat, value = encode_cms8(flat, value)
             pixels.append(flat % size)

@@ -1,8 +1,8 @@
 """How good is a model, and how sure are we?
 
-A metric is prepared once for N jets and then takes a matrix of weights, one row for each of R
-bootstrap resamples: how often each jet was drawn. The point value is the row of ones. So an
-interval costs one sort and a few cumulative sums. S: seeds, M: metrics.
+A metric of N jets takes a matrix of weights, one row for each of R bootstrap resamples: how often
+each jet was drawn. The point value is the row of ones. So an interval costs one sort and a few
+cumulative sums. S: seeds, M: metrics.
 
 Intervals (95 %): the jets are resampled, the same for every seed. The seeds are too few for that
 (three have ten distinct means, and the interval would cover 75 %), so each replicate adds their
@@ -73,50 +73,42 @@ class Predictions:
             return cls(**{k: file[k] for k in ("index", "y", "score", "m", "m_hat") if k in file})
 
 
-# --- metrics: predictions -> (weights (R,N) -> (R,)) ----------------------------------------------
+# --- metrics: predictions, weights (R,N) -> (R,) --------------------------------------------------
 
-Weighted = Callable[[np.ndarray], np.ndarray]
-
-
-def _sweep(p: Predictions, function: Callable) -> Weighted:
-    """``function(signal, background)`` of the weights at or above each distinct score, (R,G) each,
-    from the highest score down. Equal scores form one group, so ties count half in the AUC."""
+def _sweep(p: Predictions, weight: np.ndarray) -> list[np.ndarray]:
+    """Weights of tops and of QCD at or above each distinct score, (R,G) each, from the highest
+    score down. Equal scores form one group, so ties count half in the AUC."""
     order = np.argsort(-p.score, kind="stable")
     last = np.flatnonzero(np.append(np.diff(p.score[order]) != 0, True))  # last jet of each group
-    top = p.y[order] > 0.5
-
-    def value(weight: np.ndarray) -> np.ndarray:
-        weight = weight[:, order]
-        return function(*(np.cumsum(np.where(kind, weight, 0), axis=1, dtype=np.float64)[:, last]
-                          for kind in (top, ~top)))
-
-    return value
+    top, weight = p.y[order] > 0.5, weight[:, order]
+    return [np.cumsum(np.where(kind, weight, 0), axis=1, dtype=np.float64)[:, last]
+            for kind in (top, ~top)]
 
 
-def _area(signal: np.ndarray, background: np.ndarray) -> np.ndarray:
+def _area(p: Predictions, weight: np.ndarray) -> np.ndarray:
+    signal, background = _sweep(p, weight)
     before = np.concatenate([np.zeros((len(signal), 1)), signal[:, :-1]], axis=1)
     steps = np.diff(background, axis=1, prepend=0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return (steps * (signal + before) / 2).sum(1) / (signal[:, -1] * background[:, -1])
 
 
-def _rejection(signal: np.ndarray, background: np.ndarray, at: float) -> np.ndarray:
-    """One over the background efficiency (R,) where the signal efficiency first reaches ``at``; at
+def _rejection(p: Predictions, weight: np.ndarray, at: float) -> np.ndarray:
+    """One over the background efficiency where the signal efficiency first reaches ``at``; at
     least one jet's worth, so that it stays finite (and is then a lower limit)."""
+    signal, background = _sweep(p, weight)
     reached = (signal < at * signal[:, -1:] * (1 - 1e-12)).sum(1).clip(max=signal.shape[1] - 1)
     kept = background[np.arange(len(background)), reached]
     return 1 / (np.maximum(kept, 1.0) / np.maximum(background[:, -1], 1.0))
 
 
-def _mean(value: np.ndarray) -> Weighted:
-    value = value.astype(np.float64)
-    return lambda w: w @ value / w.sum(1)
+def _mean(value: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    return weight @ value.astype(np.float64) / weight.sum(1)
 
 
-def _variance(value: np.ndarray) -> Weighted:
+def _variance(value: np.ndarray, weight: np.ndarray) -> np.ndarray:
     centred = value - value.mean()  # the mean of squares minus the square of the mean, safely
-    square, mean = _mean(centred**2), _mean(centred)
-    return lambda w: np.maximum(square(w) - mean(w) ** 2, 0)
+    return np.maximum(_mean(centred**2, weight) - _mean(centred, weight) ** 2, 0)
 
 
 def cross_entropy(p: Predictions) -> np.ndarray:
@@ -129,45 +121,34 @@ def _residual(p: Predictions) -> np.ndarray:
     return p.m_hat.astype(np.float64) - p.m
 
 
-def _error(p: Predictions) -> Weighted:
-    return _mean(_residual(p) ** 2)
-
-
-def _with(function: Callable, *values: Weighted) -> Weighted:
-    return lambda w: function(*(value(w) for value in values))
-
-
-def _by_mass(m: np.ndarray, bins: int) -> np.ndarray:
+def _by_mass(m: np.ndarray, bins: int = 20) -> np.ndarray:
     """The quantile bin of m of each jet, (N,)."""
     return np.searchsorted(np.quantile(m, np.linspace(0, 1, bins + 1))[1:-1], m)
 
 
-def _equal_mass(p: Predictions, bins: int = 20) -> Weighted:
+def _equal_mass(p: Predictions, weight: np.ndarray) -> np.ndarray:
     """AUC with weights that give both classes one spectrum of mass, the smaller of the two in every
     quantile bin of m: what is left of it is not the mass."""
-    where, top = _by_mass(p.m, bins), p.y > 0.5
-    spectrum = np.stack([np.bincount(where[c], minlength=bins) / max(c.sum(), 1)
+    where, top = _by_mass(p.m), p.y > 0.5
+    spectrum = np.stack([np.bincount(where[c], minlength=20) / max(c.sum(), 1)
                          for c in (~top, top)])
-    weight = spectrum.min(0)[where] / spectrum[top.astype(int), where]
-    area = _sweep(p, _area)
-    return lambda w: area(w * weight)
+    return _area(p, weight * (spectrum.min(0)[where] / spectrum[top.astype(int), where]))
 
 
 CLASS_METRICS = {
-    "accuracy": lambda p: _mean((p.score > 0.5) == (p.y > 0.5)),
-    "auc": lambda p: _sweep(p, _area),
-    "rejection_30": lambda p: _sweep(p, partial(_rejection, at=0.3)),
-    "rejection_50": lambda p: _sweep(p, partial(_rejection, at=0.5)),
-    "loss_class": lambda p: _mean(cross_entropy(p)),
+    "accuracy": lambda p, w: _mean((p.score > 0.5) == (p.y > 0.5), w),
+    "auc": _area,
+    "rejection_30": partial(_rejection, at=0.3),
+    "rejection_50": partial(_rejection, at=0.5),
+    "loss_class": lambda p, w: _mean(cross_entropy(p), w),
 }
 MASS_METRICS = {
-    "mass_mae": lambda p: _mean(np.abs(_residual(p))),
-    "mass_mse": _error,
-    "mass_rmse": lambda p: _with(np.sqrt, _error(p)),
-    "mass_r2": lambda p: _with(lambda error, spread: 1 - error / spread,
-                               _error(p), _variance(p.m.astype(float))),
-    "mass_bias": lambda p: _mean(_residual(p)),
-    "mass_resolution": lambda p: _with(np.sqrt, _variance(_residual(p))),
+    "mass_mae": lambda p, w: _mean(np.abs(_residual(p)), w),
+    "mass_mse": lambda p, w: _mean(_residual(p) ** 2, w),
+    "mass_rmse": lambda p, w: np.sqrt(_mean(_residual(p) ** 2, w)),
+    "mass_r2": lambda p, w: 1 - _mean(_residual(p) ** 2, w) / _variance(p.m.astype(float), w),
+    "mass_bias": lambda p, w: _mean(_residual(p), w),
+    "mass_resolution": lambda p, w: np.sqrt(_variance(_residual(p), w)),
 }
 EXTRA_METRICS = {"auc_equal_mass": _equal_mass}
 METRICS = CLASS_METRICS | MASS_METRICS | EXTRA_METRICS
@@ -181,13 +162,13 @@ def available(p: Predictions) -> list[str]:
 def evaluate(p: Predictions) -> dict[str, float]:
     """All metrics of one run, without intervals; also the calibration error."""
     one = np.ones((1, len(p)))
-    return {n: float(METRICS[n](p)(one)[0]) for n in available(p)} | {"ece": ece(p.y, p.score)}
+    return {n: float(METRICS[n](p, one)[0]) for n in available(p)} | {"ece": ece(p.y, p.score)}
 
 
 def auc(y: np.ndarray, score: np.ndarray) -> float:
     """Area under the ROC curve; equal scores count half; NaN where a class is missing."""
     p = Predictions(np.arange(len(y)), np.asarray(y), np.asarray(score))
-    return float(_sweep(p, _area)(np.ones((1, len(p))))[0]) if len(p) else float("nan")
+    return float(_area(p, np.ones((1, len(p))))[0]) if len(p) else float("nan")
 
 
 # --- intervals ------------------------------------------------------------------------------------
@@ -232,13 +213,9 @@ def _aligned(*systems: Runs) -> list[list[Predictions]]:
     return aligned
 
 
-def _stacked(values: list[Weighted], axis: int) -> Weighted:
-    return lambda w: np.stack([value(w) for value in values], axis)
-
-
-def _values(runs: Sequence[Predictions], names: Sequence[str]) -> Weighted:
+def _values(runs: Sequence[Predictions], names: Sequence[str], weight: np.ndarray) -> np.ndarray:
     """weights (r,N) -> (r,M,S)."""
-    return _stacked([_stacked([METRICS[name](p) for name in names], 1) for p in runs], -1)
+    return np.stack([[METRICS[name](p, weight) for name in names] for p in runs], -1).swapaxes(0, 1)
 
 
 def _row(what: str, points: np.ndarray, replicates: np.ndarray, **more: float) -> dict:
@@ -255,7 +232,7 @@ def summary(runs: Runs, metrics: Sequence[str] | None = None, resamples: int = 5
     ``{metric: {mean, low, high, seeds, points, over}}``; ``over`` names what was varied."""
     (runs,) = _aligned(runs)
     names = list(metrics or available(runs[0]))
-    points, replicates = _replicate(_values(runs, names), len(runs[0]), resamples, seed)
+    points, replicates = _replicate(partial(_values, runs, names), len(runs[0]), resamples, seed)
     return {name: _row("mean", *x) for name, *x in zip(names, points, replicates.T, strict=True)}
 
 
@@ -272,8 +249,8 @@ def compare(a: Runs, b: Runs, metrics: Sequence[str] | None = None, resamples: i
     if len(a) != len(b) and 1 not in (len(a), len(b)):
         raise ValueError(f"{len(a)} seeds against {len(b)}: compare the same seeds")
     names = list(metrics or [n for n in available(a[0]) if n in available(b[0])])
-    one, other = _values(a, names), _values(b, names)
-    points, replicates = _replicate(lambda w: one(w) - other(w), len(a[0]), resamples, seed)
+    points, replicates = _replicate(lambda w: _values(a, names, w) - _values(b, names, w),
+                                    len(a[0]), resamples, seed)
     rows = {}
     for name, *x in zip(names, points, replicates.T, strict=True):
         below, above = (x[1] <= 0).mean(), (x[1] >= 0).mean()
@@ -290,12 +267,11 @@ def roc(runs: Runs, points: int = 200, resamples: int = 200, seed: int = 0) -> d
     (runs,) = _aligned(runs)
     efficiency = np.linspace(0, 1, points + 1)[1:]
 
-    def curve(signal: np.ndarray, background: np.ndarray) -> np.ndarray:
-        return np.stack([np.interp(efficiency, s / s[-1], b / b[-1])
-                         for s, b in zip(signal, background, strict=True)])
+    def background(weight: np.ndarray) -> np.ndarray:
+        return np.stack([[np.interp(efficiency, s / s[-1], b / b[-1])
+                          for s, b in zip(*_sweep(p, weight))] for p in runs], -1)
 
-    curves, replicates = _replicate(_stacked([_sweep(p, curve) for p in runs], -1), len(runs[0]),
-                                    resamples, seed)
+    curves, replicates = _replicate(background, len(runs[0]), resamples, seed)
     low, high = np.clip(np.nanquantile(replicates, [0.025, 0.975], axis=0), 0, 1)
     return {"signal": efficiency, "background": curves.mean(-1), "low": low, "high": high}
 

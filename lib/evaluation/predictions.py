@@ -21,10 +21,9 @@ def resolve_precision(precision: str) -> str:
     """What ``auto`` means on this machine; anything else stays."""
     if precision != "auto":
         return precision
-    if torch.cuda.is_available():
-        fast = torch.cuda.is_bf16_supported()
-    else:  # a processor without these instructions emulates bfloat16, slowly
-        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    # A processor without these instructions emulates bfloat16, slowly.
+    fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else (
+        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return "bf16-mixed" if fast else "32-true"
 
 
@@ -70,10 +69,8 @@ def predict(objective: nn.Module, batches: Iterable[Batch], precision: str = "32
     for batch in batches:
         batch = batch.to(fabric.device)
         with fabric.autocast():
-            if hasattr(objective, "predict"):
-                output = objective.predict(batch)
-            else:
-                output = dict(zip(("logits", "mass"), objective(batch.tokens), strict=True))
+            output = (objective.predict(batch) if hasattr(objective, "predict") else
+                      dict(zip(("logits", "mass"), objective(batch.tokens))))
         rows = {"index": batch.index, "score": output["logits"].float().softmax(-1)[:, 1],
                 "y": torch.full_like(batch.index, -1) if batch.label is None else batch.label,
                 "m": batch.mass, "m_hat": output.get("mass")}

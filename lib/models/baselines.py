@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from lib.cms import CHANNELS
-from lib.data.tokens import Hits
+from lib.data.tokens import Hits, by_patch
 
 CRYSTAL = 0.01745  # size of a pixel in eta and phi, rounded as in all published observables
 RINGS = (0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8)  # radii in eta-phi
@@ -58,10 +58,12 @@ def observables(jets, index, chunk: int = 2000) -> tuple[np.ndarray, list[str]]:
     """
     found = [_observables(jets.hits(some).to("cpu"), jets.grid)
              for some in torch.as_tensor(index).split(chunk)]
-    return torch.cat([values for values, _ in found]).float().numpy(), found[0][1]
+    rows = [torch.stack([*columns.values()], 1) for columns in found]
+    return torch.cat(rows).float().numpy(), [*found[0]]
 
 
-def _observables(hits: Hits, grid) -> tuple[Tensor, list[str]]:
+def _observables(hits: Hits, grid) -> dict[str, Tensor]:
+    """Each observable of the jets, (n,), by its name."""
     count, channels = hits.images, len(CHANNELS)
     eta = (hits.row.double() - (grid.height - 1) / 2) * CRYSTAL
     phi = (hits.column.double() - (grid.width - 1) / 2) * CRYSTAL
@@ -72,15 +74,14 @@ def _observables(hits: Hits, grid) -> tuple[Tensor, list[str]]:
     def sums(values: Tensor) -> Tensor:
         return _sums(values, key, count * channels).view(count, channels)
 
-    number, energy = sums(torch.ones_like(weight)), sums(weight)
+    energy = sums(weight)
     safe = energy.clamp(min=1e-12)
     hottest = torch.zeros(count * channels, dtype=weight.dtype)
     hottest = hottest.scatter_reduce(0, key, weight, "amax").view(count, channels)
-    mean_eta, mean_phi = sums(weight * eta) / safe, sums(weight * phi) / safe
-    width_eta = (sums(weight * eta**2) / safe - mean_eta**2).clamp(min=0)
-    width_phi = (sums(weight * phi**2) / safe - mean_phi**2).clamp(min=0)
+    width_eta, width_phi = ((sums(weight * x**2) / safe - (sums(weight * x) / safe)**2).clamp(min=0)
+                            for x in (eta, phi))
     per_channel = {
-        "multiplicity": number,
+        "multiplicity": sums(torch.ones_like(weight)),
         "log energy": energy.log1p(),
         "hottest share": hottest / safe,
         "radius": sums(weight * radius) / safe,
@@ -89,48 +90,45 @@ def _observables(hits: Hits, grid) -> tuple[Tensor, list[str]]:
         # 2(ΣwΣwr² - |Σwr|²) over (Σw)² is twice the variance of the position.
         "angular mass": (2 * (width_eta + width_phi)).sqrt(),
     }
-    columns = [*per_channel.values()]
-    names = [f"{channel} {name}" for name in per_channel for channel in CHANNELS]
+    found = {f"{channel} {name}": column for name, values in per_channel.items()
+             for channel, column in zip(CHANNELS, values.unbind(1))}
     for channel in (ECAL, HCAL):
         mine = hits.channel == channel
         for ring in RINGS:
             inside = _sums((weight * (radius < ring))[mine], hits.image[mine], count)
-            columns.append((inside / safe[:, channel]).unsqueeze(1))
-            names.append(f"{CHANNELS[channel]} share within {ring}")
-    extra, extra_names = _subjets(hits, grid, weight, eta, phi)
-    return torch.cat([*columns, extra], 1), names + extra_names
+            found[f"{CHANNELS[channel]} share within {ring}"] = inside / safe[:, channel]
+    return found | _subjets(hits, grid, weight, torch.stack([eta, phi], 1))
 
 
-def _subjets(hits, grid, weight, eta, phi) -> tuple[Tensor, list[str]]:
+def _subjets(hits: Hits, grid, weight: Tensor, where: Tensor) -> dict[str, Tensor]:
     """Energies and distances of the hottest HCAL towers, N-subjettiness about them."""
     count, patches = hits.images, grid.patches
     mine = hits.channel == HCAL  # a tower is a patch
-    patch = (hits.row // grid.patch_height) * grid.columns + hits.column // grid.patch_width
-    tower = _sums(weight[mine], (hits.image * patches + patch)[mine], count * patches)
-    left = tower.view(count, patches)
+    patch, _, _ = by_patch(hits, grid)
+    left = _sums(weight[mine], (hits.image * patches + patch)[mine], count * patches)
+    left = left.view(count, patches)
     place = torch.cartesian_prod(*((torch.arange(n).double() - (n - 1) / 2)
                                    * (CRYSTAL * grid.patch_height)
                                    for n in (grid.rows, grid.columns)))
-    total, axis, share = left.sum(1).clamp(min=1e-12), [], []
-    for _ in range(3):
+    total, axis, found = left.sum(1).clamp(min=1e-12), [], {}
+    for number in (1, 2, 3):
         top = left.argmax(1)
         axis.append(place[top])
-        share.append(left.gather(1, top[:, None]).squeeze(1) / total)
+        found[f"tower {number} share"] = left.gather(1, top[:, None]).squeeze(1) / total
         left = left * ((place[None] - axis[-1][:, None]).norm(dim=-1) > 0.25)
-    columns = share + [(axis[a] - axis[b]).norm(dim=-1) for a, b in ((0, 1), (0, 2), (1, 2))]
-    names = [f"tower {i} share" for i in (1, 2, 3)] + [f"distance {ab}" for ab in (12, 13, 23)]
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        found[f"distance {a + 1}{b + 1}"] = (axis[a] - axis[b]).norm(dim=-1)
     for channel in (ECAL, HCAL):
-        chosen = hits.channel == channel
-        image, w = hits.image[chosen], weight[chosen]
-        where = torch.stack([eta[chosen], phi[chosen]], 1)
+        mine, name = hits.channel == channel, CHANNELS[channel]
+        image, w = hits.image[mine], weight[mine]
         energy = _sums(w, image, count).clamp(min=1e-12)
         nearest, taus = torch.full_like(w, torch.inf), []
-        for axis_n in axis:
-            nearest = torch.minimum(nearest, (where - axis_n[image]).norm(dim=1))
+        for centre in axis:
+            nearest = torch.minimum(nearest, (where[mine] - centre[image]).norm(dim=1))
             taus.append(_sums(w * nearest, image, count) / energy)
-        columns += [taus[0], taus[1] / taus[0].clamp(min=1e-6), taus[2] / taus[1].clamp(min=1e-6)]
-        names += [f"{CHANNELS[channel]} {tau}" for tau in ("tau1", "tau21", "tau32")]
-    return torch.stack(columns, 1), names
+        found |= {f"{name} tau1": taus[0], f"{name} tau21": taus[1] / taus[0].clamp(min=1e-6),
+                  f"{name} tau32": taus[2] / taus[1].clamp(min=1e-6)}
+    return found
 
 
 class Pair:

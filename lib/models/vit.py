@@ -137,11 +137,10 @@ class JetViT(nn.Module):
                 nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Embedding):
                 nn.init.trunc_normal_(module.weight, std=0.02)
-        self.cls_position = None
         if self.cls is not None:
             nn.init.trunc_normal_(self.cls, std=0.02)
-            if config.cls_position:
-                self.cls_position = nn.Parameter(torch.zeros(1, 1, dim))
+        placed = self.cls is not None and config.cls_position
+        self.cls_position = nn.Parameter(torch.zeros(1, 1, dim)) if placed else None
 
     def fit_scales(self, hits: Hits, tokens: TokenBatch, mass: Tensor | None = None) -> Self:
         """Fit the scaling layers on training jets: input, summary and mass (GeV)."""

@@ -1,0 +1,44 @@
+"""What a file of jets holds."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lib.data.store import COLUMNS, Chunk, Header, scan
+
+
+def inspect(path: str | Path) -> dict[str, Any]:
+    """What a file holds, read and checked from end to end: a dict that JSON can hold.
+
+    Among others zeros (fraction of the pixels), nonzero_per_image and mean_pixel (one number a
+    channel), top (number of jets with Y = 1), mass_gev and pt_gev (min, mean, max).
+    """
+    return scan(path, _content)
+
+
+def _content(header: Header, chunks: Iterable[Chunk]) -> dict[str, Any]:
+    (channels, height, width), columns = header.shape, header.columns
+    hits, total = np.zeros(channels, np.int64), np.zeros(channels)
+    for chunk in chunks:
+        channel = chunk.indices // (height * width)
+        hits += np.bincount(channel, minlength=channels)
+        total += np.bincount(channel, weights=chunk.data, minlength=channels)
+    size, pixels = header.path.stat().st_size, header.jets * height * width
+    facts = {
+        "path": str(header.path), "kind": header.kind, "jets": header.jets,
+        "shape": list(header.shape), "encoding": header.encoding, "bytes": size,
+        "bytes_per_jet": size / header.jets, "smaller_than_dense": 4 * pixels * channels / size,
+        "zeros": 1 - int(hits.sum()) / (pixels * channels),
+        "nonzero_per_image": (hits / header.jets).tolist(),
+        "mean_pixel": (total / pixels).tolist(), "attributes": header.attributes,
+        "columns": sorted(set(columns) & set(COLUMNS)),
+        "truth": sorted(name.removeprefix("truth/") for name in set(columns) - set(COLUMNS))}
+    if "Y" in columns:
+        facts["top"] = int(columns["Y"].sum())
+    for name, key in (("m", "mass_gev"), ("pT", "pt_gev")):
+        if name in columns:
+            values = columns[name].astype(float)
+            facts[key] = [float(values.min()), float(values.mean()), float(values.max())]
+    return facts

@@ -1,5 +1,6 @@
 """Train, evaluate and predict from the command line, through the same cache as the notebooks."""
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,6 +35,10 @@ def train(name: str, profile: Profile, seed: int = 0, file: Path | None = None,
         if start in recipes.PRETRAININGS:
             start = str(train(start, profile, seed))
     known = name if name in recipes.NAMES else "scratch"
+    meant = difflib.get_close_matches(name, recipes.NAMES, 1, 0.8)
+    if meant and meant[0] not in (name, "scratch"):
+        raise ValueError(f"no recipe {name!r}; did you mean {meant[0]}? Another word names a run "
+                         "from scratch, but one less like this")
     recipe, alone = recipes.recipe(known, profile, seed, start), known in recipes.PRETRAININGS
     part = "unlabelled" if alone else "labelled"
     files = {part: file} if file else course_files(profile)

@@ -139,6 +139,12 @@ def test_unknown_run_says_how_to_train_one(capsys):
     assert "python -m lib train" in one_line(capsys)
 
 
+@pytest.mark.parametrize(("typed", "meant"), [("fintune", "finetune"), ("simcrl", "simclr")])
+def test_a_misspelt_recipe_is_not_trained_from_scratch(typed, meant, capsys):
+    assert main(["train", typed, "--profile", "smoke"]) == 2
+    assert f"did you mean {meant}?" in one_line(capsys)
+
+
 def test_predict_refuses_a_folder_that_is_no_run(tmp_path, capsys):
     jets = tmp_path / "jets.h5"
     with h5py.File(jets, "w") as file:

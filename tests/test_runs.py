@@ -228,12 +228,13 @@ def test_fresh_ignores_the_cache(tmp_path, jets, monkeypatch):
     assert train("a", SETTINGS, jets, runs=tmp_path, log=lambda line: None).cached
 
 
-@pytest.mark.parametrize("damage", ["run.json", "predictions"])
-def test_damaged_files(tmp_path, jets, test_jets, damage):
+@pytest.mark.parametrize(("damage", "left"), [("run.json", 20), ("predictions", 20),
+                                              ("predictions", 0)])
+def test_damaged_files(tmp_path, jets, test_jets, damage, left):
     run = train("a", SETTINGS, jets, test_jets, runs=tmp_path, log=lambda line: None)
     path = run.folder / "run.json" if damage == "run.json" else next(
         run.folder.glob("predictions*"))
-    path.write_bytes(path.read_bytes()[:20])
+    path.write_bytes(path.read_bytes()[:left])
     again = train("a", SETTINGS, jets, test_jets, runs=tmp_path, log=lambda line: None)
     np.testing.assert_array_equal(again.predictions.score, run.predictions.score)
 
@@ -296,6 +297,7 @@ train("a", long, make_jets(), runs={str(tmp_path)!r}, log=lambda line: print(lin
 def test_two_processes_train_one_run_and_each_reads_its_share(tmp_path):
     """Through the cache: no lock is held while the second process is launched."""
     process = script(tmp_path, f"""
+import itertools, types
 read, of = [], JetImages.batch
 def batch(self, index, *rest):
     read.extend(index.tolist() if len(index) == 8 else [])
@@ -307,6 +309,12 @@ runs.fingerprint = lambda *a: [0.0]
 run = train("a", two, jets, make_jets(40, seed=1), runs={str(tmp_path)!r}, log=lambda line: None)
 again = train("a", two, jets, make_jets(40, seed=1), runs={str(tmp_path)!r}, log=lambda line: None)
 trained = [i for i in read if i in set(jets.split(42).train.tolist())]
+# clocks that differ: a limit in minutes ends both at the same update
+ticks = itertools.count(step=1 + int(os.environ.get("LOCAL_RANK", 0)))
+fit_module.time = types.SimpleNamespace(perf_counter=lambda: next(ticks))
+timed = train("timed", two.but(fit=dict(updates=1000, every=1000, minutes=0.2)), jets,
+              make_jets(40, seed=1), runs={str(tmp_path)!r}, log=lambda line: None)
+assert timed.history.stopped == "minutes"
 said = ["rank", os.environ.get("LOCAL_RANK"), run.history.updates, again.cached,
         again.record["key"], sorted(trained[:24])]
 os.write(1, (" ".join(map(str, said)) + "\\n").encode())  # at once: two processes write here
@@ -376,6 +384,45 @@ def test_what_makes_the_batches_is_part_of_the_key(tmp_path, jets):
     assert train("a", named, jets, runs=tmp_path, log=lambda line: None).folder != plain.folder
     with pytest.raises(ValueError, match="batches="):
         train("a", {**SETTINGS, "batches": "nothing"}, jets, runs=tmp_path)
+
+
+def same_batches(recipe, jets):
+    return parts.make_batches(recipe, jets)
+
+
+def test_a_run_of_another_recipe_is_not_adopted_though_it_begins_the_same(tmp_path, jets):
+    """Only a record without a key leaves open what made its batches."""
+    plain = train("a", SETTINGS, jets, runs=tmp_path, log=lambda line: None)
+    named = {**SETTINGS, "batches": f"{__name__}:same_batches"}
+    other = train("a", named, jets, runs=tmp_path, log=lambda line: None)
+    assert not other.cached
+    assert plain.folder.is_dir()
+    assert train("a", SETTINGS, jets, runs=tmp_path, log=lambda line: None).folder == plain.folder
+
+
+def test_two_names_for_a_run_train_it_once(tmp_path, jets):
+    """The second waits for the first: the lock is the run's, not the name's."""
+    begun, go, found = threading.Event(), threading.Event(), {}
+
+    def second():
+        found["b"] = train("b", SETTINGS, jets, runs=tmp_path, log=waits)
+
+    def waits(line):
+        if "waiting" in line:
+            go.set()
+
+    def first(line):
+        if line.startswith("epoch") and not begun.is_set():
+            begun.set()
+            other.start()
+            assert go.wait(60)
+
+    other = threading.Thread(target=second)
+    found["a"] = train("a", SETTINGS, jets, runs=tmp_path, log=first)
+    other.join(60)
+    assert not found["a"].cached
+    assert found["b"].cached
+    assert found["b"].folder == found["a"].folder
 
 
 def test_label_subsets(jets):

@@ -10,12 +10,14 @@ scatter as a draw from Student's t with S - 1 degrees of freedom (a parametric b
 seed the interval is over jets only, and says so in its field ``over``.
 """
 
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Self
+from zipfile import BadZipFile
 
 import numpy as np
 from scipy import stats
@@ -66,11 +68,15 @@ class Predictions:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what ``save`` wrote; ValueError: not a file of predictions."""
-        with np.load(path, allow_pickle=False) as file:
-            if not {"index", "y", "score"} <= set(file.files):
-                raise ValueError(f"{path} holds no predictions (index, y, score): evaluate again")
-            return cls(**{k: file[k] for k in ("index", "y", "score", "m", "m_hat") if k in file})
+        """Read what ``save`` wrote; ValueError: damaged, or not a file of predictions."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                if not {"index", "y", "score"} <= set(file.files):
+                    raise ValueError("without index, y, score")
+                return cls(**{k: file[k] for k in cls.__dataclass_fields__ if k in file})
+        except (ValueError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
+            raise ValueError(f"{path} is damaged, or holds no predictions ({error}): evaluate "
+                             "again") from error
 
 
 # --- metrics: predictions, weights (R,N) -> (R,) --------------------------------------------------

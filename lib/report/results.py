@@ -233,6 +233,9 @@ def _problems(name: str, profile: Profile) -> Iterator[str]:
         except FileNotFoundError:
             yield f"{run['predictions']} is missing"
             continue
+        except ValueError as error:
+            yield str(error)
+            continue
         if wrong := [metric for metric, value in run["metrics"].items()
                      if metric in kept and not math.isclose(
                          kept[metric], value, rel_tol=1e-4, abs_tol=1e-6)]:

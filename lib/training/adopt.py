@@ -19,10 +19,12 @@ SAMPLE = 4  # jets of an old fingerprint
 
 
 def recipe_of(record: Mapping, like: Recipe) -> Recipe | None:
-    """The recipe of an old record. It did not say which functions made objective and batches, so
-    those of ``like`` are taken; the fingerprint tells whether they fit."""
-    settings = {k: v for k, v in record["settings"].items() if k != "maps"}
-    settings = {"objective": like.objective, **settings, "batches": like.batches}
+    """The recipe of a record. One without a key did not say which functions made objective and
+    batches, so those of ``like`` are taken; the fingerprint tells whether they fit."""
+    settings = dict(record["settings"])
+    if "key" not in record:
+        settings.pop("maps", None)
+        settings = {"objective": like.objective, **settings, "batches": like.batches}
     try:
         return Recipe.of(settings)
     except ValueError:

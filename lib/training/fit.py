@@ -71,6 +71,8 @@ def fit(objective: nn.Module, train: Batches, validation: Iterable[Batch] | None
             factor = _update(state, next(batches))
             now = time.perf_counter()
             history.train_seconds = before + now - started
+            if settings.minutes:  # one clock for all processes: they end at the same update
+                history.train_seconds = state.fabric.broadcast(history.train_seconds)
             bar.update()
             history.stopped = _ended(history, settings)
             due = history.updates % state.every == 0 or bool(history.stopped)

@@ -20,7 +20,6 @@ import shutil
 import signal
 import time
 import warnings
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from contextlib import nullcontext
@@ -124,7 +123,7 @@ class Run:
         index = torch.as_tensor(torch.arange(len(jets)) if index is None else index).cpu()
         key = _hash(jets.fingerprint(), hashlib.sha256(index.numpy().tobytes()).hexdigest())
         path = self.folder / f"predictions-{key}.npz"
-        with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile):
+        with contextlib.suppress(OSError, ValueError):
             return Predictions.load(path)
         how = self.recipe.fit
         predictions = predict(self.objective(), Batches(jets, index, 256, self.recipe.tokens),
@@ -293,9 +292,11 @@ def train(name: str, recipe: Recipe | Mapping, jets: Jets, test: Jets | None = N
     # Processes are launched before any lock is taken. The first one decides for all.
     fabric = launched(order.recipe.fit)
     first = fabric.is_global_zero
-    folder = (order.folder(runs) or runs / f"{name}-{order.key}") if first else None
-    with _lock(folder, log) if first else nullcontext():
-        run = _cached(name, order, folder, log) if first else None
+    folder = run = None
+    with _lock(name, order.key, runs, log) if first else nullcontext():
+        if first:  # under the lock: another process may just have begun it, by another name
+            folder = order.folder(runs) or runs / f"{name}-{order.key}"
+            run = _cached(name, order, folder, log)
         folder, wanted = fabric.broadcast((folder, run is None))
         if wanted:
             run = _trained(name, order, folder, log, monitor, first)
@@ -379,14 +380,14 @@ def _unusable(record: dict, folder: Path, order: Order) -> str | None:
     return None if order.reproduces(record) else "stale (the code has changed: it trains otherwise)"
 
 
-def _lock(folder: Path, log: Log) -> contextlib.AbstractContextManager:
-    """One process at a time for a run; another waits, and then finds it in the cache."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder.parent / f".{folder.name}.lock")
+def _lock(name: str, key: str, runs: Path, log: Log) -> contextlib.AbstractContextManager:
+    """One process at a time for a run, whatever its name; another waits, and then finds it."""
+    runs.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(runs / f".{key}.lock")
     try:
         return lock.acquire(timeout=0)
     except filelock.Timeout:
-        log(f"{folder.name}: another process is training it; waiting")
+        log(f"{name}: another process is training it; waiting")
         return lock.acquire()
 
 

@@ -13,7 +13,6 @@ from lib.files import DataError
 from lib.profiles import Profile
 from lib.registry import Registry
 
-PARTS = ("labelled", "test", "unlabelled")
 SEEDS = {"labelled": 1, "test": 2, "unlabelled": 3}  # of the course's own files
 DATASETS = Registry("data set")
 
@@ -69,7 +68,7 @@ def course_files(profile: Profile, dataset: str = "top_qcd") -> dict[str, Path |
     """
     if profile.data == "cms":
         return DATASETS.find(dataset)().public(profile)
-    return {part: more_jets(profile, part, dataset=dataset) for part in PARTS}
+    return {part: more_jets(profile, part, dataset=dataset) for part in SEEDS}
 
 
 def more_jets(profile: Profile, like: str, name: str | None = None, jets: int | None = None,

@@ -1,9 +1,7 @@
 """A parametrised CMS-like detector: particles in, eight images of 125×125 pixels out.
 
-The detector is a solenoid with three pixel layers, a tracker, a crystal calorimeter and a hadron
-calorimeter, each reduced to the few numbers that shape an image: geometry, resolution, threshold,
+Each part is reduced to the few numbers that shape an image: geometry, resolution, threshold,
 shower width. One pixel is one barrel crystal (π/180 in η and φ), one 5×5 block one HCAL tower.
-
 Notation: rows are η, columns φ; lengths cm, energies GeV. References: CMS, JINST 3 (2008) S08004
 [CMS]; tracking, JINST 9 (2014) P10009 [TRK]; ECAL, JINST 8 (2013) P09009 [ECAL]; particle flow,
 JINST 12 (2017) P10003 [PF]. Constants marked *fitted* have no reference: they were chosen in a
@@ -17,12 +15,10 @@ import numpy as np
 from collider.particles import Helix, Particles, wrap
 from lib.cms import CHANNELS, ECAL_RESOLUTION, HCAL_RESOLUTION, PIXEL, SIZE, TOWER
 
-# --- grid -------------------------------------------------------------------------------------
+# --- grid and beam ----------------------------------------------------------------------------
 SHAPE = (len(CHANNELS), SIZE, SIZE)
 HALF = 12  # towers on each side of the central one
 WINDOW = 47  # towers per side of the working area around the jet axis (seed within ±11 towers)
-
-# --- beam -------------------------------------------------------------------------------------
 # cm, mean and r.m.s. of collisions along the beam: CMSSW, Realistic8TeVCollision vertex smearing.
 BEAM_Z = (0.41, 6.16)
 
@@ -276,8 +272,7 @@ class Event:
         i = i[self.response.had[i] > 0.02]
         row, column, energy = self._spots(i, self.response.had[i], HCAL_SPOTS, HCAL_WIDTH)
         cell, ok = grid.cells(row, column)
-        side = grid.side
-        tower = cell[ok] // side // TOWER * WINDOW + cell[ok] % side // TOWER
+        tower = cell[ok] // grid.side // TOWER * WINDOW + cell[ok] % grid.side // TOWER
         return np.bincount(tower, energy[ok], minlength=WINDOW**2).reshape(WINDOW, WINDOW)
 
     def _pixel_layer(self, layer: int, grid: _Grid) -> np.ndarray:

@@ -49,48 +49,37 @@ class Process:
 
 @dataclass(frozen=True)
 class Sample:
-    """Two classes and the selection of their jets.
-
-    radius: anti-kT R; pt_min GeV and eta_max select the reconstructed jet; turn_on: pT (GeV) at
-    half efficiency and width (GeV) of the trigger-like turn-on; fraction: share of label 1;
-    version: raised with every change after which the same seed gives other jets
-    (`results/contract.json` tells).
-    """
+    """Two classes and the selection of their reconstructed jets."""
 
     processes: tuple[Process, Process]
-    radius: float
-    pt_min: float
+    radius: float  # of anti-kT
+    pt_min: float  # GeV
     eta_max: float
-    turn_on: tuple[float, float]
-    fraction: float
-    channels: tuple[str, ...]
-    version: int
+    turn_on: tuple[float, float]  # of a trigger: pT at half efficiency, and width (GeV)
+    fraction: float  # share of label 1
+    channels: tuple[str, ...]  # those of the detector's that make the image
+    version: int  # raised where a seed gives other jets than before (`results/contract.json` tells)
 
 
 SAMPLES = {
     # p̂T bias: dσ/dp̂T is multiplied by p̂T^pow; fitted, with the p̂T cut and the turn-on, to the pT
     # spectrum of the public files.
     "top_qcd": Sample(
-        processes=(
-            Process(0, ("HardQCD:all = on", "PhaseSpace:pTHatMin = 365",
-                        "PhaseSpace:bias2Selection = on", "PhaseSpace:bias2SelectionPow = 0.7")),
-            Process(1, ("Top:gg2ttbar = on", "Top:qqbar2ttbar = on", "24:onMode = off",
-                        "24:onIfAny = 1 2 3 4 5", "PhaseSpace:pTHatMin = 365",
-                        "PhaseSpace:bias2Selection = on", "PhaseSpace:bias2SelectionPow = 0.3")),
-        ),
+        (Process(0, ("HardQCD:all = on", "PhaseSpace:pTHatMin = 365",
+                     "PhaseSpace:bias2Selection = on", "PhaseSpace:bias2SelectionPow = 0.7")),
+         Process(1, ("Top:gg2ttbar = on", "Top:qqbar2ttbar = on", "24:onMode = off",
+                     "24:onIfAny = 1 2 3 4 5", "PhaseSpace:pTHatMin = 365",
+                     "PhaseSpace:bias2Selection = on", "PhaseSpace:bias2SelectionPow = 0.3"))),
         radius=0.8, pt_min=400.0, eta_max=1.37, turn_on=(408.0, 18.0), fraction=0.4878,
         channels=CHANNELS, version=2,
     ),
     # The public set: dijets of quarks or of gluons, p̂T 80–120 GeV, pT > 70 GeV, |η| < 1.8
     # (arXiv:1902.08276); label 1 is quark, as its `isQuark` flag.
     "quark_gluon": Sample(
-        processes=(
-            Process(0, ("HardQCD:gg2gg = on", "HardQCD:qqbar2gg = on",
-                        "PhaseSpace:pTHatMin = 80", "PhaseSpace:pTHatMax = 120")),
-            Process(1, ("HardQCD:gg2qqbar = on", "HardQCD:qq2qq = on",
-                        "HardQCD:qqbar2qqbarNew = on",
-                        "PhaseSpace:pTHatMin = 80", "PhaseSpace:pTHatMax = 120")),
-        ),
+        (Process(0, ("HardQCD:gg2gg = on", "HardQCD:qqbar2gg = on",
+                     "PhaseSpace:pTHatMin = 80", "PhaseSpace:pTHatMax = 120")),
+         Process(1, ("HardQCD:gg2qqbar = on", "HardQCD:qq2qq = on", "HardQCD:qqbar2qqbarNew = on",
+                     "PhaseSpace:pTHatMin = 80", "PhaseSpace:pTHatMax = 120"))),
         radius=0.4, pt_min=70.0, eta_max=1.8, turn_on=(0.0, 1.0), fraction=0.5,
         channels=("track pT", "ECAL", "HCAL"), version=2,
     ),
@@ -288,7 +277,6 @@ def _accept(sample: Sample, process: Process, pool: PileUp, batch: list, rng: np
                 continue
             true_pt, true_eta, true_phi, true_mass = kinematics(true_momenta)
             distance = np.hypot(true_eta - eta, wrap(true_phi - phi))
-            near = int(np.argmin(distance)) if len(distance) else -1
-            ok = near >= 0 and distance[near] < sample.radius
-            yield Jet(*image, process.label, mass, pt, true_mass[near] if ok else 0.0,
-                      true_pt[near] if ok else 0.0, inside[0][0][2], vertices)
+            near = min(zip(distance, true_mass, true_pt), default=(np.inf,))
+            nearest = near[1:] if near[0] < sample.radius else (0.0, 0.0)
+            yield Jet(*image, process.label, mass, pt, *nearest, inside[0][0][2], vertices)

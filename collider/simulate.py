@@ -36,27 +36,17 @@ KNOWN_BY = ("process", "jets", "seed", "pool", "pool_events", "pile_up", "settin
 
 @dataclass(frozen=True)
 class Settings:
-    """What a file of simulated jets holds: equal settings, equal content.
+    """What a file of simulated jets holds: equal settings, equal content. Raises: DataError for an
+    unknown process, encoding or pool, no jets, a negative seed."""
 
-    process: "top_qcd" (8 channels, label 1 is top) or "quark_gluon" (track pT, ECAL, HCAL; label 1
-        is quark).
-    seed: files of different seeds share no event.
-    encoding: "cms8" (the published 8-bit pipeline) or "gev".
-    labelled: False leaves out Y, m and pT (the label stays in the group `truth`).
-    pool: pile-up pool, "train" or "test"; pool_events: its size (tests use a small one).
-    pile_up: mean number of pile-up collisions, not the run's distribution; same hard events.
-
-    Raises: DataError for an unknown process or encoding, no jets, a negative seed.
-    """
-
-    process: str
+    process: str  # "top_qcd" (label 1 is top) or "quark_gluon" (3 channels, label 1 is quark)
     jets: int
-    seed: int = 1
-    encoding: str = "cms8"
-    labelled: bool = True
-    pool: str = "train"
-    pool_events: int | None = None
-    pile_up: float | None = None
+    seed: int = 1  # files of different seeds share no event
+    encoding: str = "cms8"  # the published 8-bit pipeline; or "gev"
+    labelled: bool = True  # False leaves out Y, m and pT (the label stays in the group `truth`)
+    pool: str = "train"  # pile-up pool; or "test"
+    pool_events: int | None = None  # its size (tests use a small one)
+    pile_up: float | None = None  # mean, not the run's distribution; the hard events are the same
 
     def __post_init__(self) -> None:
         for what, given, known in (("process", self.process, events.SAMPLES),
@@ -134,13 +124,12 @@ def chunk(number: int, settings: Settings, size: int) -> Chunk:
     sample = settings.sample
     pool = events.pile_up_pool(settings.pool, settings.pool_events)
     root = np.random.SeedSequence([settings.seed, number, *settings.process.encode()])
-    accepted = []
-    wanted = quotas(number, settings.jets, sample.fraction, size)
+    accepted, wanted = [], quotas(number, settings.jets, sample.fraction, size)
     for kind, n, child in zip(sample.processes, wanted, root.spawn(2), strict=True):
         stream = events.jets(sample, kind, pool, child, settings.pile_up)
         accepted += [next(stream) for _ in range(n)]
-    order = np.random.default_rng(root.spawn(1)[0]).permutation(len(accepted))
-    accepted = [accepted[i] for i in order]
+    shuffle = np.random.default_rng(root.spawn(1)[0])
+    accepted = [accepted[i] for i in shuffle.permutation(len(accepted))]
     indices, values = zip(*(_encode(jet, settings.encoding, sample.channels) for jet in accepted),
                           strict=True)
 

@@ -87,6 +87,18 @@ def test_what_was_predicted_is_what_the_saved_model_says(tmp_path, jets, test_je
     assert metrics.evaluate(run.predictions)["auc"] > 0.3
 
 
+def test_published_weights_predict_as_their_run_and_stay_as_they_are(tmp_path, jets, test_jets):
+    run = train("a", SETTINGS, jets, test_jets, runs=tmp_path, log=lambda line: None)
+    for path in run.folder.iterdir():
+        if path.name not in ("run.json", "history.json", "model.safetensors", "config.json"):
+            path.unlink()
+    before = sorted(run.folder.iterdir())
+    again = Run.open(run.folder).predict(test_jets)
+    np.testing.assert_array_equal(again.score, run.predictions.score)
+    np.testing.assert_array_equal(again.m_hat, run.predictions.m_hat)
+    assert sorted(run.folder.iterdir()) == before
+
+
 def test_without_a_test_file_the_test_part_is_predicted(tmp_path, jets):
     run = train("scratch", SETTINGS, jets, runs=tmp_path, log=lambda line: None)
     assert run.predictions.index.tolist() == jets.split(42).test.tolist()

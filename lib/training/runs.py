@@ -105,8 +105,12 @@ class Run:
 
     def objective(self) -> nn.Module:
         """The objective with the weights that validation chose, in evaluation mode."""
-        objective = build(self.recipe)
-        objective.load_state_dict(checkpoint.read(self.folder / "best.safetensors")[0])
+        objective, best = build(self.recipe), self.folder / "best.safetensors"
+        if self.record["predicts"] and not best.is_file():  # published: the model is all of it
+            model = checkpoint.read(self.folder / "model.safetensors")[0]
+            objective.model.load_state_dict(model)
+        else:
+            objective.load_state_dict(checkpoint.read(best)[0])
         return objective.eval()
 
     def model(self) -> nn.Module:
@@ -128,7 +132,8 @@ class Run:
         how = self.recipe.fit
         predictions = predict(self.objective(), Batches(jets, index, 256, self.recipe.tokens),
                               how.precision, how.accelerator)
-        predictions.save(path)
+        if (self.folder / "best.safetensors").is_file():  # published weights are left as they are
+            predictions.save(path)
         return predictions
 
 

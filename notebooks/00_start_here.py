@@ -69,6 +69,7 @@ from lib.evaluation import metrics
 from lib.evaluation.predictions import predict
 from lib.training.fit import FitSettings, fit
 from lib.training.objectives import Supervised
+from lib.training.recipe import recipe
 
 profile = profiles.get(PROFILE, DATA)
 plots.style()
@@ -421,10 +422,11 @@ rows = ["| profile | labelled jets | test jets | model | updates |",
         "|---|---|---|---|---|"]
 for name in profiles.NAMES:
     p = profiles.get(name)
-    size = ", ".join(f"{k} {p.model[k]}" for k in ("dim", "depth", "heads")
-                     if k in p.model)
+    ours = recipe("scratch", p)
+    size = ", ".join(f"{k} {ours.model[k]}" for k in ("dim", "depth", "heads")
+                     if k in ours.model)
     rows.append(f"| {name} | {p.labelled:,} | {p.test:,} | {size} "
-                f"| {p.train['updates']:,} |")
+                f"| {ours.fit.updates:,} |")
 display(Markdown("\n".join(rows)))
 
 # %% [markdown]

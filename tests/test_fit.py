@@ -13,7 +13,7 @@ from torch import nn
 
 from lib.data.tokens import Batch, Grid, TokenBatch
 from lib.training import checkpoint
-from lib.training.fit import FitSettings, fit
+from lib.training.fit import FitSettings, fit, follow_plateau
 from lib.training.objectives import MASS_LOSSES, Supervised
 from lib.training.optim import History, learning_rate, parameter_groups
 
@@ -245,8 +245,6 @@ def test_time_limit_ends_at_an_update_and_follows_the_clock(monkeypatch):
 
 
 def test_plateau_is_that_of_torch():
-    from lib.training.optim import follow_plateau
-
     chosen = settings(schedule="plateau", factor=0.5, plateau_patience=1)
     parameter = nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=1.0)

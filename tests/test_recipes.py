@@ -2,6 +2,7 @@
 
 import json
 
+import behaviour  # noqa: F401  (fills golden.COMPONENTS)
 import golden
 import pytest
 import torch

@@ -138,10 +138,9 @@ def as_before(folder, maps=None):
     settings = {"seed": recipe.seed, "model": dict(recipe.model), "augment": recipe.augment,
                 "fit": {"seed": recipe.seed, "updates": 6, "lr": 1e-3, "batch_size": 16, "every": 3,
                         "accelerator": "cpu"}, "grid": record["settings"]["grid"]}
-    order = Order.of(recipe, make_jets(), folder.parent)
-    train_batches, _ = order.batches()
+    order = Order(recipe, make_jets(), folder.parent)
     record |= {"settings": settings, "fingerprint": adopt.fingerprint(
-        recipe, order.objective(train_batches), next(iter(train_batches)))}
+        recipe, order.objective(), next(iter(order.batches[0])))}
     del record["key"], record["validation_jets"]
     old = folder.with_name("a-0123456789")
     folder.rename(old)
@@ -317,7 +316,7 @@ def batch(self, index, *rest):
 JetImages.batch = batch
 two = Recipe.of(SETTINGS, fit=dict(devices=2, updates=4, every=4, batch_size=8))
 jets = make_jets()
-runs.fingerprint = lambda *a: [0.0]
+Order.fingerprint = lambda order: [0.0]
 run = train("a", two, jets, make_jets(40, seed=1), runs={str(tmp_path)!r}, log=lambda line: None)
 again = train("a", two, jets, make_jets(40, seed=1), runs={str(tmp_path)!r}, log=lambda line: None)
 trained = [i for i in read if i in set(jets.split(42).train.tolist())]

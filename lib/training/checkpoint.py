@@ -58,31 +58,24 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict]:
         raise ValueError(f"{path} is not a checkpoint ({error}): delete its folder") from error
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """State of an optimiser as flat tensors: ``optimizer.<parameter>.<quantity>``."""
+def stored(optimizer: torch.optim.Optimizer, device: torch.device) -> dict[str, Tensor]:
+    """State of an optimiser as flat tensors, ``optimizer.<parameter>.<quantity>``, and of torch's
+    generators: on the CPU and, where one is used, on the GPU."""
     state = optimizer.state_dict()["state"]
-    return {f"optimizer.{number}.{key}": torch.as_tensor(value)
-            for number, quantities in state.items() for key, value in quantities.items()}
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """The inverse of ``optimizer_tensors``; the groups stay as they are."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, number, key = name.split(".", 2)
-            state.setdefault(int(number), {})[key] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-
-
-def random_state(device: torch.device) -> dict[str, Tensor]:
-    """State of torch's generators: on the CPU and, where one is used, on the GPU."""
     gpu = {"random.cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
-    return {"random.cpu": torch.get_rng_state(), **gpu}
+    return {"random.cpu": torch.get_rng_state(), **gpu, **{
+        f"optimizer.{number}.{key}": torch.as_tensor(value)
+        for number, quantities in state.items() for key, value in quantities.items()}}
 
 
-def restore_random(tensors: dict[str, Tensor], device: torch.device) -> None:
-    """The inverse of ``random_state``; a generator that was not saved is left alone."""
+def restore(tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer,
+            device: torch.device) -> None:
+    """The inverse of ``stored``; groups, and a generator that was not saved, stay as they are."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in part(tensors, "optimizer.").items():
+        number, key = name.split(".")
+        state.setdefault(int(number), {})[key] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     torch.set_rng_state(tensors["random.cpu"])
     if device.type == "cuda" and "random.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random.cuda"], device)

@@ -12,7 +12,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,7 @@ from lib.data.batches import Batches
 from lib.data.tokens import Batch
 from lib.evaluation.predictions import make_fabric, validate
 from lib.training import checkpoint
-from lib.training.optim import (
-    FitSettings,
-    History,
-    follow_plateau,
-    goodness,
-    learning_rate,
-    parameter_groups,
-)
+from lib.training.optim import FitSettings, History, goodness, learning_rate, parameter_groups
 
 SAVE_SECONDS = 60  # between checkpoints, where validations are rarer
 SHOWN = {"val_auc": "AUC {:.4f}", "val_mae": "mass error {:.1f} GeV", "probe_auc": "probe {:.4f}"}
@@ -58,23 +51,25 @@ def fit(objective: nn.Module, train: Batches, validation: Iterable[Batch] | None
         KeyboardInterrupt, SystemExit: SIGINT, SIGTERM, after a checkpoint was written.
     """
     settings = settings or FitSettings()
-    state = _set_up(objective, train, settings, folder)
+    state = State(objective, train, settings, folder)
     batches = _resume(state, train, log)
     history, first = state.history, state.fabric.is_global_zero
     bar = tqdm(total=settings.updates, initial=history.updates, leave=False,
                disable=not (first and sys.stderr.isatty()))
     objective.train()
     with checkpoint.interrupts() as caught, bar:
-        started = saved = time.perf_counter()
-        before = history.train_seconds
+        clock = saved = time.perf_counter()
         while not history.stopped:
             factor = _update(state, next(batches))
             now = time.perf_counter()
-            history.train_seconds = before + now - started
+            history.train_seconds, clock = history.train_seconds + now - clock, now
             if settings.minutes:  # one clock for all processes: they end at the same update
                 history.train_seconds = state.fabric.broadcast(history.train_seconds)
             bar.update()
-            history.stopped = _ended(history, settings)
+            if history.updates >= settings.updates:
+                history.stopped = "updates"
+            elif settings.minutes and history.train_seconds >= 60 * settings.minutes:
+                history.stopped = "minutes"
             due = history.updates % state.every == 0 or bool(history.stopped)
             if due:
                 row = _validate(state, validation, monitor, factor)
@@ -83,8 +78,7 @@ def fit(objective: nn.Module, train: Batches, validation: Iterable[Batch] | None
                         log(_line(row, state))
             if due or caught or now - saved > SAVE_SECONDS:
                 _save(state)
-                before, started = history.train_seconds, time.perf_counter()
-                saved = started
+                clock = saved = time.perf_counter()
             if caught and not history.stopped:
                 left = f"; the same call resumes from {state.last}" if folder else ""
                 log(f"stopped by signal {caught[0]} at update {history.updates}{left}")
@@ -102,45 +96,35 @@ def launched(settings: FitSettings) -> Fabric:
     return fabric
 
 
-# --- the state, and how it begins -----------------------------------------------------------------
-
-
-@dataclass
 class State:
     """Everything that changes while a fit goes on, and what it is made with."""
 
-    objective: nn.Module
-    settings: FitSettings
-    fabric: Fabric
-    step: nn.Module  # the loss and, next, AdamW, as Fabric wraps them
-    optimizer: torch.optim.Optimizer
-    per_epoch: int  # batches of this process in one pass
-    last: Path | None
-    best: Path | None
-    average: AveragedModel | None = None  # the averaged objective, buffers included
-    history: History = field(default_factory=History)
-    kept: dict[str, Tensor] = field(default_factory=dict)  # the weights to end with
-    sums: dict[str, Tensor] = field(default_factory=dict)  # losses since validation times jets
-    pending: list[Tensor] = field(default_factory=list)  # losses not yet looked at
-    # Since the last validation ``jets`` and ``clock``; ``waited`` since the ``best`` one.
-    marks: dict[str, Any] = field(default_factory=lambda: {
-        "jets": 0, "clock": 0.0, "best": -math.inf, "waited": 0,
-        "plateau": {"factor": 1.0, "lowest": math.inf, "waited": 0}})
-
-    @property
-    def every(self) -> int:
-        """Updates between validations."""
-        return self.settings.every or max(self.per_epoch, 20)
-
-    @property
-    def judged(self) -> nn.Module:
-        """What is validated and kept: the average, if there is one."""
-        return self.objective if self.average is None else self.average.module
-
-    def stored_settings(self) -> dict:
-        """What a checkpoint has to agree in."""
-        return {k: v for k, v in asdict(self.settings).items()
-                if k not in ("accelerator", "devices")}
+    def __init__(self, objective: nn.Module, train: Batches, settings: FitSettings,
+                 folder: Path | str | None) -> None:
+        self.objective, self.settings, self.fabric = objective, settings, launched(settings)
+        torch.manual_seed(settings.seed + self.fabric.global_rank)
+        self.per_epoch = len(train) // self.fabric.world_size  # batches of this process in a pass
+        if self.per_epoch < 1:
+            raise ValueError(f"{len(train)} batches for {self.fabric.world_size} process(es): "
+                             "nothing to train on; give more jets or a smaller batch")
+        self.every = settings.every or max(self.per_epoch, 20)  # updates between validations
+        optimizer = torch.optim.AdamW(parameter_groups(objective, settings))
+        self.step, self.optimizer = self.fabric.setup(_Loss(objective), optimizer)
+        self.last, self.best = (Path(folder) / f"{n}.safetensors" if folder else None
+                                for n in ("last", "best"))
+        self.history = History()
+        self.average = _averaging(self) if settings.ema else None  # with buffers
+        # what is validated and kept: the average, if there is one; the weights to end with
+        self.judged = objective if self.average is None else self.average.module
+        self.kept: dict[str, Tensor] = {}
+        self.sums: dict[str, Tensor] = {}  # losses since validation, times jets
+        self.pending: list[Tensor] = []  # losses not yet looked at
+        # Since the last validation ``jets`` and ``clock``; ``waited`` since the ``best`` one.
+        self.marks: dict[str, Any] = {
+            "jets": 0, "clock": 0.0, "best": -math.inf, "waited": 0,
+            "plateau": {"factor": 1.0, "lowest": math.inf, "waited": 0}}
+        self.same = asdict(settings)  # what a checkpoint has to agree in
+        del self.same["accelerator"], self.same["devices"]
 
 
 class _Loss(nn.Module):
@@ -153,22 +137,6 @@ class _Loss(nn.Module):
 
     def forward(self, batch: Callable[[], Batch]) -> tuple[Tensor, dict[str, Tensor]]:
         return self.objective.loss(batch())
-
-
-def _set_up(objective: nn.Module, train: Batches, settings: FitSettings,
-            folder: Path | str | None) -> State:
-    fabric = launched(settings)
-    torch.manual_seed(settings.seed + fabric.global_rank)
-    per_epoch = len(train) // fabric.world_size
-    if per_epoch < 1:
-        raise ValueError(f"{len(train)} batches for {fabric.world_size} process(es): nothing to "
-                         "train on; give more jets or a smaller batch")
-    optimizer = torch.optim.AdamW(parameter_groups(objective, settings))
-    step, optimizer = fabric.setup(_Loss(objective), optimizer)
-    files = (Path(folder) / f"{n}.safetensors" if folder else None for n in ("last", "best"))
-    state = State(objective, settings, fabric, step, optimizer, per_epoch, *files)
-    state.average = _averaging(state) if settings.ema else None
-    return state
 
 
 def _averaging(state: State) -> AveragedModel:
@@ -193,19 +161,17 @@ def _resume(state: State, train: Batches, log: Callable[[str], None]) -> Iterato
     state.fabric.barrier()  # the first process may have moved a stale folder aside
     if state.last and state.last.exists():
         tensors, notes = checkpoint.read(state.last)
-        same = state.stored_settings()
-        if changed := [k for k in same if notes["settings"].get(k) != same[k]]:
+        if changed := [k for k, v in state.same.items() if notes["settings"].get(k) != v]:
             raise ValueError(f"{state.last} was made with another {', '.join(changed)}: use a new "
                              "folder")
         state.history, state.marks = History.from_json(notes["history"]), notes["state"]
         state.objective.load_state_dict(checkpoint.part(tensors, "objective."))
-        checkpoint.restore_optimizer(state.optimizer, tensors)
+        checkpoint.restore(tensors, state.optimizer, state.fabric.device)
         if state.average is not None:
             state.average.load_state_dict(checkpoint.part(tensors, "average."))
         state.sums = {n: v.to(state.fabric.device)
                       for n, v in checkpoint.part(tensors, "sums.").items()}
         state.kept = checkpoint.read(state.best)[0] if state.history.best_update else {}
-        checkpoint.restore_random(tensors, state.fabric.device)
         if not state.history.stopped:
             log(f"resuming at update {state.history.updates}/{state.settings.updates}")
     return _stream(train, state.fabric, *divmod(state.history.updates, state.per_epoch))
@@ -223,9 +189,6 @@ def _stream(batches: Batches, fabric: Fabric, epoch: int, done: int) -> Iterator
         for index in batches.plan()[fabric.global_rank:whole:fabric.world_size][done:]:
             yield batches.read(index).to(fabric.device)
         epoch, done = epoch + 1, 0
-
-
-# --- one update, and what happens between updates -------------------------------------------------
 
 
 def _update(state: State, batch: Batch) -> float:
@@ -261,14 +224,6 @@ def _update(state: State, batch: Batch) -> float:
     if len(state.pending) >= (1 if state.fabric.device.type == "cpu" else 25):
         _check(state)
     return factor
-
-
-def _ended(history: History, settings: FitSettings) -> str:
-    """Why training is over, or an empty string."""
-    if history.updates >= settings.updates:
-        return "updates"
-    late = settings.minutes and history.train_seconds >= 60 * settings.minutes
-    return "minutes" if late else ""
 
 
 def _check(state: State) -> None:
@@ -314,6 +269,18 @@ def _validate(state: State, validation: Iterable[Batch] | None, monitor: Callabl
     return row
 
 
+def follow_plateau(plateau: dict, row: dict, settings: FitSettings) -> None:
+    """ReduceLROnPlateau on the validation loss (the training loss where there is no validation)."""
+    if settings.schedule != "plateau":
+        return
+    value = row.get("val_loss", row["loss"])
+    plateau["waited"] = 0 if value < plateau["lowest"] else plateau["waited"] + 1
+    plateau["lowest"] = min(value, plateau["lowest"])
+    if plateau["waited"] > settings.plateau_patience:
+        plateau["factor"] *= settings.factor
+        plateau["waited"] = 0
+
+
 def _keep(state: State) -> None:
     """Remember the weights as they are now."""
     history = state.history
@@ -327,15 +294,13 @@ def _keep(state: State) -> None:
 def _save(state: State) -> None:
     """Write the checkpoint to resume from."""
     _check(state)
-    if not state.last or not state.fabric.is_global_zero:
-        return
-    average = {} if state.average is None else state.average.state_dict()
-    parts = {"objective": state.objective.state_dict(), "average": average, "sums": state.sums}
-    tensors = {f"{part}.{n}": v for part, held in parts.items() for n, v in held.items()}
-    tensors |= checkpoint.optimizer_tensors(state.optimizer)
-    tensors |= checkpoint.random_state(state.fabric.device)
-    checkpoint.write(state.last, tensors, settings=state.stored_settings(),
-                     history=state.history.to_json(), state=state.marks)
+    if state.last and state.fabric.is_global_zero:
+        average = {} if state.average is None else state.average.state_dict()
+        parts = {"objective": state.objective.state_dict(), "average": average, "sums": state.sums}
+        tensors = {f"{part}.{n}": v for part, held in parts.items() for n, v in held.items()}
+        tensors |= checkpoint.stored(state.optimizer, state.fabric.device)
+        checkpoint.write(state.last, tensors, settings=state.same, state=state.marks,
+                         history=state.history.to_json())
 
 
 def _line(row: dict, state: State) -> str:

@@ -9,6 +9,7 @@ batch's mean). What is not below ``mean`` has not learned anything about jets.
 """
 
 import dataclasses
+import math
 
 import torch
 import torch.nn.functional as F
@@ -26,9 +27,10 @@ LOSSES = {"mse": 1, "two_part": 2}  # outputs a pixel
 UNLIKELY = 1e-3  # probability of a hit for an answer of "nothing": 0 would cost infinitely much
 
 
-def _lookup(tokens: TokenBatch, places: int) -> Tensor:
+def _lookup(tokens: TokenBatch) -> Tensor:
     """(B, S): which token lies at a place; K where there is none."""
     count, length = tokens.valid.shape
+    places = tokens.grid.patches + math.prod(tokens.grid.coarse)
     where = torch.full((count, places + 1), length, device=tokens.position.device)
     number = torch.arange(length, device=where.device).expand(count, -1)
     return where.scatter_(1, tokens.position.where(tokens.valid, places), number)[:, :places]
@@ -47,9 +49,10 @@ def _packed(chosen: Tensor) -> tuple[Tensor, Tensor]:
     return order, chosen.gather(1, order)
 
 
-def _places(config: ViTConfig) -> int:
-    coarse = config.grid.coarse if config.tokens == "two_scale" else (0, 0)
-    return config.grid.patches + coarse[0] * coarse[1]
+def _pixels(model: JetViT, tokens: TokenBatch, place: Tensor) -> Tensor:
+    """Scaled pixels (B, N, F) of the patches at ``place`` (B, N), 0 where there is no token."""
+    scaled = model.scale(tokens.features)
+    return _at(scaled, scaled.new_zeros(scaled.shape[-1]), _lookup(tokens).gather(1, place)).float()
 
 
 class Decoder(nn.Module):
@@ -80,8 +83,8 @@ class Decoder(nn.Module):
         """x (B, K, D) of the tokens ``seen``, wanted (B, S) bool -> (B, N, outputs), and the
         places (B, N) and validity (B, N) of its rows."""
         place, valid = _packed(wanted)
-        where = _lookup(seen, wanted.shape[1]).gather(1, place)
-        x = _at(self.into(x), self.mask_token, where) + self.position(place)
+        x = _at(self.into(x), self.mask_token, _lookup(seen).gather(1, place))
+        x = x + self.position(place)
         layout = Layout(place, valid, self.grid, self.on_grid)
         for block in self.blocks:
             x = block(x, valid, layout, local)
@@ -166,16 +169,15 @@ class MAE(nn.Module):
         self.mask_token = None
         if lcm == "token" and config.lcm_kernel:
             self.mask_token = nn.Parameter(0.02 * torch.randn(config.dim))
-        self.decoder = Decoder(config, reconstruct, dim, depth)
-        if lcm == "skip":
-            resting(self.decoder, *skipped)
+        self.decoder = resting(Decoder(config, reconstruct, dim, depth), *skipped)
 
     def hide(self, tokens: TokenBatch) -> tuple[Tensor, Tensor]:
         """Which places are in play and which of them are hidden: (B, S) bool each.
 
         Of n places ``ratio`` · n, rounded, but one stays and, of two or more, one goes.
         """
-        places = _places(self.model.config)
+        grid, two_scale = tokens.grid, self.model.config.tokens == "two_scale"
+        places = grid.patches + (math.prod(grid.coarse) if two_scale else 0)
         active = tokens.valid & (tokens.features != 0).any(-1)
         pool = active.new_full((len(tokens), places + 1), self.mask == "all")
         pool = pool.scatter_(1, tokens.position.where(active, places), True)[:, :places]
@@ -195,20 +197,12 @@ class MAE(nn.Module):
             fill = hidden[:, : tokens.grid.patches, None] * self.mask_token
         x = self.model.encode(seen, self.lcm != "skip", fill)
         output, place, valid = self.decoder(x, seen, pool, self.lcm != "skip")
-        target = _pixels(self.model, tokens, place, pool.shape[1])
-        return output, target, place, hidden.gather(1, place) & valid
+        return output, _pixels(self.model, tokens, place), place, hidden.gather(1, place) & valid
 
     def loss(self, batch: Batch, output: None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss over the hidden patches and its parts, see ``reconstruction``."""
         output, target, _, asked = self.reconstructed(batch.tokens)
         return reconstruction(output, target, asked, self.reconstruct)
-
-
-def _pixels(model: JetViT, tokens: TokenBatch, place: Tensor, places: int) -> Tensor:
-    """Scaled pixels (B, N, F) of the patches at ``place`` (B, N), 0 where there is no token."""
-    scaled = model.scale(tokens.features)
-    return _at(scaled, scaled.new_zeros(scaled.shape[-1]),
-               _lookup(tokens, places).gather(1, place)).float()
 
 
 @OBJECTIVES.register("denoising")
@@ -239,17 +233,17 @@ class Denoising(nn.Module):
         if batch.other is None:
             raise ValueError("denoising needs the jet as it was beside the damaged one: make "
                              "batches with lib.data.views.Damaged")
-        damaged, clean, places = batch.tokens, batch.other, _places(self.model.config)
-        wanted = torch.stack([_lookup(t, places) < t.valid.shape[1] for t in (damaged, clean)])
+        damaged, clean = batch.tokens, batch.other
+        wanted = torch.stack([_lookup(t) < t.valid.shape[1] for t in (damaged, clean)])
         output, place, valid = self.decoder(self.model.encode(damaged), damaged, wanted.any(0))
-        return output, _pixels(self.model, clean, place, places), place, valid
+        return output, _pixels(self.model, clean, place), place, valid
 
     def loss(self, batch: Batch, output: None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss and parts, see ``reconstruction``; and ``mse_input``, the mean squared error of
         giving the damaged jet back, the trivial answer here."""
         output, target, place, asked = self.reconstructed(batch)
         loss, parts = reconstruction(output, target, asked, self.reconstruct)
-        given = _pixels(self.model, batch.tokens, place, _places(self.model.config))
+        given = _pixels(self.model, batch.tokens, place)
         parts["mse_input"] = ((given - target).square() * asked.unsqueeze(-1)).sum() / (
             asked.sum().clamp(min=1) * target.shape[-1])
         return loss, parts

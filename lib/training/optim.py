@@ -118,15 +118,3 @@ def goodness(row: dict, select: str) -> float:
     if name not in row:
         raise ValueError(f"select={select!r}: the monitor gave {', '.join(row)}")
     return row[name] if direction == "high" else -row[name]
-
-
-def follow_plateau(plateau: dict, row: dict, settings: FitSettings) -> None:
-    """ReduceLROnPlateau on the validation loss (the training loss where there is no validation)."""
-    if settings.schedule != "plateau":
-        return
-    value = row.get("val_loss", row["loss"])
-    plateau["waited"] = 0 if value < plateau["lowest"] else plateau["waited"] + 1
-    plateau["lowest"] = min(value, plateau["lowest"])
-    if plateau["waited"] > settings.plateau_patience:
-        plateau["factor"] *= settings.factor
-        plateau["waited"] = 0

@@ -160,9 +160,6 @@ def changed(published: Mapping[str, Mapping], now: Mapping[str, Recipe]) -> list
     return [n for n in now if n in published and core(published[n]) != core(now[n])]
 
 
-# --- from a recipe to a module --------------------------------------------------------------------
-
-
 @ARCHITECTURES.register("vit")
 def _vit(grid: Grid, **arguments: Any) -> nn.Module:
     return JetViT(ViTConfig.of(grid, **arguments))
@@ -198,9 +195,6 @@ def build(recipe: Recipe, jets: JetImages | None = None, index: Tensor | None = 
         raise ValueError(f"objective={recipe.objective!r} pretrains a {wanted.__name__}: leave "
                          "architecture at vit")
     return objective(model, **recipe.loss)
-
-
-# --- recipes by name ------------------------------------------------------------------------------
 
 PRETRAININGS: dict[str, dict[str, Any]] = {
     "simclr": {"objective": "simclr", "augment": "ours"},
@@ -245,19 +239,17 @@ def recipe(name: str, profile: Profile, seed: int | None = None,
                          if start is None else "starts from nothing; finetune takes a run"))
     model, fit, pretraining = SIZES[profile.name]
     base = Recipe.of({"model": model, "seed": profile.seeds[0] if seed is None else seed})
-    if name in PRETRAININGS:
+    if pretrains := name in PRETRAININGS:
         base = base.but(fit={**fit, **pretraining}, **PRETRAININGS[name])
     else:
         base = base.but(fit=fit, loss={"mass_weight": 3.0}, augment="flips", start=start,
                         hold_out=profile.data != "simulated")
-    if not name.startswith("r1_"):
-        return base
-    base = base.but(fit={  # the same number of jets, in batches twice as large
-        "batch_size": 2 * base.fit.batch_size, "updates": max(1, base.fit.updates // 2),
-        "lr": 3e-4, "weight_decay": 0.05 if name in PRETRAININGS else 0.01, "patience": 15,
-        "warmup": 0.1 if name in PRETRAININGS else 0.06, "ema": None})
-    if name in PRETRAININGS:
-        return base
-    rates = dict.fromkeys(("class_head", "mass_head", "hidden"), 1e-4)
-    return base.but(loss={"mass_weight": 1.0}, fit={"lr": 5e-5, "rates": rates}
-                    if name == "r1_finetune" else {})
+    if name.startswith("r1_"):  # the same number of jets, in batches twice as large
+        base = base.but(loss={} if pretrains else {"mass_weight": 1.0}, fit={
+            "batch_size": 2 * base.fit.batch_size, "updates": max(1, base.fit.updates // 2),
+            "lr": 3e-4, "weight_decay": 0.05 if pretrains else 0.01, "patience": 15,
+            "warmup": 0.1 if pretrains else 0.06, "ema": None})
+    if name == "r1_finetune":
+        rates = dict.fromkeys(("class_head", "mass_head", "hidden"), 1e-4)
+        base = base.but(fit={"lr": 5e-5, "rates": rates})
+    return base

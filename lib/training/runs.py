@@ -9,8 +9,6 @@ real ``fit`` gives in three updates on a few jets. Present code repeats this in 
 something else (by more than 1e-3), the run is stale, moved to ``stale``, and trained again.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json
@@ -22,9 +20,9 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +51,6 @@ Jets = JetImages | Path | str
 Log = Callable[[str], None]
 
 
-# --- a finished run -------------------------------------------------------------------------------
-
-
 @dataclass
 class Run:
     """A trained model and what is known of it: ``record`` is run.json, ``cached`` says that it was
@@ -70,7 +65,7 @@ class Run:
     predictions: Predictions | None = None
 
     @classmethod
-    def open(cls, folder: Path | str) -> Run:
+    def open(cls, folder: Path | str) -> "Run":
         """A finished run from its folder, without asking whether it is stale. ValueError for no
         such run, not finished, or damaged."""
         folder = Path(folder)
@@ -151,119 +146,8 @@ def opened(jets: Jets | None) -> JetImages | None:
     return JetImages.open(jets) if isinstance(jets, (str, Path)) else jets
 
 
-# --- which run ------------------------------------------------------------------------------------
-
-
 def _hash(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
-
-
-@dataclass
-class Order:
-    """What decides which run it is and how it begins: the complete recipe (with the grid of the
-    jets, its start by content), the jets, a hash of them, and the weights to start from."""
-
-    recipe: Recipe
-    jets: JetImages
-    content: str
-    weights: Path | None = None
-
-    @classmethod
-    def of(cls, recipe: Recipe | Mapping, jets: JetImages, runs: Path) -> Order:
-        recipe, weights = Recipe.of(recipe, grid=jets.grid), None
-        if recipe.start is not None:
-            weights = backbone.find(recipe.start, runs, recipe.seed)
-            recipe = recipe.but(start=backbone.content(weights))
-        return cls(recipe, jets, jets.fingerprint(), weights)
-
-    @property
-    def key(self) -> str:
-        return _hash(self.recipe.to_json(), self.content)
-
-    def batches(self) -> tuple[Batches, Batches]:
-        return Registry("batches").find(self.recipe.batches)(self.recipe, self.jets)
-
-    def objective(self, train: Batches) -> nn.Module:
-        """The objective before its first update."""
-        torch.manual_seed(self.recipe.seed)
-        made = build(self.recipe, self.jets, train.index)
-        return backbone.begin(made, self.recipe.frozen, self.weights)
-
-    def folder(self, runs: Path) -> Path | None:
-        """The folder of the cache that holds the run, finished or not, stale or not."""
-        found = sorted(p for p in runs.glob(f"*-{self.key}") if p.is_dir())
-        if found:
-            return found[0]
-        for folder in sorted(p.parent for p in runs.glob("*/run.json")):
-            record = record_of(folder)
-            if record.get("finished") and self.matches(record) and self.reproduces(record):
-                new = folder.with_name(f"{record['name']}-{self.key}")  # it has an old key
-                with contextlib.suppress(OSError):  # another process was faster
-                    folder.rename(new)
-                    write_json(new / "run.json", record | self.stamp(*self.batches()))
-                return new
-        return None
-
-    def matches(self, record: Mapping) -> bool:
-        """Whether a record of old is of this recipe and these jets."""
-        return (record.get("content") == self.content
-                and adopt.recipe_of(record, self.recipe) == self.recipe)
-
-    def reproduces(self, record: Mapping) -> bool:
-        """Whether the present code would make the run of a record."""
-        train, validation = self.batches()
-        if "key" in record:
-            now = fingerprint(self.recipe, self.objective(train), train, validation)
-        else:
-            train.set_epoch(0)
-            now = adopt.fingerprint(self.recipe, self.objective(train), next(iter(train)))
-        before = record["fingerprint"]
-        return len(before) == len(now) and np.allclose(before, now, rtol=TOLERANCE, atol=1e-6)
-
-    def stamp(self, train: Batches, validation: Batches) -> dict[str, Any]:
-        """What run.json says of recipe and jets, and the fingerprint."""
-        found = fingerprint(self.recipe, self.objective(train), train, validation)
-        return {"key": self.key, "settings": self.recipe.to_json(), "fit": asdict(self.recipe.fit),
-                "content": self.content, "train_jets": len(train.index),
-                "validation_jets": len(validation.index), "fingerprint": found}
-
-
-def find(recipe: Recipe | Mapping, jets: JetImages, runs: Path | str) -> Path | None:
-    """The folder of the cache that holds the run of a recipe and jets, finished or not."""
-    return Order.of(recipe, jets, Path(runs)).folder(Path(runs))
-
-
-def published(recipe: Recipe | Mapping, jets: JetImages, profile: Profile) -> Run | None:
-    """The published run of a recipe and jets, where the cache has none and the present code would
-    make it again; else None. It has model, record and history: a fine-tuning can start from it."""
-    order = Order.of(recipe, jets, profile.runs_dir)
-    if order.folder(profile.runs_dir):
-        return None
-    for folder in sorted(profile.weights_dir.glob("*")):
-        if order.matches(record := record_of(folder)):
-            return Run.open(folder) if order.reproduces(record) else None
-    return None
-
-
-def fingerprint(recipe: Recipe, objective: nn.Module, train: Batches,
-                validation: Batches) -> list[float]:
-    """Three updates of ``fit`` on a few jets, float32, on the CPU: training and validation loss of
-    each, and how far the weights that it keeps have moved. Uses up ``objective``."""
-    # small steps: large ones would make rounding errors grow, and the losses differ by machine
-    scale, select = 1e-4 / recipe.fit.lr, recipe.fit.select
-    settings = replace(
-        recipe.fit, updates=3, every=1, lr=1e-4, minutes=None, patience=None, precision="32-true",
-        rates={k: v * scale for k, v in recipe.fit.rates.items()}, accelerator="cpu", devices=1,
-        select=select if select in ("auc", "loss") else "loss")
-    objective = objective.cpu()
-    begun = {n: p.detach().clone() for n, p in objective.named_parameters()}
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the training itself will say it
-        history = fit(objective, _few(train, SAMPLE), _few(validation, SAMPLE // 2), settings,
-                      log=lambda line: None)
-    moved = sum((p.detach() - begun[n]).square().sum().item()
-                for n, p in objective.named_parameters())
-    return [row[k] for row in history for k in ("loss", "val_loss")] + [math.sqrt(moved)]
 
 
 def _few(batches: Batches, count: int) -> Batches:
@@ -274,7 +158,94 @@ def _few(batches: Batches, count: int) -> Batches:
                    batches.seed, batches.augment, batches.bucket)
 
 
-# --- training through the cache -------------------------------------------------------------------
+class Order:
+    """What decides which run it is: the complete recipe (with the grid of the jets, its start by
+    content) and the jets; and all that the run begins with."""
+
+    def __init__(self, recipe: Recipe | Mapping, jets: JetImages, runs: Path | str) -> None:
+        self.recipe, self.jets, self.runs = Recipe.of(recipe, grid=jets.grid), jets, Path(runs)
+        self.content, self.weights = jets.fingerprint(), None
+        if self.recipe.start is not None:
+            self.weights = backbone.find(self.recipe.start, self.runs, self.recipe.seed)
+            self.recipe = self.recipe.but(start=backbone.content(self.weights))
+        self.key = _hash(self.recipe.to_json(), self.content)
+
+    @cached_property
+    def batches(self) -> tuple[Batches, Batches]:
+        """Those for training and for validation."""
+        return Registry("batches").find(self.recipe.batches)(self.recipe, self.jets)
+
+    def objective(self) -> nn.Module:
+        """The objective before its first update."""
+        torch.manual_seed(self.recipe.seed)
+        made = build(self.recipe, self.jets, self.batches[0].index)
+        return backbone.begin(made, self.recipe.frozen, self.weights)
+
+    def folder(self) -> Path | None:
+        """The folder of the cache that holds the run, finished or not, stale or not."""
+        if found := sorted(p for p in self.runs.glob(f"*-{self.key}") if p.is_dir()):
+            return found[0]
+        for folder in sorted(p.parent for p in self.runs.glob("*/run.json")):
+            record = record_of(folder)
+            if record.get("finished") and self.makes(record):
+                new = folder.with_name(f"{record['name']}-{self.key}")  # it has an old key
+                with contextlib.suppress(OSError):  # another process was faster
+                    folder.rename(new)
+                    write_json(new / "run.json", record | self.stamp())
+                return new
+        return None
+
+    def makes(self, record: Mapping) -> bool:
+        """Whether a record is of this recipe and these jets, and this code would make its run."""
+        known = adopt.recipe_of(record, self.recipe)
+        if record["content"] != self.content or known != self.recipe:
+            return False
+        before, now = record["fingerprint"], self.fingerprint() if "key" in record else (
+            adopt.fingerprint(self.recipe, self.objective(), next(iter(self.batches[0]))))
+        return len(before) == len(now) and np.allclose(before, now, rtol=TOLERANCE, atol=1e-6)
+
+    def stamp(self) -> dict[str, Any]:
+        """What run.json says of recipe and jets, and the fingerprint."""
+        train, validation = (len(batches.index) for batches in self.batches)
+        return {"key": self.key, "settings": self.recipe.to_json(), "fit": asdict(self.recipe.fit),
+                "content": self.content, "train_jets": train, "validation_jets": validation,
+                "fingerprint": self.fingerprint()}
+
+    def fingerprint(self) -> list[float]:
+        """Three updates of ``fit`` on a few jets, float32, on the CPU: training and validation loss
+        of each, and how far the weights that it keeps have moved."""
+        # small steps: large ones would make rounding errors grow, and the losses differ by machine
+        how, objective = self.recipe.fit, self.objective().cpu()
+        settings = replace(
+            how, updates=3, every=1, lr=1e-4, minutes=None, patience=None, precision="32-true",
+            rates={k: v * (1e-4 / how.lr) for k, v in how.rates.items()}, accelerator="cpu",
+            devices=1, select=how.select if how.select in ("auc", "loss") else "loss")
+        begun = {n: p.detach().clone() for n, p in objective.named_parameters()}
+        train, validation = self.batches
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the training itself will say it
+            history = fit(objective, _few(train, SAMPLE), _few(validation, SAMPLE // 2), settings,
+                          log=lambda line: None)
+        moved = sum((p.detach() - begun[n]).square().sum().item()
+                    for n, p in objective.named_parameters())
+        return [row[k] for row in history for k in ("loss", "val_loss")] + [math.sqrt(moved)]
+
+
+def find(recipe: Recipe | Mapping, jets: JetImages, runs: Path | str) -> Path | None:
+    """The folder of the cache that holds the run of a recipe and jets, finished or not."""
+    return Order(recipe, jets, runs).folder()
+
+
+def published(recipe: Recipe | Mapping, jets: JetImages, profile: Profile) -> Run | None:
+    """The published run of a recipe and jets, where the cache has none and the present code would
+    make it again; else None. It has model, record and history: a fine-tuning can start from it."""
+    order = Order(recipe, jets, profile.runs_dir)
+    if order.folder():
+        return None
+    for folder in sorted(profile.weights_dir.glob("*")):
+        if (record := record_of(folder)) and order.makes(record):
+            return Run.open(folder)
+    return None
 
 
 def train(name: str, recipe: Recipe | Mapping, jets: Jets, test: Jets | None = None, *,
@@ -290,84 +261,48 @@ def train(name: str, recipe: Recipe | Mapping, jets: Jets, test: Jets | None = N
     Raises:
         what ``fit`` raises; ValueError for settings that make no sense.
     """
-    jets, test, runs = opened(jets), opened(test), Path(runs)
-    order = Order.of(recipe, jets, runs)
+    jets, test = opened(jets), opened(test)
+    order = Order(recipe, jets, runs)
     if test is None and not order.recipe.hold_out:
         raise ValueError("hold_out=False trains on the test part of the split: give test jets")
     # Processes are launched before any lock is taken. The first one decides for all.
     fabric = launched(order.recipe.fit)
     first = fabric.is_global_zero
-    folder = run = None
-    with _lock(name, order.key, runs, log) if first else nullcontext():
+    folder, cached = None, False
+    with _lock(name, order, log) if first else contextlib.nullcontext():
         if first:  # under the lock: another process may just have begun it, by another name
-            folder = order.folder(runs) or runs / f"{name}-{order.key}"
-            run = _cached(name, order, folder, log)
-        folder, wanted = fabric.broadcast((folder, run is None))
-        if wanted:
-            run = _trained(name, order, folder, log, monitor, first)
+            folder = order.folder() or order.runs / f"{name}-{order.key}"
+            cached = _usable(name, order, folder, log)
+        folder, cached = fabric.broadcast((folder, cached))
+        if not cached:
+            _train(name, order, folder, log, monitor, first)
         fabric.barrier()
-    run = run or Run.open(folder)
+        run = replace(Run.open(folder), name=name, cached=cached)
     if run.record["predicts"] and (test is not None or jets.labels is not None):
         index = None if test is not None else jets.split(order.recipe.split).test
         run.predictions = run.predict(jets if test is None else test, index)
     return run
 
 
-def _cached(name: str, order: Order, folder: Path, log: Log) -> Run | None:
-    """The finished run of a folder; one that cannot be used is put aside."""
+def _usable(name: str, order: Order, folder: Path, log: Log) -> bool:
+    """Whether a folder holds the finished run; one that cannot even be resumed is put aside."""
     if not folder.exists():
-        return None
+        return False
     record = record_of(folder)
-    if why := _unusable(record, folder, order):
+    if why := _fault(record, folder, order):
         log(f"{name}: the cached run is {why}; training again")
         aside = folder.parent / "stale" / folder.name
         shutil.rmtree(aside, ignore_errors=True)
         aside.parent.mkdir(exist_ok=True)
         os.replace(folder, aside)
-        return None
-    if not record.get("finished"):
-        return None
-    log(f"{name}: from the cache ({folder.name}), trained {record['created']} on "
-        f"{record['machine']} at commit {record['commit']} in {record['train_seconds']:.0f} s")
-    return replace(Run.open(folder), name=name)
+        return False
+    if record.get("finished"):
+        log(f"{name}: from the cache ({folder.name}), trained {record['created']} on "
+            f"{record['machine']} at commit {record['commit']} in {record['train_seconds']:.0f} s")
+    return bool(record.get("finished"))
 
 
-def _trained(name: str, order: Order, folder: Path, log: Log, monitor: Callable | None,
-             first: bool) -> Run:
-    """Train the run of a folder, or go on with it; only the first process writes."""
-    train, validation = order.batches()
-    objective = order.objective(train)
-    parameters = sum(p.numel() for p in objective.parameters() if p.requires_grad)
-    if first:
-        log(f"{name}: training {parameters:,} parameters on {len(train.index):,} "
-            f"{order.jets.kind}s, {len(validation.index):,} for validation")
-        record = {
-            "name": name, **order.stamp(train, validation), "parameters": parameters,
-            "data": {"jets": len(order.jets), "encoding": order.jets.encoding,
-                     "made": dict(order.jets.attributes)},
-            "predicts": hasattr(objective, "predict"), "commit": provenance.commit(),
-            "machine": provenance.machine(), "versions": provenance.versions(),
-            "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "began": time.time(),
-            "finished": False}
-        if order.weights:
-            record["start"] = order.weights.parent.name
-        if before := record_of(folder):  # interrupted
-            record |= {k: before[k] for k in ("created", "began", "commit")}
-        write_json(folder / "run.json", record)
-    history = fit(objective, train, validation, order.recipe.fit, folder, log, monitor)
-    if not first:
-        return None
-    objective.cpu()
-    write_json(folder / "history.json", history.to_json())
-    if hasattr(getattr(objective, "model", None), "save_pretrained"):
-        objective.model.save_pretrained(folder)
-    record |= {"finished": True, "train_seconds": history.train_seconds,
-               "updates": history.updates, "best_update": history.best_update}
-    write_json(folder / "run.json", record)
-    return Run(name, folder, order.recipe, record, history, cached=False)
-
-
-def _unusable(record: dict, folder: Path, order: Order) -> str | None:
+def _fault(record: dict, folder: Path, order: Order) -> str | None:
     """Why the run in a folder is neither loaded nor resumed; None if it can be."""
     if not record:
         return "damaged"
@@ -382,13 +317,43 @@ def _unusable(record: dict, folder: Path, order: Order) -> str | None:
     now = asdict(order.recipe.fit)
     if other := [k for k, v in record["fit"].items() if now.get(k) != v]:
         return f"stale (another {', '.join(other)})"
-    return None if order.reproduces(record) else "stale (the code has changed: it trains otherwise)"
+    return None if order.makes(record) else "stale (the code has changed: it trains otherwise)"
 
 
-def _lock(name: str, key: str, runs: Path, log: Log) -> contextlib.AbstractContextManager:
+def _train(name: str, order: Order, folder: Path, log: Log, monitor: Callable | None,
+           first: bool) -> None:
+    """Train the run of a folder, or go on with it; only the first process writes."""
+    (train, validation), jets, objective = order.batches, order.jets, order.objective()
+    if first:
+        parameters = sum(p.numel() for p in objective.parameters() if p.requires_grad)
+        log(f"{name}: training {parameters:,} parameters on {len(train.index):,} {jets.kind}s, "
+            f"{len(validation.index):,} for validation")
+        record = {
+            "name": name, **order.stamp(), "parameters": parameters,
+            "data": {"jets": len(jets), "encoding": jets.encoding, "made": dict(jets.attributes)},
+            "predicts": hasattr(objective, "predict"), "commit": provenance.commit(),
+            "machine": provenance.machine(), "versions": provenance.versions(),
+            "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "began": time.time(),
+            "finished": False}
+        if order.weights:
+            record["start"] = order.weights.parent.name
+        if before := record_of(folder):  # interrupted
+            record |= {k: before[k] for k in ("created", "began", "commit")}
+        write_json(folder / "run.json", record)
+    history = fit(objective, train, validation, order.recipe.fit, folder, log, monitor)
+    if first:
+        write_json(folder / "history.json", history.to_json())
+        if hasattr(getattr(objective, "model", None), "save_pretrained"):
+            objective.cpu().model.save_pretrained(folder)
+        record |= {"finished": True, "train_seconds": history.train_seconds,
+                   "updates": history.updates, "best_update": history.best_update}
+        write_json(folder / "run.json", record)
+
+
+def _lock(name: str, order: Order, log: Log) -> contextlib.AbstractContextManager:
     """One process at a time for a run, whatever its name; another waits, and then finds it."""
-    runs.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(runs / f".{key}.lock")
+    order.runs.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(order.runs / f".{order.key}.lock")
     try:
         return lock.acquire(timeout=0)
     except filelock.Timeout:
@@ -409,9 +374,6 @@ def pretrain(name: str, recipe: Recipe | Mapping, profile: Profile, unlabelled: 
     """A pretraining through the cache, watched by ``probe``; ``options`` go to ``train``."""
     return train(name, recipe, unlabelled, runs=profile.runs_dir,
                  monitor=probe(profile, opened(labelled)), **options)
-
-
-# --- many runs ------------------------------------------------------------------------------------
 
 
 def grid(name: str, arms: Mapping[str, Recipe | Mapping], seeds: Sequence[int], jets: Jets,
@@ -437,11 +399,10 @@ def grid(name: str, arms: Mapping[str, Recipe | Mapping], seeds: Sequence[int], 
         todo = {title: recipe for title, _, recipe in wanted
                 if not record_of(find(recipe, jets, runs) or Path()).get("finished")}
         places = [None if path is None else str(path) for path in (*files, runs)]
-        own = executor is None
-        with workers.processes(min(jobs, len(todo))) if own else nullcontext(executor) as pool:
-            tasks = {pool.submit(_one, title, recipe.to_json(), *places): title
-                     for title, recipe in todo.items()}
-            _wait(tasks, log)
+        with (contextlib.nullcontext(executor) if executor
+              else workers.processes(min(jobs, len(todo)))) as pool:
+            _wait({pool.submit(_one, title, recipe.to_json(), *places): title
+                   for title, recipe in todo.items()}, log)
     done: dict[str, list[Run]] = {arm: [] for arm in arms}
     for number, (title, arm, recipe) in enumerate(wanted, 1):
         log(f"[{number}/{len(wanted)}] {name}: {arm}, seed {recipe.seed}")

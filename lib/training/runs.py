@@ -98,14 +98,19 @@ class Run:
         validation = self.record.get("validation_jets", 0)
         return self.recipe.labels or self.record["train_jets"] + validation
 
+    @property
+    def published(self) -> bool:
+        """Whether it is a folder of ``weights``, which has nothing to resume from."""
+        return not any((self.folder / f"{n}.safetensors").is_file() for n in ("last", "best"))
+
     def objective(self) -> nn.Module:
         """The objective with the weights that validation chose, in evaluation mode."""
-        objective, best = build(self.recipe), self.folder / "best.safetensors"
-        if self.record["predicts"] and not best.is_file():  # published: the model is all of it
+        objective = build(self.recipe)
+        if self.record["predicts"] and self.published:  # the model is all of it
             model = checkpoint.read(self.folder / "model.safetensors")[0]
             objective.model.load_state_dict(model)
         else:
-            objective.load_state_dict(checkpoint.read(best)[0])
+            objective.load_state_dict(checkpoint.read(self.folder / "best.safetensors")[0])
         return objective.eval()
 
     def model(self) -> nn.Module:
@@ -127,7 +132,7 @@ class Run:
         how = self.recipe.fit
         predictions = predict(self.objective(), Batches(jets, index, 256, self.recipe.tokens),
                               how.precision, how.accelerator)
-        if (self.folder / "best.safetensors").is_file():  # published weights are left as they are
+        if not self.published:  # those are left as they are
             predictions.save(path)
         return predictions
 

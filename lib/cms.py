@@ -4,8 +4,6 @@ Rows are η, columns φ. Sources: CMS, JINST 3 (2008) S08004; resolutions: ECAL,
 P09009; HCAL with ECAL, JINST 12 (2017) P10003.
 """
 
-from __future__ import annotations
-
 import math
 
 CHANNELS = ("track pT", "track dz", "track d0", "ECAL", "HCAL", "BPIX 1", "BPIX 2", "BPIX 3")

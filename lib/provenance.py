@@ -1,7 +1,5 @@
 """Where a result comes from: the commit of the code, and the machine (not its name)."""
 
-from __future__ import annotations
-
 import platform
 import subprocess
 from functools import cache

@@ -1,7 +1,5 @@
 """Things that a setting names: a class joins by one decorator, in one file of its own."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Callable, Mapping
 from typing import Any

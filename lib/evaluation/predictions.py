@@ -62,8 +62,9 @@ def validate(objective: nn.Module, batches: Iterable[Batch], fabric: Fabric) -> 
 def predict(objective: nn.Module, batches: Iterable[Batch], precision: str = "32-true",
             accelerator: str = "auto") -> Predictions:
     """Predictions of an objective or a model, in the order of the batches; y is -1 without labels.
-    precision: as in ``FitSettings``."""
+    precision: as in ``FitSettings``. The objective is in evaluation mode and where it was."""
     fabric = make_fabric(precision, accelerator)
+    place = next(objective.parameters(), torch.empty(0)).device
     objective = objective.to(fabric.device).eval()
     columns = {}
     for batch in batches:
@@ -77,5 +78,6 @@ def predict(objective: nn.Module, batches: Iterable[Batch], precision: str = "32
         for name, value in rows.items():
             if value is not None:
                 columns.setdefault(name, []).append(value.float() if name != "index" else value)
+    objective.to(place)
     arrays = {name: torch.cat(values).cpu().numpy() for name, values in columns.items()}
     return Predictions(**arrays)

@@ -255,11 +255,11 @@ def measuring_cells(experiment: str, folder: Path = NOTEBOOKS) -> str | None:
     digest = hashlib.sha256()
     for header, code in zip(cells[::2], cells[1::2], strict=True):
         if not any(word in header for word in ("[markdown]", '"figure"', '"parameters"')):
-            digest.update("\n".join(_statements(code)).encode())
+            digest.update("\n".join(statements(code)).encode())
     return digest.hexdigest()[:16]
 
 
-def _statements(code: str) -> Iterator[str]:
+def statements(code: str) -> Iterator[str]:
     """The statements of a cell, one form for every layout and version of Python."""
     words, lines, opened = [], code.splitlines(keepends=True), []
     for kind, text, start, end, _ in tokenize.generate_tokens(io.StringIO(code).readline):

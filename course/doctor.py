@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 
 from course import paper
-from lib.colab import pins
+from course.colab import pins
 from lib.profiles import cores, home
 
 

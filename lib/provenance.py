@@ -17,21 +17,13 @@ SOURCES = ("lib", "collider", "hcal", "course", "notebooks/*.py", "notebooks/dra
 @cache
 def commit() -> str:
     """The commit of the code, ``-dirty`` appended where a source differs from it."""
-    head = _git("rev-parse", "--short=12", "HEAD")
+    head = git("rev-parse", "--short=12", "HEAD")
     if not head:
         return "unknown"
-    return head + ("-dirty" if _git("status", "--porcelain", "--", *SOURCES) else "")
+    return head + ("-dirty" if git("status", "--porcelain", "--", *SOURCES) else "")
 
 
-def is_past(made: str) -> bool:
-    """Whether a commit is in the history of this one, as far as a shallow clone can tell."""
-    if _git("rev-parse", "--is-shallow-repository") == "true" and not _git(
-            "rev-parse", "--verify", "--quiet", f"{made}^{{commit}}"):
-        return True
-    return _git("merge-base", "--is-ancestor", made, "HEAD") is not None
-
-
-def _git(*arguments: str) -> str | None:
+def git(*arguments: str) -> str | None:
     """Output of git, or None where it fails or is absent."""
     try:
         run = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)

@@ -8,13 +8,8 @@ from typing import Any
 class Registry(dict):
     """Name → class or function.
 
-    >>> mechanisms = Registry("attention")
-    >>> @mechanisms.register("softmax")
-    ... class Softmax: ...
-    >>> mechanisms.find("softmax")
-
-    A name ``package.module:Name`` is imported, so that a file outside of ``lib`` takes part by its
-    name alone, in other processes too.
+    A class joins by ``@MECHANISMS.register("softmax")``; a name ``package.module:Name`` is
+    imported, so that a file outside of ``lib`` takes part, in other processes too.
     """
 
     def __init__(self, what: str, known: Mapping[str, Any] = {}) -> None:
@@ -31,11 +26,7 @@ class Registry(dict):
         return enter
 
     def find(self, name: str) -> Any:
-        """What is called ``name``.
-
-        Raises:
-            ValueError: nothing is; the message lists the names there are.
-        """
+        """What is called ``name``; a ValueError lists the names there are."""
         if name in self:
             return self[name]
         module, _, attribute = str(name).partition(":")

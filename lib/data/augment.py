@@ -1,9 +1,8 @@
 """Augmentations on hits: each takes `Hits` and returns `Hits`, each with its physics reason.
 
-One draw of `torch`'s generator a jet (or a detector cell), no loop over jets. The 8-bit encoding
-gives a channel in units of its hottest cell: whatever changes values there ends in integers again,
-with every channel at the peak it had (`_encoded`). What is one reading of the detector is
-changed as one: the 25 pixels of an HCAL tower, and pT, dz and d0 of a track.
+The 8-bit encoding gives a channel in units of its hottest cell: what changes values there ends in
+integers again, with every channel at the peak it had (`_encoded`). One reading of the detector is
+changed as one: the 25 pixels of an HCAL tower; pT, dz and d0 of a track.
 """
 
 import math

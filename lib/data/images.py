@@ -1,9 +1,8 @@
 """Jet images in memory: ``JetImages``, the sparse store every model reads from.
 
-A CMS jet image has 125,000 pixels of which 98.8 % are zero. ``JetImages`` keeps the others as
-compressed sparse rows, one row an image, in three tensors on any device: 60,000 jets take about
-half a gigabyte instead of thirty. N images, n selected images, C channels, H rows (eta), W columns
-(phi).
+Of 125,000 pixels 98.8 % are zero. ``JetImages`` keeps the others as compressed sparse rows on any
+device: 60,000 jets take half a gigabyte instead of thirty. N images, n selected images, C channels,
+H rows (eta), W columns (phi).
 """
 
 import hashlib

@@ -6,8 +6,7 @@ labelled files add ``Y`` (1 is top), ``m`` and ``pT`` (GeV), each (N, 1) float32
 Packed file: compressed sparse rows, one row an image. Group ``jet`` holds ``indptr`` (N+1,) int64,
 ``indices`` (hits,) int32 -- the flat pixel in (C, H, W) order -- and ``data`` (hits,), uint8 for
 the ``cms8`` encoding, float32 for ``gev``; ``truth`` what only a simulation knows. Attributes:
-``schema``, ``shape`` (C, H, W), ``encoding``, ``provenance`` (JSON).
-Everything streams: 30 GB take no more memory than 30 jets.
+``schema``, ``shape`` (C, H, W), ``encoding``, ``provenance`` (JSON). Everything streams.
 """
 
 import contextlib

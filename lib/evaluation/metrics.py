@@ -1,8 +1,7 @@
 """How good is a model, and how sure are we?
 
-A metric of N jets takes a matrix of weights, one row for each of R bootstrap resamples: how often
-each jet was drawn. The point value is the row of ones. So an interval costs one sort and a few
-cumulative sums. S: seeds, M: metrics.
+A metric of N jets takes a matrix of weights, one row for each of R bootstrap resamples (how often
+each jet was drawn; ones for the point value): an interval costs one sort and a few cumulative sums.
 
 Intervals (95 %): the jets are resampled, the same for every seed. The seeds are too few for that
 (three have ten distinct means, and the interval would cover 75 %), so each replicate adds their

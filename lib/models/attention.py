@@ -2,9 +2,7 @@
 
 q, k, v: (B, H, N, D) queries, keys, values of N tokens in H heads of width D.
 valid:   (B, N) bool or None; a token that is not valid enters no sum.
-
-A new mechanism is one class, entered with ``@MECHANISMS.register(name)`` or named
-``module:Class`` where a model is configured; nothing else has to know of it.
+A new mechanism is one class, entered with ``@MECHANISMS.register(name)`` or named ``module:Class``.
 """
 
 import torch

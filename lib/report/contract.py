@@ -1,9 +1,8 @@
 """The behaviour contract: golden numbers of every component of the code, and a version of each.
 
-What determines a result is behaviour, not text: a renamed module changes no number, another weight
-decay does. ``results/contract.json`` holds, for each component, a version and the numbers that its
-code gives on small fixed inputs; ``tests/test_contract.py`` computes them again. A result keeps the
-versions of the components that it used, and is stale when one of them has been raised since.
+``results/contract.json`` holds, for each component, a version and the numbers that its code has on
+small fixed inputs; ``tests/test_contract.py`` computes them again. A result keeps the versions of
+the components that it used, and is stale when one of them has been raised since.
 """
 
 import json

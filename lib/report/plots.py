@@ -1,9 +1,8 @@
 """The primitives from which every figure of the course is drawn.
 
-Each takes data with their names and labels of the axes, draws on ``ax`` or on a new figure, and
-returns the axes. Arrays, tensors and lists are all welcome. A notebook writes ``plots.style()``
-once, then ``plots.save(plots.lines(...), "07_learning", profile)``; figures of several panels
-begin with ``fig, axes = plots.new(rows, columns, height)``.
+Each takes data (arrays, tensors, lists), draws on ``ax`` or a new figure, and returns the axes. A
+notebook writes ``plots.style()`` once, then ``plots.save(plots.lines(...), "07_loss", profile)``;
+figures of several panels begin with ``fig, axes = plots.new(rows, columns, height)``.
 """
 
 from collections.abc import Mapping, Sequence

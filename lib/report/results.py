@@ -3,11 +3,8 @@
 One experiment is one file, ``results/<profile>-<data>/<experiment>.json``, its predictions in npz
 files beside it. Paper, README and tables read these files and nothing else.
 
-A result says what it was *made with*: the versions of the components it used (the behaviour
-contract, ``lib.report.contract``), the keys of its runs, the content of their jets, and a hash of
-the cells of its notebook that measure. It is stale when a version was raised since, when one of
-those cells changed, or when its metrics are not those of its predictions. Names of modules,
-drawings, prose and the version of Python do not matter.
+A result says what it was *made with*: versions of the components it used (``contract``), keys of
+its runs, content of their jets, a hash of the cells that measure. ``report --check`` compares.
 """
 
 import hashlib

@@ -1,7 +1,4 @@
-"""Runs from before the canonical keys: what their records say, and the fingerprint they have.
-
-For weights and folders from before 2026-11-26; to be deleted when nobody keeps such any more.
-"""
+"""Runs and weights from before canonical keys (2026-11-26): their recipes, their fingerprints."""
 
 import dataclasses
 import warnings

@@ -2,9 +2,8 @@
 
 ``fit(objective, train, validation, settings, folder)`` makes a fixed number of optimiser updates.
 Every so often it validates, prints a line and writes a checkpoint. Killed at any moment and started
-again with the same folder, it ends where the uninterrupted run would have (bit for bit in float32
-on a CPU): a checkpoint holds all there is, and the order of the jets follows from the number of the
-pass alone.
+again with the same folder, it ends where the uninterrupted run would have, bit for bit in float32
+on a CPU: a checkpoint holds all there is, and the number of the pass gives the order of the jets.
 """
 
 import copy
@@ -84,7 +83,7 @@ def fit(objective: nn.Module, train: Batches, validation: Iterable[Batch] | None
                 log(f"stopped by signal {caught[0]} at update {history.updates}{left}")
                 raise KeyboardInterrupt if caught[0] == 2 else SystemExit(128 + caught[0])
     objective.load_state_dict(state.kept)
-    objective.eval()
+    objective.to(state.place).eval()
     return history
 
 
@@ -108,6 +107,7 @@ class State:
             raise ValueError(f"{len(train)} batches for {self.fabric.world_size} process(es): "
                              "nothing to train on; give more jets or a smaller batch")
         self.every = settings.every or max(self.per_epoch, 20)  # updates between validations
+        self.place = next(objective.parameters()).device  # where it was, and will be
         optimizer = torch.optim.AdamW(parameter_groups(objective, settings))
         self.step, self.optimizer = self.fabric.setup(_Loss(objective), optimizer)
         self.last, self.best = (Path(folder) / f"{n}.safetensors" if folder else None

@@ -2,10 +2,8 @@
 
 B jets, K tokens, D the model's width, F pixels of a patch, S places: the patches of the grid and,
 with two-scale tokens, the coarse blocks behind them.
-
-The reconstructions learn from scaled pixels (``model.scale``), and their losses come with what
-trivial answers would get: ``zero`` (nothing anywhere) and ``mean`` (of each pixel of a patch the
-batch's mean). What is not below ``mean`` has not learned anything about jets.
+They learn from scaled pixels (``model.scale``); a loss comes with what trivial answers would get:
+``zero`` (nothing anywhere) and ``mean`` (the batch's mean of each pixel of a patch).
 """
 
 import dataclasses

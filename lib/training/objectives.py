@@ -9,8 +9,7 @@ It is made with a model and the recipe's ``loss`` as arguments, and has ``loss(b
 ``views(augment, damage)``: what happens to the hits in its batches for training and for validation
 (``lib.data.views``); else ``augment`` in training;
 ``whole_batches``: its loss depends on the number of jets, so validation has no smaller last batch;
-``shown``: the parts of the loss that the log prints; else all;
-``model_type``: the class of model that it takes; else any;
+``shown``: the parts of the loss that the log prints; ``model_type``: the class of its model;
 ``build(recipe, jets, index)``: a class method, where the model is none of ``ARCHITECTURES``.
 """
 

@@ -1,9 +1,8 @@
 """What is trained and how: the one typed recipe, and the recipes that have a name.
 
-``recipe(name, profile)`` is what notebooks, grids and the command line train: ``scratch``,
-``finetune`` and the pretrainings ``simclr``, ``mae`` and ``dae`` are the course's own; those with
-``r1_`` have R1's batch sizes, rates, weight decays and patience, on the same model, for as many
-jets as the course's own (batches twice as large).
+``recipe(name, profile)`` is what notebooks, grids and the command line train; those with ``r1_``
+have R1's rates, weight decays and patience, on the same model, for as many jets as the course's own
+(batches twice as large).
 """
 
 import dataclasses

@@ -1,12 +1,10 @@
 """The cache of runs: a training that was made is not made twice, unless the code has changed.
 
 A run is a folder ``<name>-<key>``; the key hashes canonical recipe and content of the jets. It has
-``run.json`` (recipe, data, commit, machine, fingerprint), ``history.json``, the model alone
-(``model.safetensors``, for ``from_pretrained``), the objective that validation chose
-(``best.safetensors``), all to resume from (``last.safetensors``) and what was predicted
-(``predictions-<key>.npz``). Its fingerprint tells whether the code would still make it: what the
-real ``fit`` gives in three updates on a few jets. Present code repeats this in a second; if it gets
-something else (by more than 1e-3), the run is stale, moved to ``stale``, and trained again.
+run.json (recipe, data, commit, machine, fingerprint), history.json, the model alone, the objective
+that validation chose (best), all to resume from (last), and predictions. The fingerprint is what
+the real ``fit`` gives in three updates on a few jets: where present code gets something else (by
+more than 1e-3), the run is stale, moved to ``stale``, and trained again.
 """
 
 import contextlib

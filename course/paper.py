@@ -8,7 +8,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from course import tables
+from course import freshness, tables
 from course.notebooks import shown
 from lib import profiles
 from lib.files import write_bytes
@@ -52,7 +52,7 @@ def report(profile: Profile, check: bool = False) -> Path | int:
     if check:
         found = [line for name in profiles.NAMES if name != "smoke"
                  for data in profiles.DATA_CHOICES
-                 for line in check(profiles.get(name, data))]
+                 for line in freshness.check(profiles.get(name, data))]
         print("\n".join(found) if found else "all published results are up to date")
         return int(bool(found))
     try:

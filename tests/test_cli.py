@@ -52,6 +52,16 @@ OPTIONS = {  # what a reader types
 }
 
 
+def test_report_check_says_what_is_stale(home, capsys):
+    assert main(["report", "--check"]) == 0
+    assert "up to date" in capsys.readouterr().out
+    folder = lib.profiles.get("laptop").results_dir
+    folder.mkdir(parents=True)
+    (folder / "02_sparsity.json").write_text("{")
+    assert main(["report", "--check"]) == 1
+    assert "laptop-simulated/02_sparsity" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_has_help_and_its_arguments_are_parameters_of_its_function(name, capsys):
     with pytest.raises(SystemExit) as stop:

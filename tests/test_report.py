@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from course import check, paper, tables
+from course import freshness, paper, tables
 from lib import profiles
 from lib.evaluation import metrics
 from lib.evaluation.metrics import Predictions
@@ -122,9 +122,9 @@ def published(profile, monkeypatch, tmp_path):
     source.write_text(CELL)
     monkeypatch.setattr(results.measuring_cells, "__defaults__", (tmp_path,))
     monkeypatch.setattr(results.provenance, "commit", lambda: "abc")
-    monkeypatch.setattr(check, "is_past", lambda made: made == "abc")
+    monkeypatch.setattr(freshness, "is_past", lambda made: made == "abc")
     experiment(profile, "07_finetune_grid").save()
-    assert check.check(profile) == []
+    assert freshness.check(profile) == []
     return source
 
 
@@ -143,7 +143,7 @@ def published(profile, monkeypatch, tmp_path):
 def test_what_does_not_measure_makes_nothing_stale(published, profile, old, new):
     assert old in CELL
     published.write_text(CELL.replace(old, new))
-    assert check.check(profile) == []
+    assert freshness.check(profile) == []
 
 
 @pytest.mark.parametrize(("old", "new"), [
@@ -152,7 +152,7 @@ def test_what_does_not_measure_makes_nothing_stale(published, profile, old, new)
 ])
 def test_a_cell_that_measures_makes_its_grid_stale(published, profile, old, new):
     published.write_text(CELL.replace(old, new))
-    found = check.check(profile)
+    found = freshness.check(profile)
     assert found == ["smoke-simulated/07_finetune_grid: stale, a cell of notebook 07 that measures "
                      "has changed since"]
 
@@ -162,7 +162,7 @@ def test_a_new_field_of_a_profile_makes_nothing_stale(published, profile):
     class Wider(profiles.Profile):
         colour: str = "blue"
 
-    assert check.check(Wider(**vars(profile))) == []
+    assert freshness.check(Wider(**vars(profile))) == []
 
 
 def test_cells_have_the_same_hash_in_every_python(published):
@@ -185,7 +185,7 @@ def test_a_raised_version_is_named_by_the_results_that_used_it(profile, monkeypa
     known["fit"]["version"] += 1
     del known["shifts"]
     monkeypatch.setattr(contract, "golden", lambda: known)
-    found = "\n".join(check.check(profile))
+    found = "\n".join(freshness.check(profile))
     assert "07_finetune: stale, changed since: fit (version 1, now 2), shifts (v" in found
     assert "01_collisions: stale" not in found
 
@@ -197,7 +197,7 @@ def test_check_finds_uncommitted_code_and_predictions_that_say_something_else(pr
     content["runs"][1]["metrics"]["auc"] += 1e-3
     (profile.results_dir / content["runs"][0]["predictions"]).unlink()
     path.write_text(json.dumps(content))
-    found = "\n".join(check.check(profile))
+    found = "\n".join(freshness.check(profile))
     assert "uncommitted code" in found
     assert "07_finetune.scratch.0.npz is missing" in found
     assert "07_finetune.scratch.1.npz gives another auc" in found
@@ -205,9 +205,9 @@ def test_check_finds_uncommitted_code_and_predictions_that_say_something_else(pr
     whole = damaged.read_bytes()
     for size in (0, 10, 300):
         damaged.write_bytes(whole[:size])
-        assert f"{damaged.name} is damaged" in "\n".join(check.check(profile))
+        assert f"{damaged.name} is damaged" in "\n".join(freshness.check(profile))
     (profile.results_dir / "02_sparsity.json").write_text("{")
-    assert "02_sparsity: 02_sparsity.json is damaged" in "\n".join(check.check(profile))
+    assert "02_sparsity: 02_sparsity.json is damaged" in "\n".join(freshness.check(profile))
 
 
 def test_a_shallow_clone_knows_what_it_can(tmp_path, monkeypatch):
@@ -225,9 +225,9 @@ def test_a_shallow_clone_knows_what_it_can(tmp_path, monkeypatch):
     git("clone", "-q", "--depth=1", whole.as_uri(), str(shallow), cwd=tmp_path)
     for folder, unknown in ((whole, False), (shallow, True)):
         monkeypatch.setattr(results.provenance, "ROOT", folder)
-        assert check.is_past(commits[0])
-        assert check.is_past(commits[2])
-        assert check.is_past("0123456789ab") == unknown
+        assert freshness.is_past(commits[0])
+        assert freshness.is_past(commits[2])
+        assert freshness.is_past("0123456789ab") == unknown
 
 
 # --- numbers and tables ---------------------------------------------------------------------------

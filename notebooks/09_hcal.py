@@ -81,7 +81,7 @@ from lib.report.results import Experiment
 profile = profiles.get(PROFILE, DATA)
 USES = ["hcal.*", "metrics"]  # parts of results/contract.json
 experiment = Experiment("09_hcal", profile, USES)
-plots.style()
+plots.style(shown=0.66)
 SMALL = profile.name == "smoke"
 print(f"PyTorch {torch.__version__}, profile {profile.tag}")
 

@@ -26,8 +26,10 @@ LIMIT = 200_000  # bytes of a file
 SHOWN = dict(dpi=110, width=702, panel=201, most=180)  # in a notebook: dots an inch and pixels
 
 
-def style() -> None:
-    """Set matplotlib's defaults; once at the top of a notebook."""
+def style(shown: float = 0) -> None:
+    """Set matplotlib's defaults; shown: share of the usual pixels in a notebook of many figures."""
+    if shown:
+        SHOWN.update(dpi=110 * shown, width=702 * shown, panel=201 * shown)
     mpl.rcParams.update({
         "axes.prop_cycle": mpl.cycler(color=CYCLE, linestyle=LINES),
         "axes.spines.top": False, "axes.spines.right": False,

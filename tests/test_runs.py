@@ -64,7 +64,7 @@ def test_trained_once_then_loaded(tmp_path, jets, test_jets):
     assert not first.cached
     assert again.cached
     assert len(lines) == 1
-    for part in ("from the cache", first.record["created"], "threads", first.record["commit"]):
+    for part in ("from the cache", *(first.record[k] for k in ("created", "machine", "commit"))):
         assert part in lines[0]
     np.testing.assert_array_equal(first.predictions.score, again.predictions.score)
     assert again.history == first.history

@@ -20,10 +20,9 @@ def processes(count: int) -> Iterator[ProcessPoolExecutor]:
     try:
         yield executor
     finally:
-        executor.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()  # a training leaves a checkpoint
-            process.join()
+        executor.shutdown(cancel_futures=True)  # waits for them
 
 
 def _begin() -> None:

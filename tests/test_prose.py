@@ -1,0 +1,68 @@
+"""Numbers that the prose of a notebook states are those of the published results."""
+
+import re
+
+import pytest
+
+from lib import profiles
+from lib.profiles import ROOT
+from lib.report import results
+
+
+def published(name):
+    return results.load(name, profiles.get("laptop"))
+
+
+def difference(name, a, b, metric="auc", digits=3):
+    """What a - b is printed as: "0.031 [0.009, 0.054]"."""
+    row, = (c for c in published(name)["comparisons"]
+            if (c["a"], c["b"], c["metric"]) == (a, b, metric))
+    return "{} [{}, {}]".format(*(f"{row[k]:.{digits}f}" for k in ("difference", "low", "high")))
+
+
+def gain(system, labels):
+    row = published("08_labels_grid")["values"]["gains"][system][labels]["auc"]
+    return "{} [{}, {}]".format(*(f"{row[k]:.3f}" for k in ("difference", "low", "high")))
+
+
+def trees(what):
+    return f"{published('04_simclr')['values']['symmetry']['cms8'][what]['trees']['mean']:.3f}"
+
+
+def auc(name, system):
+    row = published(name)["summary"][system]["auc"]
+    return "{} [{}, {}]".format(*(f"{row[k]:.3f}" for k in ("mean", "low", "high")))
+
+
+SAID = {
+    "00_start_here": [
+        lambda: auc("00_start_here", "tiny"),
+        lambda: difference("00_start_here", "tiny", "mass_only")],
+    "04_simclr": [
+        *(lambda a=a, b=b: difference("04_simclr_grid", a, b) for a, b in (
+            ("simclr", "r1_simclr"), ("simclr", "random"), ("aug_translation", "aug_r1"),
+            ("aug_no_eta_flip", "aug_r1"), ("simclr", "observables"))),
+        lambda: trees("phi_roll"), lambda: trees("flips")],
+    "08_comparison": [
+        *(lambda a=a, b=b: difference("08_comparison_grid", a, b) for a, b in (
+            ("boosted_trees", "ours"), ("plain_vit", "ours"), ("resnet15", "ours"),
+            ("softmax", "ours"), ("active", "ours"), ("no_local", "ours_half"))),
+        lambda: difference("08_comparison_grid", "no_local", "ours_half", "mass_mae", 1),
+        lambda: gain("simclr", "100"), lambda: gain("simclr", "all")],
+    "07_finetune": [
+        lambda: f"{100 * chance('scratch')['disagree']:.1f} % of the jets",
+        lambda: f"{100 * chance('plain_vit')['sigma_seeds']:.2f} points",
+        *(lambda arm=arm, gain=gain: f"{100 * chance(arm)['often'][gain]:.2f} %"
+          for arm in ("scratch", "r1_scratch", "plain_vit") for gain in ("text", "notebook"))],
+}
+
+
+def chance(arm):
+    return published("07_finetune")["values"]["chance"][arm]
+
+
+@pytest.mark.parametrize(("notebook", "value"), [(n, v) for n, all_ in SAID.items() for v in all_])
+def test_the_prose_states_the_published_number(notebook, value):
+    text = (ROOT / f"notebooks/{notebook}.py").read_text()
+    prose = " ".join(re.sub(r"^# ?", "", text, flags=re.MULTILINE).split()).replace(" GeV [", " [")
+    assert value() in prose

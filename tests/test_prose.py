@@ -50,6 +50,12 @@ SAID = {
         lambda: difference("08_comparison_grid", "no_local", "ours_half", "mass_mae", 1),
         lambda: gain("simclr", "100"), lambda: gain("simclr", "all")],
     "07_finetune": [
+        *(lambda a=a, b=b, m=m, d=d: difference("07_finetune_grid", a, b, m, d)
+          for a, b, m, d in (("finetune_simclr", "scratch", "mass_mae", 2),
+                             ("finetune_simclr", "scratch", "accuracy", 3),
+                             ("finetune_simclr", "scratch", "auc", 3),
+                             ("finetune_mae", "scratch", "accuracy", 3),
+                             ("r1_finetune", "r1_scratch", "accuracy", 3))),
         lambda: f"{100 * chance('scratch')['disagree']:.1f} % of the jets",
         lambda: f"{100 * chance('plain_vit')['sigma_seeds']:.2f} points",
         *(lambda arm=arm, gain=gain: f"{100 * chance(arm)['often'][gain]:.2f} %"

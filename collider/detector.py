@@ -1,24 +1,31 @@
 """A parametrised CMS-like detector: particles in, eight images of 125×125 pixels out.
 
-Each part is reduced to the few numbers that shape an image: geometry, resolution, threshold,
+The detector is a solenoid with three pixel layers, a tracker, a crystal calorimeter and a hadron
+calorimeter, each reduced to the few numbers that shape an image: geometry, resolution, threshold,
 shower width. One pixel is one barrel crystal (π/180 in η and φ), one 5×5 block one HCAL tower.
+
 Notation: rows are η, columns φ; lengths cm, energies GeV. References: CMS, JINST 3 (2008) S08004
 [CMS]; tracking, JINST 9 (2014) P10009 [TRK]; ECAL, JINST 8 (2013) P09009 [ECAL]; particle flow,
-JINST 12 (2017) P10003 [PF]. Constants marked *fitted* have no reference: they were chosen in a
-plausible range so that simulated images resemble the published ones (closure table, notebook 01).
+JINST 12 (2017) P10003 [PF]; showers, Grindhammer and Peters, hep-ex/0001020 [GP]. How an image is
+made of the signals follows the public code of the group that made the public ones,
+github.com/cms-e2e/RecoE2E [E2E]. Constants marked *fitted* have no reference for their value: they
+were chosen so that simulated images resemble the published ones (closure table, notebook 01).
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from collider.particles import Helix, Particles, wrap
+from collider.particles import Columns, Helix, Particles, wrap
 from lib.cms import CHANNELS, ECAL_RESOLUTION, HCAL_RESOLUTION, PIXEL, SIZE, TOWER
 
-# --- grid and beam ----------------------------------------------------------------------------
+# --- grid -------------------------------------------------------------------------------------
 SHAPE = (len(CHANNELS), SIZE, SIZE)
 HALF = 12  # towers on each side of the central one
-WINDOW = 47  # towers per side of the working area around the jet axis (seed within ±11 towers)
+SEARCH = 3  # towers each way from the axis among which the hottest is the centre [E2E]
+WINDOW = 2 * (HALF + SEARCH) + 1  # towers per side of the working area around the jet axis
+
+# --- beam -------------------------------------------------------------------------------------
 # cm, mean and r.m.s. of collisions along the beam: CMSSW, Realistic8TeVCollision vertex smearing.
 BEAM_Z = (0.41, 6.16)
 
@@ -26,45 +33,49 @@ BEAM_Z = (0.41, 6.16)
 PIXEL_RADII = (4.4, 7.3, 10.2)  # cm, barrel pixel layers [CMS]
 PIXEL_HALF_LENGTH = 26.5  # cm [CMS]
 PIXEL_EFFICIENCY = 0.985  # hits per crossing, after [TRK]
-SECONDARY_RATE = (0.15, 0.25, 0.30)  # extra hits per crossing: δ rays, conversions, nuclear; fitted
+SECONDARY_RATE = 0.83  # extra hits per crossing: δ rays, conversions, nuclear reactions; fitted
 SECONDARY_SPREAD = 0.10  # r.m.s. in η and φ of those around the crossing; fitted
 TRACK_PT_MIN = 0.3  # GeV, of a high-purity track; fitted ([TRK] reconstructs from 0.1)
+TRACK_DZ_MAX = 0.1  # cm from the primary vertex; other tracks fill the pT channel alone [E2E]
+# cm: collisions nearer to the primary one than this are one vertex with it, so that their tracks
+# stay in its jets: the gap at which vertices are kept apart [TRK].
+VERTEX_GAP = 0.1
+CHS_EFFICIENCY = 0.8  # share of other vertices' tracks that are known as such; fitted
 TRACK_ETA_MAX = 2.5  # tracker acceptance [CMS]
-TRACK_EFFICIENCY = {"hadron": 0.95, "electron": 0.85, "muon": 0.98}  # after [TRK]; fitted
+TRACK_EFFICIENCY = {"hadron": 0.93, "electron": 0.85, "muon": 0.98}  # [TRK], plateau in the barrel
 PT_RESOLUTION = (0.010, 0.00015)  # relative: constant ⊕ slope·pT/GeV after [TRK], central barrel
-D0_RESOLUTION = (0.0010, 0.0085)  # cm: constant ⊕ slope/(pT/GeV) after [TRK]
-# Share of badly measured tracks and their dz error in cm. Fitted: without them min–max scaling
-# would put the hard collision's dz twice as high as in the published images.
-BAD_TRACKS = (0.12, 32.0)
+D0_RESOLUTION = (0.0012, 0.0095)  # cm: constant ⊕ slope/(pT/GeV) after [TRK]
 DZ_RESOLUTION = (0.0040, 0.0150)  # cm: constant ⊕ slope/(pT/GeV), times cosh η after [TRK]
-DISPLACED_MAX = 30.0  # cm, largest production radius of a reconstructed track after [TRK]
+DISPLACED_MAX = 7.0  # cm, largest production radius of a high-purity track; fitted
 
 # --- electromagnetic calorimeter --------------------------------------------------------------
 ECAL_RADIUS, ECAL_Z = 129.0, 317.0  # cm, front faces of barrel and endcap [CMS]
-ECAL_THRESHOLD = 0.08  # GeV per crystal, twice the noise of 40 MeV [ECAL]
-# Lateral profile: two Laplace densities, widths in crystals and share of the wider one. A photon
-# in the middle of a crystal leaves about 80 % of its energy there [ECAL].
-SHOWER_CORE, SHOWER_TAIL, TAIL_SHARE = 0.13, 1.0, 0.18
+ECAL_NOISE = 0.04  # GeV per crystal [ECAL]
+ECAL_THRESHOLD = 0.1  # GeV per crystal, zero suppression at 2.5 times the noise; fitted
+# Lateral profile, two terms of the form of [GP]: widths of core and tail in crystals, share of the
+# tail. They follow from 79, 94 and 97 % of an electron in 1, 3×3 and 5×5 crystals [ECAL].
+SHOWER_CORE, SHOWER_TAIL, TAIL_SHARE = 0.234, 1.85, 0.0765
+SHOWER_CELLS = 3  # crystals each way from the one that is hit
 MIP_ENERGY = 0.25  # GeV left by a minimum-ionising particle in 26 X0 of PbWO4 [CMS]
 HADRON_SHARE = 0.55  # probability that a hadron starts its shower in the ECAL (about 1 λ) [CMS]
 HADRON_ECAL = (1.0, 3.0)  # Beta parameters of the energy share such a shower leaves there; fitted
-HADRON_SPOTS, HADRON_WIDTH = 120, 2.0  # spots of such a shower, their spread in crystals; fitted
+HADRON_SPOTS = 120  # spots that make such a shower in the crystals: as fine as costs nothing
 
 # --- hadron calorimeter -----------------------------------------------------------------------
 HCAL_SPOTS = 6  # spots of a shower in the HCAL; fitted
-HCAL_WIDTH = 1.6  # crystals, spread of those spots: about a third of 1 λ = 16 cm; fitted
-HCAL_THRESHOLD = 1.0  # GeV per tower, zero suppression [PF]
+HADRON_WIDTH = 1.4  # crystals, spread of a hadronic shower: a fifth of 1 λ = 16 cm; fitted
+HCAL_THRESHOLD = 1.0  # GeV per tower; fitted ([PF] clusters cells above 0.8)
 # Mean response 1 − a·(E/GeV)^−b: the electromagnetic share of a hadronic shower grows with energy
 # (Groom, NIM A 572 (2007) 633; b there 0.13–0.18).
 HCAL_RESPONSE = (0.55, 0.15)
 
 # --- particle-flow candidates -----------------------------------------------------------------
-PHOTON_MIN, NEUTRAL_MIN = 0.45, 1.0  # GeV, clusters below are not candidates [PF]; fitted
+PHOTON_MIN, NEUTRAL_MIN = 0.23, 0.8  # GeV, seeds of clusters in the barrel [PF]
 PION_MASS, NUCLEON_MASS = 0.1396, 0.939  # GeV (PDG)
 
 
 @dataclass
-class Response:
+class Response(Columns):
     """What the detector makes of one event before any image is cut out."""
 
     particles: Particles
@@ -76,10 +87,17 @@ class Response:
     em: np.ndarray  # (n,) GeV deposited in the ECAL
     had: np.ndarray  # (n,) GeV deposited in the HCAL
     showers: np.ndarray  # (n,) bool: hadronic shower that starts in the ECAL
+    other_vertex: np.ndarray  # (n,) bool: its track is known to be of another collision
+    late: np.ndarray  # (n,) bool: of another bunch crossing, seen by the calorimeters alone
 
 
-def respond(particles: Particles, rng: np.random.Generator) -> Response:
-    """Tracks found and energies deposited by n particles."""
+def respond(particles: Particles, rng: np.random.Generator,
+            apart: np.ndarray | None = None) -> Response:
+    """Tracks found and energies deposited by n particles.
+
+    apart: (n,) cm along the beam from the primary collision to the particle's own, infinite for
+        collisions of other bunch crossings; default 0.
+    """
     n = len(particles)
     helix = Helix.of(particles)
     out, _, _ = helix.crossings(ECAL_RADIUS)
@@ -115,16 +133,23 @@ def respond(particles: Particles, rng: np.random.Generator) -> Response:
     em = np.where(photon | electron, em_energy, share * had_energy)
     em = np.where((hadron & charged & ~showers) | muon, mip, em)
     had = np.where(hadron, (1 - share) * had_energy, 0)
-    return Response(particles, helix, tracked, track_pt, arc, response, em * reaches, had * reaches,
-                    showers)
+    em, had = np.where(reaches, em, 0), np.where(reaches, had, 0)
+    apart = np.zeros(n) if apart is None else apart
+    late = np.isinf(apart)
+    other_vertex = (np.abs(apart) > VERTEX_GAP) & (rng.random(n) < CHS_EFFICIENCY)
+    return Response(particles, helix, tracked & ~late, track_pt, arc, response, em, had, showers,
+                    other_vertex, late)
 
 
-def candidates(response: Response) -> tuple[np.ndarray, np.ndarray]:
-    """Particle-flow-like candidates: momenta (n, 4) px, py, pz, E in GeV at the vertex, and which
-    of them (n,) a jet algorithm sees.
+def candidates(response: Response, pile_up_removal: str = "chs") -> tuple[np.ndarray, np.ndarray]:
+    """Particle-flow-like candidates for jet clustering, as momenta at the vertex.
 
     Charged particles take the track where there is one; all else takes calorimeter energy.
-    Pile-up is neither removed nor subtracted.
+    pile_up_removal: with "chs" (charged-hadron subtraction) the tracks of other vertices are left
+    out; neutral pile-up stays. With "none" all stay.
+
+    Returns:
+        momenta (n, 4) px, py, pz, E in GeV; (n,) bool, which of them a jet algorithm sees.
     """
     p = response.particles
     is_em = (np.abs(p.pdg) == 22) | (np.abs(p.pdg) == 11)
@@ -135,7 +160,8 @@ def candidates(response: Response) -> tuple[np.ndarray, np.ndarray]:
     momentum = pt * np.cosh(p.eta)
     scale = np.where(response.tracked, response.track_pt / pt, calorimeter / momentum)
     energy = np.hypot(momentum * scale, np.where(response.tracked, PION_MASS, 0))
-    clustered = response.tracked | (calorimeter > floor)
+    removed = response.other_vertex & (pile_up_removal == "chs")
+    clustered = np.where(response.tracked, ~removed, calorimeter > floor)
     return np.stack([p.px * scale, p.py * scale, p.pz * scale, energy], axis=1), clustered
 
 
@@ -151,11 +177,17 @@ def _crystal(angle: np.ndarray) -> np.ndarray:
     return np.floor(angle / PIXEL).astype(np.int64)
 
 
-def _shares(offset: np.ndarray, width: float) -> np.ndarray:
-    """Share of a Laplace profile in five cells; `offset` (n,) in [0, 1) lies in the middle one."""
-    edges = (np.arange(-2, 4) - offset[:, None]) / width
-    tail = 0.5 * np.exp(-np.abs(edges))
-    return np.diff(np.where(edges < 0, tail, 1 - tail), axis=1)
+def _shares(row: np.ndarray, column: np.ndarray, width: float) -> np.ndarray:
+    """Share of a shower in the cells around the one that it hits: (n, 7, 7).
+
+    The density is R²/π(r² + R²)² [GP] with R = `width`, integrated over each cell. row, column (n,)
+    in [0, 1): where in its cell a shower hits.
+    """
+    steps = np.arange(-SHOWER_CELLS, SHOWER_CELLS + 2)
+    x, y = (steps - row[:, None])[:, :, None], (steps - column[:, None])[:, None, :]
+    a, b = np.sqrt(x * x + width**2), np.sqrt(y * y + width**2)
+    integral = (x / a * np.arctan(y / a) + y / b * np.arctan(x / b)) / (2 * np.pi)
+    return np.diff(np.diff(integral, axis=1), axis=2)
 
 
 @dataclass
@@ -187,68 +219,64 @@ class Event:
         self.phi = np.arctan2(y, x)
         self.eta = np.arcsinh(z / np.maximum(np.hypot(x, y), 1e-6))
 
-    def image(self, axis_eta: float, axis_phi: float,
-              radius: float = 0.8) -> tuple[np.ndarray, np.ndarray] | None:
-        """Sparse image around the hottest HCAL tower within `radius` of a jet axis.
+    def image(self, axis_eta: float,
+              axis_phi: float) -> tuple[np.ndarray, np.ndarray] | None:
+        """Sparse image around the hottest HCAL tower of the 7 × 7 around a jet axis [E2E].
 
-        Ascending indices (k,) int32 into the flat (8, 125, 125) image and values (k,) float32: GeV,
-        signed cm for dz and d0, counts for the pixel layers. None without HCAL energy.
+        Returns:
+            indices (k,) int32 into the flat (8, 125, 125) image, ascending; values (k,) float32:
+            GeV, signed cm for dz and d0, counts for the pixel layers. None without HCAL energy.
         """
         centre = _crystal(np.array([axis_eta, axis_phi])) // TOWER
         grid = _Grid(*(centre - WINDOW // 2) * TOWER)
         i = np.flatnonzero(self.reaches & (np.abs(self.eta - axis_eta) < 2.2)
                            & (np.abs(wrap(self.phi - axis_phi)) < 2.2))
         hcal = self._hcal(i, grid)
-        towers = (np.arange(WINDOW) - WINDOW // 2) * TOWER * PIXEL
-        inside = np.hypot(towers[:, None], towers[None, :]) < radius
-        hottest = np.unravel_index(np.argmax(np.where(inside, hcal, -1)), hcal.shape)
-        if hcal[hottest] <= HCAL_THRESHOLD:
+        near = slice(HALF, HALF + 2 * SEARCH + 1)
+        crop = np.unravel_index(np.argmax(hcal[near, near]), (2 * SEARCH + 1,) * 2)
+        if hcal[near, near][crop] <= HCAL_THRESHOLD:
             return None
-        pixels = tuple(slice((c - HALF) * TOWER, (c - HALF) * TOWER + SIZE) for c in hottest)
+        pixels = tuple(slice(c * TOWER, c * TOWER + SIZE) for c in crop)
         hcal = hcal.repeat(TOWER, axis=0).repeat(TOWER, axis=1)
-        ecal = self._ecal(i, grid)
-        planes = [*self._tracks(i, grid), np.where(ecal > ECAL_THRESHOLD, ecal, 0),
-                  np.where(hcal > HCAL_THRESHOLD, hcal, 0),
+        planes = [*self._tracks(grid), self._ecal(i, grid), hcal,
                   *(self._pixel_layer(layer, grid) for layer in range(3))]
-        flat = np.stack([plane[pixels] for plane in planes]).astype(np.float32).ravel()
+        image = np.stack([plane[pixels] for plane in planes]).astype(np.float32)
+        image[3] += ECAL_NOISE * self.rng.standard_normal((SIZE, SIZE), dtype=np.float32)
+        image[3][image[3] <= ECAL_THRESHOLD] = 0
+        image[4][image[4] <= HCAL_THRESHOLD] = 0
+        flat = image.ravel()
         indices = np.flatnonzero(flat)
         return indices.astype(np.int32), flat[indices]
 
-    def _tracks(self, i: np.ndarray, grid: _Grid) -> list[np.ndarray]:
-        """Track pT (sum), dz and d0 (of the hardest track of a pixel) where tracks enter the ECAL.
+    def _tracks(self, grid: _Grid) -> list[np.ndarray]:
+        """Sums of the tracks' pT, d0 and dz in the pixel of their momentum at the beam [E2E].
 
-        d0 is taken at the beam and dz from the detector's centre, the default reference of a CMS
-        track: the hard collision's tracks share a sign of dz, that of its vertex.
+        d0 and dz are relative to the primary vertex; dz is that of tracks with |dz| < 0.1 cm. The
+        published numbers of pixels and the one public image at hand agree with d0 of all tracks
+        in channel 1 and dz in channel 2: half of d0 is positive at every radius, pile-up
+        included, while few tracks have a dz.
         """
-        i = i[self.response.tracked[i]]
-        pt = self.response.track_pt[i]
-        d0, dz = (x[i] for x in self.helix.impact())
+        i = np.flatnonzero(self.response.tracked)
+        pt, eta = self.response.track_pt[i], self.response.particles.eta[i]
+        d0, z, phi = self.helix[i].impact()
+        dz, cosh = z - self.primary_z, np.cosh(eta)
         d0 = d0 + np.hypot(D0_RESOLUTION[0], D0_RESOLUTION[1] / pt) * self.rng.normal(size=len(i))
-        sigma = np.hypot(DZ_RESOLUTION[0], DZ_RESOLUTION[1] / pt)
-        sigma = sigma * np.cosh(self.response.particles.eta[i])
+        sigma = np.hypot(DZ_RESOLUTION[0], DZ_RESOLUTION[1] / pt) * cosh
         dz = dz + sigma * self.rng.normal(size=len(i))
-        bad = self.rng.random(len(i)) < BAD_TRACKS[0]
-        dz = dz + np.where(bad, BAD_TRACKS[1], 0) * self.rng.normal(size=len(i))
-        cell, ok = grid.cells(_crystal(self.eta[i]), _crystal(self.phi[i]))
-        cell, pt, dz, d0 = cell[ok], pt[ok], dz[ok], d0[ok]
-        planes = [grid.sum(cell, pt)]
-        order = np.argsort(pt)  # the hardest track of a pixel is written last
-        for value in (dz, d0):
-            plane = np.zeros(grid.side**2)
-            plane[cell[order]] = value[order]
-            planes.append(plane.reshape(grid.side, grid.side))
-        return planes
+        cell, ok = grid.cells(_crystal(eta), _crystal(phi))
+        primary = ok & (np.abs(dz) < TRACK_DZ_MAX)
+        return [grid.sum(cell[ok], pt[ok]), grid.sum(cell[ok], d0[ok]),
+                grid.sum(cell[primary], dz[primary])]
 
     def _ecal(self, i: np.ndarray, grid: _Grid) -> np.ndarray:
         r = self.response
-        # Photons, electrons and minimum-ionising particles: a shower profile over 5×5 crystals.
+        # Photons, electrons and minimum-ionising particles: a shower profile over 7×7 crystals.
         narrow = i[(r.em[i] > 0) & ~r.showers[i]]
         eta, phi = self.eta[narrow] / PIXEL, self.phi[narrow] / PIXEL
         row, column = _crystal(self.eta[narrow]), _crystal(self.phi[narrow])
-        core, tail = (_shares(eta - row, width)[:, :, None] * _shares(phi - column, width)[:, None]
-                      for width in (SHOWER_CORE, SHOWER_TAIL))
+        core, tail = (_shares(eta - row, phi - column, w) for w in (SHOWER_CORE, SHOWER_TAIL))
         energy = r.em[narrow, None, None] * ((1 - TAIL_SHARE) * core + TAIL_SHARE * tail)
-        steps = np.arange(-2, 3)
+        steps = np.arange(-SHOWER_CELLS, SHOWER_CELLS + 1)
         rows, columns = np.broadcast_arrays(row[:, None, None] + steps[:, None],
                                             column[:, None, None] + steps)
         # Hadronic showers: unequal spots of one crystal around the impact point.
@@ -270,7 +298,7 @@ class Event:
     def _hcal(self, i: np.ndarray, grid: _Grid) -> np.ndarray:
         """Tower energies (47, 47): each hadron's energy in a few spots around its impact point."""
         i = i[self.response.had[i] > 0.02]
-        row, column, energy = self._spots(i, self.response.had[i], HCAL_SPOTS, HCAL_WIDTH)
+        row, column, energy = self._spots(i, self.response.had[i], HCAL_SPOTS, HADRON_WIDTH)
         cell, ok = grid.cells(row, column)
         tower = cell[ok] // grid.side // TOWER * WINDOW + cell[ok] % grid.side // TOWER
         return np.bincount(tower, energy[ok], minlength=WINDOW**2).reshape(WINDOW, WINDOW)
@@ -278,9 +306,9 @@ class Event:
     def _pixel_layer(self, layer: int, grid: _Grid) -> np.ndarray:
         """Hits of one pixel layer, placed as seen from the primary vertex."""
         radius, rng = PIXEL_RADII[layer], self.rng
-        charged = np.flatnonzero(self.response.particles.charge != 0)
+        charged = np.flatnonzero((self.response.particles.charge != 0) & ~self.response.late)
         out, back, period = (t[charged] for t in self.helix.crossings(radius))
-        # What turns back before the calorimeter leaves hits for one more turn (fitted).
+        # What turns back before the calorimeter leaves hits for one more turn.
         curls = np.isfinite(out) & ~self.reaches[charged]
         arc = np.concatenate([out, back[curls], out[curls] + period[curls]])
         owner = np.concatenate([charged, charged[curls], charged[curls]])
@@ -289,7 +317,7 @@ class Event:
         ok = (np.abs(z) < PIXEL_HALF_LENGTH) & (rng.random(len(z)) < PIXEL_EFFICIENCY)
         eta = np.arcsinh((z[ok] - self.primary_z) / radius)
         phi = np.arctan2(y[ok], x[ok])
-        extra = np.repeat(np.arange(len(eta)), rng.poisson(SECONDARY_RATE[layer], size=len(eta)))
+        extra = np.repeat(np.arange(len(eta)), rng.poisson(SECONDARY_RATE, size=len(eta)))
         noise = SECONDARY_SPREAD * rng.normal(size=(2, len(extra)))
         eta = np.concatenate([eta, eta[extra] + noise[0]])
         phi = np.concatenate([phi, phi[extra] + noise[1]])

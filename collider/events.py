@@ -26,11 +26,14 @@ from lib.files import replacing
 from lib.profiles import home
 
 ENERGY = 8000  # GeV, centre-of-mass energy of the 2012 run
-PILE_UP = (21.0, 6.0)  # mean and spread of the pile-up per event: 2012, 21 ± 6 on average; fitted
+PILE_UP = (11.3, 3.5)  # mean and spread of the collisions that pile up in an event; fitted
+# Collisions of other bunch crossings that the calorimeters still add, for each one in time; fitted.
+OUT_OF_TIME = 0.79
 POOL_EVENTS = {"train": 3000, "test": 3000}  # minimum-bias events in each pool
 POOL_SEEDS = {"train": 814, "test": 1408}
 POOL_ETA = 4.0  # particles of the pool beyond this |η| cannot enter an image
 STORED = [field.name for field in fields(Particles) if field.name != "vertex"]  # in a pool's file
+VETO = 0.7  # an event without a matched true jet above this share of the cut is dropped at once
 BATCH = 25  # events clustered in one call: spreads FastJet's set-up cost
 
 # Decays inside the tracker volume happen here (K0S, Λ), as in a detector simulation (mm).
@@ -66,12 +69,12 @@ SAMPLES = {
     # spectrum of the public files.
     "top_qcd": Sample(
         (Process(0, ("HardQCD:all = on", "PhaseSpace:pTHatMin = 365",
-                     "PhaseSpace:bias2Selection = on", "PhaseSpace:bias2SelectionPow = 0.7")),
+                     "PhaseSpace:bias2Selection = on", "PhaseSpace:bias2SelectionPow = 0.75")),
          Process(1, ("Top:gg2ttbar = on", "Top:qqbar2ttbar = on", "24:onMode = off",
                      "24:onIfAny = 1 2 3 4 5", "PhaseSpace:pTHatMin = 365",
-                     "PhaseSpace:bias2Selection = on", "PhaseSpace:bias2SelectionPow = 0.3"))),
-        radius=0.8, pt_min=400.0, eta_max=1.37, turn_on=(408.0, 18.0), fraction=0.4878,
-        channels=CHANNELS, version=2,
+                     "PhaseSpace:bias2Selection = on", "PhaseSpace:bias2SelectionPow = 0.35"))),
+        radius=0.8, pt_min=400.0, eta_max=1.37, turn_on=(405.0, 16.0), fraction=0.4878,
+        channels=CHANNELS, version=3,
     ),
     # The public set: dijets of quarks or of gluons, p̂T 80–120 GeV, pT > 70 GeV, |η| < 1.8
     # (arXiv:1902.08276); label 1 is quark, as its `isQuark` flag.
@@ -81,7 +84,7 @@ SAMPLES = {
          Process(1, ("HardQCD:gg2qqbar = on", "HardQCD:qq2qq = on", "HardQCD:qqbar2qqbarNew = on",
                      "PhaseSpace:pTHatMin = 80", "PhaseSpace:pTHatMax = 120"))),
         radius=0.4, pt_min=70.0, eta_max=1.8, turn_on=(0.0, 1.0), fraction=0.5,
-        channels=("track pT", "ECAL", "HCAL"), version=2,
+        channels=("track pT", "ECAL", "HCAL"), version=3,
     ),
 }
 
@@ -95,10 +98,13 @@ class Jet:
     label: int
     mass: float  # GeV, reconstructed
     pt: float  # GeV, reconstructed
+    eta: float
     true_mass: float  # GeV, particle level, without pile-up; 0 where there is no such jet
     true_pt: float
     parton: int  # PDG number of the parton (6 for a top) nearest to the jet
     vertices: int  # collisions in the event, the hard one included
+    z: float  # cm, of the hard collision along the beam
+    event: int  # number of the event: two jets may be of one
 
 
 def generator(settings: tuple[str, ...], seed: int) -> pythia8mc.Pythia:
@@ -112,15 +118,26 @@ def generator(settings: tuple[str, ...], seed: int) -> pythia8mc.Pythia:
     return pythia
 
 
-def final_particles(event: pythia8mc.Event) -> Particles:
-    """The visible stable particles of an event, positions in cm from the collision."""
-    rows = [(p.id(), p.charge(), p.px(), p.py(), p.pz(), p.e(), p.xProd(), p.yProd(), p.zProd())
-            for p in event if p.isFinal()]
-    pdg, charge, px, py, pz, e, *place = np.array(rows, dtype=float).reshape(-1, 9).T
-    place = [x * 0.1 for x in place]  # mm → cm
-    found = Particles(pdg.astype(int), charge, px, py, pz, e, *place, np.zeros(len(pdg), int))
-    central = np.abs(pz) < np.sinh(POOL_ETA) * np.hypot(px, py)
-    return found[central & ~np.isin(np.abs(pdg), INVISIBLE)]
+def collisions(pythia: pythia8mc.Pythia, n: int, eta_max: float = POOL_ETA,
+               ) -> tuple[Particles, ak.Array]:
+    """The visible stable particles of the next n events, and the events' whole records.
+
+    Positions are in cm from the collision; `vertex` counts the events, which may be fewer than n
+    where Pythia gives one up.
+    """
+    records = pythia.nextBatch(n).prt
+    event = np.repeat(np.arange(len(records)), ak.to_numpy(ak.num(records)))
+    flat = ak.flatten(records)
+    pdg = ak.to_numpy(flat.id)
+    px, py, pz, e = (ak.to_numpy(flat.p[k]) for k in ("px", "py", "pz", "e"))
+    keep = (ak.to_numpy(flat.status) > 0) & ~np.isin(np.abs(pdg), INVISIBLE)
+    keep &= np.abs(pz) < np.sinh(eta_max) * np.hypot(px, py)
+    kinds, which = np.unique(pdg[keep], return_inverse=True)
+    charge = np.array([pythia.particleData.charge(int(kind)) for kind in kinds])[which]
+    where = (0.1 * ak.to_numpy(ak.fill_none(flat.vProd[k][keep], 0.0))  # mm → cm
+             for k in ("px", "py", "pz"))
+    return Particles(pdg[keep].astype(np.int64), charge, px[keep], py[keep], pz[keep], e[keep],
+                     *where, event[keep]), records
 
 
 # --- pile-up ----------------------------------------------------------------------------------
@@ -170,12 +187,8 @@ def _load_pool(path: Path) -> PileUp:
 
 def _make_pool(path: Path, seed: int, events: int) -> None:
     pythia = generator(("SoftQCD:inelastic = on",), seed)
-    parts = []
-    while len(parts) < events:
-        if pythia.next():
-            parts.append(final_particles(pythia.event))
-    together = Particles.join(parts)
-    offsets = np.concatenate([[0], np.cumsum([len(p) for p in parts])])
+    together, records = collisions(pythia, events)
+    offsets = np.searchsorted(together.vertex, np.arange(len(records) + 1))
     columns = {name: getattr(together, name).astype(np.int32 if name == "pdg" else np.float32)
                for name in STORED}
     with replacing(path) as temporary, open(temporary, "wb") as file:
@@ -205,17 +218,24 @@ def kinematics(p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
     return pt, np.arcsinh(p[:, 2] / pt), np.arctan2(p[:, 1], p[:, 0]), np.sqrt(np.maximum(mass2, 0))
 
 
-def partons(event: pythia8mc.Event, top: bool) -> list[list[tuple[float, float, int]]]:
+def partons(record: ak.Array, top: bool) -> list[list[tuple[float, float, int]]]:
     """What a jet can be matched to: groups of (η, φ, PDG number), all to lie inside the jet.
 
     A hadronic top is the group of the top, its W and its b: the rule of the published selection.
     A light jet is matched to one outgoing parton of the hard process.
     """
+    pdg, first, last = (ak.to_numpy(record[k]) for k in ("id", "daughter1", "daughter2"))
+    px, py, pz = (ak.to_numpy(record.p[k]) for k in ("px", "py", "pz"))
     groups = []
-    for p in (event[5], event[6]):  # the two outgoing particles of the hard process
-        last = event[p.iBotCopyId()]  # a top after its recoils, as it decays
-        group = [last, *(event[i] for i in last.daughterList())] if top else [p]
-        groups.append([(g.eta(), g.phi(), g.idAbs()) for g in group])
+    for member in (5, 6):  # the two outgoing particles of the hard process
+        group = [member]
+        if top:
+            while pdg[member] in (copies := pdg[[first[member], last[member]]]):
+                member = (first if copies[0] == pdg[member] else last)[member]
+            group = [member, *range(first[member], last[member] + 1)]  # as it decays
+        eta = np.arcsinh(pz[group] / np.hypot(px[group], py[group]))
+        phi = np.arctan2(py[group], px[group])
+        groups.append(list(zip(eta, phi, np.abs(pdg[group]), strict=True)))
     return groups
 
 
@@ -225,7 +245,7 @@ def matched(group: list[tuple[float, float, int]], eta: float, phi: float, radiu
 
 
 def jets(sample: Sample, process: Process, pool: PileUp, seed: np.random.SeedSequence,
-         pile_up: float | None = None) -> Iterator[Jet]:
+         pile_up: float | None = None, pile_up_removal: str = "chs") -> Iterator[Jet]:
     """An endless stream of accepted jets of one process.
 
     pile_up: mean number of pile-up collisions; None for the run's distribution (`PILE_UP`).
@@ -234,49 +254,83 @@ def jets(sample: Sample, process: Process, pool: PileUp, seed: np.random.SeedSeq
     hard_seed, detector_seed = seed.spawn(2)
     pythia = generator(process.settings, int(hard_seed.generate_state(1)[0]))
     rng = np.random.default_rng(detector_seed)
-    is_top = any(s.startswith("Top:") for s in process.settings)
+    number = 0
     while True:
-        batch = []
-        while len(batch) < BATCH:
-            if pythia.next():
-                batch.append((final_particles(pythia.event), partons(pythia.event, is_top)))
-        yield from _accept(sample, process, pool, batch, rng, pile_up)
+        hard, records = collisions(pythia, BATCH)
+        hopeful = _hopeful(sample, process, hard, records)
+        for jet in _recorded(sample, pool, hard, hopeful, rng, pile_up, pile_up_removal):
+            jet.event += number
+            jet.label = process.label
+            yield jet
+        number += BATCH
 
 
-def _accept(sample: Sample, process: Process, pool: PileUp, batch: list, rng: np.random.Generator,
-            pile_up: float | None) -> Iterator[Jet]:
-    events, inputs, truth = [], [], []
-    middle, width = sample.turn_on
-    for hard, _ in batch:
-        truth.append(np.stack([hard.px, hard.py, hard.pz, hard.energy], axis=1))
-        n = rng.poisson(max(rng.normal(*PILE_UP), 0.0) if pile_up is None else pile_up)
-        z = rng.normal(*detector.BEAM_Z, size=n + 1)
-        hard.z = hard.z + z[0]
-        particles = Particles.join([hard, pool.draw(n, z[1:], rng)])
-        response = detector.respond(particles, rng)
-        momenta, clustered = detector.candidates(response)
-        # Only what can end up in a jet of the selected η range is clustered.
-        limit = np.sinh(sample.eta_max + 1.2) * np.hypot(momenta[:, 0], momenta[:, 1])
-        inputs.append(momenta[clustered & (np.abs(momenta[:, 2]) < limit)])
-        events.append((response, z[0], n + 1))
-    found = cluster(inputs, sample.radius, sample.pt_min)
-    true = cluster(truth, sample.radius, 0.25 * sample.pt_min)
-    for (_, groups), (response, z, vertices), momenta, true_momenta in zip(
-            batch, events, found, true, strict=True):
-        event = None
-        for pt, eta, phi, mass in zip(*kinematics(momenta[:2]), strict=True):
-            if abs(eta) > sample.eta_max:
-                continue
+def _hopeful(sample: Sample, process: Process, hard: Particles,
+             records: ak.Array) -> dict[int, tuple[list, np.ndarray]]:
+    """Event → partons and true jets (n, 4), of the events that can bear a jet of the sample."""
+    is_top = any(s.startswith("Top:") for s in process.settings)
+    starts = np.searchsorted(hard.vertex, np.arange(len(records) + 1))
+    momenta = np.split(hard.momenta, starts[1:-1])
+    found = {}
+    for event, true in enumerate(cluster(momenta, sample.radius, 0.25 * sample.pt_min)):
+        pt, eta, phi, _ = kinematics(true)
+        good = (pt > VETO * sample.pt_min) & (np.abs(eta) < sample.eta_max + 0.1)
+        if good.any():
+            groups = partons(records[event], is_top)
+            if any(matched(group, *axis, sample.radius + 0.1)
+                   for group in groups for axis in zip(eta[good], phi[good], strict=True)):
+                found[event] = groups, true
+    return found
+
+
+def _recorded(sample: Sample, pool: PileUp, hard: Particles, hopeful: dict,
+              rng: np.random.Generator, pile_up: float | None,
+              pile_up_removal: str) -> Iterator[Jet]:
+    """Accepted jets of a batch of events: pile-up, detector, clustering, selection, image."""
+    events = np.array(list(hopeful), dtype=np.int64)
+    mean = np.full(len(events), pile_up) if pile_up is not None else np.maximum(
+        rng.normal(*PILE_UP, size=len(events)), 0)
+    extra, late = rng.poisson(mean), rng.poisson(OUT_OF_TIME * mean)
+    # Collisions: the hard ones first, then the pile-up, that of other bunch crossings last; `owner`
+    # is the event of each.
+    owner = np.concatenate([np.repeat(np.arange(len(events)), n)
+                            for n in (np.ones_like(extra), extra, late)])
+    z = rng.normal(*detector.BEAM_Z, size=len(owner))
+    apart = z - z[owner]
+    apart[len(owner) - late.sum():] = np.inf
+    hard = hard[np.isin(hard.vertex, events)]
+    hard.vertex = np.searchsorted(events, hard.vertex)
+    hard.z = hard.z + z[hard.vertex]
+    soft = pool.draw(len(owner) - len(events), z[len(events):], rng)
+    soft.vertex += len(events) - 1
+    particles = Particles.join([hard, soft])
+    order = np.argsort(owner[particles.vertex], kind="stable")
+    particles, event = particles[order], owner[particles.vertex][order]
+    starts = np.searchsorted(event, np.arange(len(events) + 1))
+    response = detector.respond(particles, rng, apart[particles.vertex])
+    momenta, clustered = detector.candidates(response, pile_up_removal)
+    # Only what can end up in a jet of the selected η range is clustered.
+    limit = np.sinh(sample.eta_max + 1.2) * np.hypot(momenta[:, 0], momenta[:, 1])
+    clustered &= np.abs(momenta[:, 2]) < limit
+    pieces = [slice(*starts[i:i + 2]) for i in range(len(events))]
+    found = cluster([momenta[s][clustered[s]] for s in pieces], sample.radius, sample.pt_min)
+    for i, (groups, true) in enumerate(hopeful.values()):
+        seen = None
+        for pt, eta, phi, mass in zip(*kinematics(found[i][:2]), strict=True):
             inside = [g for g in groups if matched(g, eta, phi, sample.radius)]
-            # Short-circuit: only a matched jet takes a random number.
-            if not inside or rng.random() > 0.5 * (1 + erf((pt - middle) / (sqrt(2) * width))):
+            if not inside or abs(eta) > sample.eta_max:
                 continue
-            event = event or detector.Event(response, z, rng)
-            image = event.image(eta, phi, sample.radius)
+            middle, width = sample.turn_on
+            if rng.random() > 0.5 * (1 + erf((pt - middle) / (sqrt(2) * width))):
+                continue
+            seen = seen or detector.Event(response[pieces[i]], z[i], rng)
+            image = seen.image(eta, phi)
             if image is None:
                 continue
-            true_pt, true_eta, true_phi, true_mass = kinematics(true_momenta)
+            true_pt, true_eta, true_phi, true_mass = kinematics(true)
             distance = np.hypot(true_eta - eta, wrap(true_phi - phi))
-            near = min(zip(distance, true_mass, true_pt), default=(np.inf,))
-            nearest = near[1:] if near[0] < sample.radius else (0.0, 0.0)
-            yield Jet(*image, process.label, mass, pt, *nearest, inside[0][0][2], vertices)
+            near = int(np.argmin(distance))
+            ok = distance[near] < sample.radius
+            yield Jet(*image, 0, mass, pt, eta, true_mass[near] if ok else 0.0,
+                      true_pt[near] if ok else 0.0, inside[0][0][2], int(extra[i]) + 1, z[i],
+                      int(events[i]))

@@ -14,7 +14,7 @@ CURVATURE = 0.299792458e-2 * FIELD  # GeV/cm: pT = |q| · CURVATURE · radius of
 INVISIBLE = (12, 14, 16)  # neutrinos: |PDG number|
 
 
-class _Columns:
+class Columns:
     """A dataclass of arrays (n,): `len`, and the rows of an index."""
 
     def __len__(self) -> int:
@@ -25,9 +25,12 @@ class _Columns:
 
 
 @dataclass
-class Particles(_Columns):
-    """n stable particles: arrays (n,); (x, y, z) is the production point relative to the detector's
-    centre, `vertex` 0 for the hard collision and 1, 2, … for pile-up collisions."""
+class Particles(Columns):
+    """n stable particles: `pdg` (n,), momentum (n,), production point (n,), `vertex` (n,).
+
+    Production points are relative to the detector's centre; `vertex` is the number of the collision
+    among those that are handled together.
+    """
 
     pdg: np.ndarray
     charge: np.ndarray
@@ -52,6 +55,11 @@ class Particles(_Columns):
     def eta(self) -> np.ndarray:
         return np.arcsinh(self.pz / np.maximum(self.pt, 1e-9))
 
+    @property
+    def momenta(self) -> np.ndarray:
+        """(n, 4) px, py, pz, E."""
+        return np.stack([self.px, self.py, self.pz, self.energy], axis=1)
+
     @staticmethod
     def join(parts: list[Particles]) -> Particles:
         """One set out of several, in order."""
@@ -64,7 +72,7 @@ def wrap(phi: np.ndarray) -> np.ndarray:
 
 
 @dataclass
-class Helix(_Columns):
+class Helix(Columns):
     """Transverse circles (straight lines for neutrals) of n particles.
 
     The transverse position after an arc length t is centre + (−sin ψ, cos ψ)/κ with
@@ -124,11 +132,13 @@ class Helix(_Columns):
         out, back = np.minimum(out, back), np.maximum(out, back)
         return np.where(inside, out, np.inf), np.where(inside, back, np.inf), period
 
-    def impact(self) -> tuple[np.ndarray, np.ndarray]:
-        """Transverse impact parameter d0 = x sin φ − y cos φ at the point nearest to the beam (the
-        sign CMS uses), and the z of that point (both cm)."""
+    def impact(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Signed transverse impact parameter d0, and the z (both cm) and φ where it is taken.
+
+        The sign is that of x sin φ − y cos φ at the point nearest to the beam (the sign CMS uses).
+        """
         u, v = self._start()
         t = -np.arctan2(self.kappa * u, 1 - self.kappa * v) / self.kappa
         x, y, z = self.at(t)
         phi = self.phi - self.kappa * t
-        return x * np.sin(phi) - y * np.cos(phi), z
+        return x * np.sin(phi) - y * np.cos(phi), z, phi

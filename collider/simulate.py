@@ -31,7 +31,13 @@ from lib.workers import processes
 CHUNK = 250  # jets per chunk: small enough to share out, large enough to hide Pythia's start
 # What a file is known by. The version is that of its sample: a change to one sample does not touch
 # the files of another. Versions of Pythia and FastJet are recorded, but are not part of it.
-KNOWN_BY = ("process", "jets", "seed", "pool", "pool_events", "pile_up", "settings", "version")
+KNOWN_BY = ("process", "jets", "seed", "pool", "pool_events", "pile_up", "pile_up_removal",
+            "settings", "version")
+# What only a simulation knows. true_mass, true_pt: particle level without pile-up (GeV), 0 where
+# there is no such jet; z: cm, of the hard collision; event: its number in the file. `partners` is
+# added, the number of other jets of the file that are of the same event.
+TRUTH = {"label": np.int32, "parton": np.int32, "true_mass": np.float32, "true_pt": np.float32,
+         "eta": np.float32, "z": np.float32, "vertices": np.int32, "event": np.int64}
 
 
 @dataclass(frozen=True)
@@ -47,11 +53,13 @@ class Settings:
     pool: str = "train"  # pile-up pool; or "test"
     pool_events: int | None = None  # its size (tests use a small one)
     pile_up: float | None = None  # mean, not the run's distribution; the hard events are the same
+    pile_up_removal: str = "chs"  # charged particles of other vertices left out of jets; or "none"
 
     def __post_init__(self) -> None:
         for what, given, known in (("process", self.process, events.SAMPLES),
                                    ("encoding", self.encoding, ENCODINGS),
-                                   ("pile-up pool", self.pool, events.POOL_SEEDS)):
+                                   ("pile-up pool", self.pool, events.POOL_SEEDS),
+                                   ("pile-up removal", self.pile_up_removal, ("chs", "none"))):
             if given not in known:
                 raise DataError(f"unknown {what} {given!r}; choose from {', '.join(known)}")
         if self.jets < 1:
@@ -70,6 +78,7 @@ class Settings:
             "process": self.process, "jets": self.jets, "seed": self.seed, "pool": self.pool,
             "pool_events": self.pool_events or events.POOL_EVENTS[self.pool],
             "pile_up": list(events.PILE_UP) if self.pile_up is None else self.pile_up,
+            "pile_up_removal": self.pile_up_removal,
             "settings": [list(p.settings) for p in self.sample.processes],
             "version": self.sample.version,
             "pythia8mc": version("pythia8mc"), "fastjet": version("fastjet"),
@@ -126,8 +135,11 @@ def chunk(number: int, settings: Settings, size: int) -> Chunk:
     root = np.random.SeedSequence([settings.seed, number, *settings.process.encode()])
     accepted, wanted = [], quotas(number, settings.jets, sample.fraction, size)
     for kind, n, child in zip(sample.processes, wanted, root.spawn(2), strict=True):
-        stream = events.jets(sample, kind, pool, child, settings.pile_up)
-        accepted += [next(stream) for _ in range(n)]
+        stream = events.jets(sample, kind, pool, child, settings.pile_up, settings.pile_up_removal)
+        several = [next(stream) for _ in range(n)]
+        for jet in several:  # a number of its own for every event of a file
+            jet.event += (2 * number + kind.label) * 1_000_000
+        accepted += several
     shuffle = np.random.default_rng(root.spawn(1)[0])
     accepted = [accepted[i] for i in shuffle.permutation(len(accepted))]
     indices, values = zip(*(_encode(jet, settings.encoding, sample.channels) for jet in accepted),
@@ -137,10 +149,10 @@ def chunk(number: int, settings: Settings, size: int) -> Chunk:
         return np.array([getattr(jet, name) for jet in accepted]).astype(dtype)
 
     names = {"Y": "label", "m": "mass", "pT": "pt"} if settings.labelled else {}
-    # true_mass and true_pt: particle level without pile-up (GeV), 0 where there is no such jet.
-    truth = {f"truth/{name}": column(name, np.float32) for name in ("true_mass", "true_pt")}
-    truth |= {f"truth/{name}": column(name, np.int32) for name in ("label", "parton", "vertices")}
-    columns = {key: column(name, np.float32) for key, name in names.items()} | truth
+    columns = {key: column(name, np.float32) for key, name in names.items()}
+    columns |= {f"truth/{name}": column(name, dtype) for name, dtype in TRUTH.items()}
+    _, which, jets_of = np.unique(columns["truth/event"], return_inverse=True, return_counts=True)
+    columns["truth/partners"] = (jets_of[which] - 1).astype(np.int32)
     starts = np.cumsum([0, *map(len, indices)], dtype=np.int64)
     return Chunk(starts, np.concatenate(indices).astype(np.int32), np.concatenate(values), columns)
 

@@ -6,7 +6,8 @@ P09009; HCAL with ECAL, JINST 12 (2017) P10003.
 
 import math
 
-CHANNELS = ("track pT", "track dz", "track d0", "ECAL", "HCAL", "BPIX 1", "BPIX 2", "BPIX 3")
+# 1 and 2 in the order that the published numbers of pixels suggest: see `Event._tracks`
+CHANNELS = ("track pT", "track d0", "track dz", "ECAL", "HCAL", "BPIX 1", "BPIX 2", "BPIX 3")
 SIZE = 125  # pixels a side of an image
 PIXEL = math.pi / 180  # size of a pixel in η and in φ: one barrel crystal
 TOWER = 5  # pixels a side of an HCAL tower

@@ -92,8 +92,7 @@ print(f"profile {profile.tag}; torch {torch.__version__},",
 sample = events.SAMPLES["top_qcd"]
 qcd, top = sample.processes
 pythia = events.generator(top.settings, seed=7)
-while not pythia.next():
-    pass
+hard, _ = events.collisions(pythia, 1)    # what is visible, |eta| < 4, in cm
 record = list(pythia.event)
 quarks = [p for p in record if p.statusAbs() == 23 and p.isQuark()]
 for p in quarks:
@@ -154,7 +153,6 @@ print("sum over stable particles (E, px, py, pz):", total.round(3))
 assert np.allclose(total, [events.ENERGY, 0, 0, 0], atol=0.1)
 
 # %%
-hard = events.final_particles(pythia.event)  # visible, |eta| < 4, cm
 hadrons = np.stack([hard.eta, hard.phi, hard.pt], 1)
 momenta = np.stack([hard.px, hard.py, hard.pz, hard.energy], 1)
 jets = events.cluster([momenta], sample.radius, 100)[0][:2]
@@ -191,10 +189,8 @@ def shares(particles):
     energy = [particles.energy[k & central].sum() for k in kinds]
     return np.array(energy) / sum(energy)
 
-several = []
-while len(several) < 30:
-    if pythia.next():
-        several.append(shares(events.final_particles(pythia.event)))
+many, records = events.collisions(pythia, 30)
+several = [shares(many[many.vertex == k]) for k in range(len(records))]
 charged, photons, neutral = np.mean(several, 0)
 print(f"charged {charged:.0%}, photons {photons:.0%}, "
       f"neutral hadrons {neutral:.0%}")
@@ -271,16 +267,14 @@ print(inspect.getdoc(events.partons))
 
 # %%
 inside, tried = 0, 0
-while tried < 40:
-    if not pythia.next():
-        continue
-    p = events.final_particles(pythia.event)
-    p4 = np.stack([p.px, p.py, p.pz, p.energy], 1)
+many, records = events.collisions(pythia, 60)
+for k, record in enumerate(records):
+    p4 = many[many.vertex == k].momenta
     leading = events.cluster([p4], sample.radius, 400)[0][:1]
     if not len(leading):
         continue
     _, (eta,), (phi,), _ = events.kinematics(leading)
-    groups = events.partons(pythia.event, True)
+    groups = events.partons(record, True)
     tried += 1
     inside += any(events.matched(g, eta, phi, sample.radius) for g in groups)
 print(f"{inside} of {tried} leading jets are matched to a top")
@@ -347,9 +341,10 @@ print(f"{len(gun)} pions land where the formula says")
 # From here on the same helix is `collider.particles.Helix`, which also starts
 # away from the beam line, as decay products of b hadrons and strange hadrons
 # do, and gives the *impact parameters* at the point of closest approach to the
-# beam: $d_0$, the signed distance across it, and $d_z$, the position along it,
-# counted from the centre of the detector. Collisions are spread by several
-# centimetres along the beam, so the tracks of one jet share a $d_z$.
+# beam: $d_0$, the signed distance across it, and $d_z$, the distance along it
+# from the hard collision. Collisions are spread by several centimetres along
+# the beam, so $|d_z|$ tells a jet's own tracks (a tenth of a millimetre) from
+# those of pile-up.
 #
 # The arcsine has no solution for $\kappa r>2$: a slow particle curls up and
 # never reaches the crystals.
@@ -371,10 +366,11 @@ plots.save(fig, "01_transverse_tracks", profile);
 # %% [markdown]
 # *Paths of five particles across the beam, left to the crystals at 129 cm,
 # right through the pixel layers at 4 to 10 cm; legend: charge and $p_T$.* The
-# slow ones curl up inside the tracker. In the pixel layers all look straight.
-# Two properties of the images follow at once: tracks of a jet are spread in
-# $\phi$ but not in $\eta$, and soft particles appear in the pixel channels
-# without ever appearing in the calorimeters.
+# slow ones curl up inside the tracker. In the pixel layers only the fastest
+# look straight. The public code that makes such images draws a track where its
+# momentum points *at the vertex*. So a slow particle's track and its energy lie
+# in different pixels of one row, and soft particles appear among tracks and
+# pixel hits without ever appearing in the calorimeters.
 #
 # ### Crystals and towers
 #
@@ -383,11 +379,12 @@ plots.save(fig, "01_transverse_tracks", profile);
 # is one pixel**. A hadron is as likely as not to start its own, wider shower in
 # the crystals, and ends in the hadron calorimeter, whose towers are 5 × 5
 # crystals: **one tower is one block of 25 equal pixels**. Energies are smeared
-# by the measured resolutions, and cells below threshold are dropped (*zero
-# suppression*): this is where most zeros of the image are made.
+# by the measured resolutions, electronic noise is added to every crystal, and
+# cells below threshold are dropped (*zero suppression*). Most zeros of the
+# image are not made here: most pixels were hit by nothing.
 #
 # What is left out is as telling. There is no dead material, no cross-talk, no
-# misaligned sensor; noise is a threshold and not a distribution; a shower in
+# misaligned sensor; a shower in
 # the HCAL is a handful of random spots. A full simulation follows every
 # secondary particle through a geometry of a million volumes and takes minutes
 # an event; ours takes milliseconds, and pays with constants that had to be
@@ -424,8 +421,7 @@ def pixel(angle):
     return (np.floor(angle / detector.PIXEL) - corner).astype(int)
 
 pion, (gamma,) = kinds == 211, np.flatnonzero(kinds == 22)
-landed = landing(eta[pion], phi[pion], 1, pt[pion], detector.ECAL_RADIUS)
-expected = set(zip(*map(pixel, landed)))
+expected = set(zip(pixel(eta[pion]), pixel(phi[pion])))
 tracks = set(zip(*np.nonzero(image[0])))
 row, column = pixel(eta[gamma]), pixel(phi[gamma])
 photon = image[3, row-2:row+3, column-2:column+3].sum()
@@ -624,16 +620,13 @@ print(f"correlation of ECAL energy with the sum of its 8-bit pixels: "
       f"{correlation:+.2f}")
 
 # %% tags=["figure"]
-d0 = every.channel == 2
+d0 = every.channel == CHANNELS.index("track d0")
 fig = drawings.collisions.encodings(
     every.value[d0], every.value[d0 & kept], energy, level)
 plots.save(fig, "01_encodings", profile);
 
 # %% [markdown]
-# For $d_z$ the half was right, but for a reason that matters: the sign is that
-# of the *collision point*, so most jets lose all of their $d_z$ or nothing
-# (compare the colours in the picture above: a jet's tracks agree, pile-up
-# disagrees). For $d_0$ it is more than half: besides the negative ones go those below
+# It is more than half for both: besides the negative ones go those below
 # $10^{-3}$ cm, and those below 1/255 of the most displaced track of the image,
 # which is often a strange hadron's. The prediction forgot that the detector's
 # resolution is finer than the step of the encoding.

@@ -1,10 +1,13 @@
 """The detector: where particles land, what an encoding keeps, what an image must look like."""
 
+from math import erfc
+
 import numpy as np
 import pytest
 
 from collider import detector
 from collider.particles import Helix, Particles, wrap
+from lib.cms import CHANNELS
 from lib.data import encoding
 from lib.data.encoding import encode_cms8
 
@@ -53,7 +56,7 @@ def test_impact_parameter_is_the_smallest_distance_to_the_beam():
     particle = one(pt=0.8, x=0.5, y=-0.3, phi=1.0)
     helix = Helix.of(particle)
     x, y, _ = helix.at(np.linspace(-20, 20, 400_001))
-    d0, _ = helix.impact()
+    d0, _, _ = helix.impact()
     assert abs(d0[0]) == pytest.approx(np.hypot(x, y).min(), abs=1e-6)
 
 
@@ -78,10 +81,7 @@ def test_a_track_and_its_pixel_hits_fall_into_the_right_pixels():
         hcal = image[4]
         assert hcal[62, 62] == hcal.max()  # centred on the hottest tower
         origin.append(hcal.max())
-    helix = Helix.of(muon)
-    x, y, z = helix.at(helix.crossings(detector.ECAL_RADIUS)[0])
-    row = np.floor(np.arcsinh(z[0] / np.hypot(x, y)[0]) / detector.PIXEL)
-    column = np.floor(np.arctan2(y, x)[0] / detector.PIXEL)
+    row, column = np.floor(0.55 / detector.PIXEL), np.floor(0.75 / detector.PIXEL)  # at the vertex
     tower = (np.floor(0.3 / detector.PIXEL / 5), np.floor(0.4 / detector.PIXEL / 5))
     expected = (row - 5 * (tower[0] - 12), column - 5 * (tower[1] - 12))
     hits = [tuple(np.argwhere(i[0])[0]) for i in found]
@@ -100,6 +100,10 @@ def test_hcal_is_made_of_constant_towers():
     assert (towers == towers[:, :1, :, :1]).all()
     assert 0 < (towers[:, 0, :, 0] > 0).sum() < 40
     assert image[4][image[4] > 0].min() > detector.HCAL_THRESHOLD
+    assert image[3][image[3] > 0].min() > detector.ECAL_THRESHOLD
+    noise = (image[3] > 0).mean()  # most of these are noise alone
+    sigmas = detector.ECAL_THRESHOLD / detector.ECAL_NOISE
+    assert noise == pytest.approx(0.5 * erfc(sigmas / 2**0.5), abs=0.006)
 
 
 def test_a_photon_leaves_most_of_its_energy_in_few_crystals_and_no_track():
@@ -114,15 +118,70 @@ def test_a_photon_leaves_most_of_its_energy_in_few_crystals_and_no_track():
     assert np.sort(image[3].ravel())[-9:].sum() > 0.85 * 50 * np.cosh(0.7)
 
 
-def test_impact_parameters_are_signed_in_physical_units():
-    rng = np.random.default_rng(3)
-    tracks = Particles.join([one(pdg=13, pt=8.0, eta=e, phi=p, x=0.0, y=0.05 * s, z=s, mass=0.1057)
-                             for e, p, s in zip(rng.uniform(0, 0.6, 30), rng.uniform(0, 0.8, 30),
-                                                rng.choice([-1, 1], 30), strict=True)])
-    image = image_of(tracks)
-    for channel in (1, 2):
-        assert (image[channel] < 0).any()
-        assert (image[channel] > 0).any()
+def test_impact_parameters_are_signed_and_only_primary_tracks_have_a_dz():
+    near = [(0.2 + 0.1 * k, 0.3, 0.05 * (-1) ** k, 0.03 * (-1) ** k) for k in range(4)]
+    far = [(0.2 + 0.1 * k, 0.6, 0.05, 2.0) for k in range(4)]
+    image = image_of(Particles.join([
+        one(pdg=13, pt=40.0, eta=eta, phi=phi, y=y, z=z, mass=0.1057)
+        for eta, phi, y, z in near + far]))
+    d0, dz = image[CHANNELS.index("track d0")], image[CHANNELS.index("track dz")]
+    found = image[0] > 0
+    assert (d0[found] != 0).all()
+    assert set(np.sign(d0[found])) == set(np.sign(dz[dz != 0])) == {-1, 1}
+    assert 0 < (dz != 0).sum() < found.sum()
+    assert np.abs(dz).max() == pytest.approx(0.03, abs=0.02)
+
+
+def test_tracks_of_one_pixel_are_summed():
+    pair = Particles.join([one(pdg=13, pt=20.0, eta=0.25, phi=0.35, z=z, y=0.02, mass=0.1057)
+                           for z in (0.02, 0.03)])
+    images = [image_of(pair, seed) for seed in range(8)]
+    image = max(images, key=lambda i: i[0].sum())  # where both are found
+    assert (image[0] > 0).sum() == 1
+    assert image[0].sum() == pytest.approx(40, rel=0.1)
+    assert image[CHANNELS.index("track dz")].sum() == pytest.approx(0.05, abs=0.02)
+
+
+def test_a_shower_is_shared_by_cells_as_its_density_says():
+    shares = detector._shares(np.array([0.5, 0.2]), np.array([0.5, 0.9]), 0.7)
+    x = (np.arange(7 * 200) + 0.5) / 200 - 3
+    for share, (row, column) in zip(shares, ((0.5, 0.5), (0.2, 0.9)), strict=True):
+        r2 = (x[:, None] - row) ** 2 + (x - column) ** 2
+        density = 0.49 / (np.pi * (r2 + 0.49) ** 2) / 200**2
+        assert np.allclose(share, density.reshape(7, 200, 7, 200).sum((1, 3)), rtol=1e-3)
+
+
+def test_tracks_of_other_vertices_are_left_out_of_the_jets():
+    several = Particles.join([one(pt=5.0)] * 200 + [one(pdg=22, charge=0.0, mass=0.0)])
+    apart = np.r_[np.zeros(100), np.full(100, 3.0), 3.0]
+    response = detector.respond(several, np.random.default_rng(0), apart)
+    chs, none = (detector.candidates(response, removal)[1] for removal in ("chs", "none"))
+    assert none.all()
+    assert chs[:100].all()
+    assert chs[-1]
+    assert chs[100:200].mean() == pytest.approx(1 - 0.92 * detector.CHS_EFFICIENCY, abs=0.1)
+
+
+def test_other_bunch_crossings_are_seen_by_the_calorimeters_alone():
+    several = Particles.join([one(pt=5.0, eta=0.3, phi=0.4)] * 50)
+    rng = np.random.default_rng(0)
+    event = detector.Event(detector.respond(several, rng, np.full(50, np.inf)), 0.0, rng)
+    image = np.zeros(detector.SHAPE)
+    indices, values = event.image(0.3, 0.4)
+    image.flat[indices] = values
+    assert image[4].any()
+    assert not image[[0, 1, 2, 5, 6, 7]].any()
+
+
+def test_the_centre_is_the_hottest_tower_of_the_window():
+    rng = np.random.default_rng(0)
+    for eta, inside in ((0.3 + 3 * 0.087, True), (0.3 + 7 * 0.087, False)):
+        two = Particles.join([one(pdg=130, charge=0.0, pt=e, eta=x, phi=0.4, mass=0.4976)
+                              for e, x in ((100.0, 0.3), (900.0, eta))])
+        indices, values = detector.Event(detector.respond(two, rng), 0.0, rng).image(0.3, 0.4)
+        image = np.zeros(detector.SHAPE)
+        image.flat[indices] = values
+        assert (image[4, 62, 62] > 200) == inside
 
 
 def dense8(image):

@@ -11,6 +11,7 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from collider import course, events
 from collider import simulate as simulation
@@ -84,7 +85,13 @@ def test_simulated_jets_obey_the_selection_and_the_proportions(files):
     assert (jets.truth["parton"][jets.labels == 1] == 6).all()
     assert (jets.truth["parton"][jets.labels == 0] != 6).all()
     heavier = jets.mass - jets.truth["true_mass"]
-    assert heavier.median() > 0  # pile-up only adds
+    assert heavier.median() > 0  # neutral pile-up only adds
+    event, partners = jets.truth["event"].numpy(), jets.truth["partners"].numpy()
+    for one, others in zip(event, partners, strict=True):
+        assert (event == one).sum() == others + 1
+        same = jets.truth["z"].numpy()[event == one]
+        assert (same == same[0]).all()
+        assert len(set(jets.labels[torch.from_numpy(event == one)].tolist())) == 1
 
 
 def test_cms8_images_have_the_published_form(files):
@@ -124,6 +131,16 @@ def test_same_seed_same_file_whatever_the_workers(home, monkeypatch):
     masses = [JetImages.open(path).mass.tolist() for path in (one, other)]
     assert len(set(masses[0])) == 4  # chunks differ
     assert not set(masses[0]) & set(masses[1])  # and so do seeds
+
+
+def test_charged_pile_up_is_removed_from_the_jets(home):
+    settings = dict(seed=5, workers=1, pool_events=POOL, progress=False, pile_up=60.0)
+    extra = {}
+    for removal in ("chs", "none"):
+        jets = JetImages.open(simulate("top_qcd", 10, home / f"{removal}.h5", **settings,
+                                       pile_up_removal=removal))
+        extra[removal] = (jets.mass - jets.truth["true_mass"]).median()
+    assert 0 < extra["chs"] < extra["none"] - 5
 
 
 def test_chunks_share_out_the_classes():
@@ -235,6 +252,7 @@ def test_a_file_is_known_by_its_settings_and_its_samples_version(tmp_path, monke
     assert holds(path, WANTED)
     for change in (dict(jets=5000), dict(seed=2), dict(pool="test"), dict(pile_up=31.0),
                    dict(pool_events=60), dict(process="quark_gluon"), dict(encoding="gev"),
+                   dict(pile_up_removal="none"),
                    dict(labelled=False)):
         assert not holds(path, replace(WANTED, **change)), change
     assert not holds(tmp_path / "none.h5", WANTED)

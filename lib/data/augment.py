@@ -81,7 +81,7 @@ def _cells(hits: Hits, grid: Grid) -> Tensor:
     tower = hits.channel == _calorimeters(grid)[1]
     row = torch.where(tower, hits.row - hits.row % TOWER, hits.row)
     column = torch.where(tower, hits.column - hits.column % TOWER, hits.column)
-    part = hits.channel.clamp(min=D0) if grid.channels == len(CHANNELS) else hits.channel
+    part = hits.channel.clamp(min=max(D0, DZ)) if grid.channels == len(CHANNELS) else hits.channel
     return ((hits.image * grid.channels + part) * grid.height + row) * grid.width + column
 
 

@@ -177,7 +177,7 @@ def _crystal(angle: np.ndarray) -> np.ndarray:
     return np.floor(angle / PIXEL).astype(np.int64)
 
 
-def _shares(row: np.ndarray, column: np.ndarray, width: float) -> np.ndarray:
+def shares(row: np.ndarray, column: np.ndarray, width: float) -> np.ndarray:
     """Share of a shower in the cells around the one that it hits: (n, 7, 7).
 
     The density is R²/π(r² + R²)² [GP] with R = `width`, integrated over each cell. row, column (n,)
@@ -274,7 +274,7 @@ class Event:
         narrow = i[(r.em[i] > 0) & ~r.showers[i]]
         eta, phi = self.eta[narrow] / PIXEL, self.phi[narrow] / PIXEL
         row, column = _crystal(self.eta[narrow]), _crystal(self.phi[narrow])
-        core, tail = (_shares(eta - row, phi - column, w) for w in (SHOWER_CORE, SHOWER_TAIL))
+        core, tail = (shares(eta - row, phi - column, w) for w in (SHOWER_CORE, SHOWER_TAIL))
         energy = r.em[narrow, None, None] * ((1 - TAIL_SHARE) * core + TAIL_SHARE * tail)
         steps = np.arange(-SHOWER_CELLS, SHOWER_CELLS + 1)
         rows, columns = np.broadcast_arrays(row[:, None, None] + steps[:, None],

@@ -143,7 +143,7 @@ def test_tracks_of_one_pixel_are_summed():
 
 
 def test_a_shower_is_shared_by_cells_as_its_density_says():
-    shares = detector._shares(np.array([0.5, 0.2]), np.array([0.5, 0.9]), 0.7)
+    shares = detector.shares(np.array([0.5, 0.2]), np.array([0.5, 0.9]), 0.7)
     x = (np.arange(7 * 200) + 0.5) / 200 - 3
     for share, (row, column) in zip(shares, ((0.5, 0.5), (0.2, 0.9)), strict=True):
         r2 = (x[:, None] - row) ** 2 + (x - column) ** 2

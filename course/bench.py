@@ -74,12 +74,11 @@ class Step:
         self.optimizer.zero_grad()
 
     def time(self) -> None:
-        if self.batch.index.is_cuda:
-            torch.cuda.synchronize()
+        wait = torch.cuda.synchronize if self.batch.index.is_cuda else int
+        wait()
         start = time.perf_counter()
         self.run()
-        if self.batch.index.is_cuda:
-            torch.cuda.synchronize()
+        wait()
         self.seconds.append(time.perf_counter() - start)
 
     def flops(self) -> float:
@@ -118,14 +117,12 @@ def measure(profile: Profile, rounds: int = 5, jets: JetImages | None = None,
             step.time()
     first, rows = steps[0], []
     for step in steps:
+        ratio = statistics.median(a / b for a, b in zip(first.seconds, step.seconds))
         rows.append({
             "name": step.arm.name, "dtype": step.arm.dtype, "parameters": step.parameters,
             "tokens": float(step.batch.tokens.valid.sum(1).float().mean()),
             "images_s": statistics.median(len(step.batch) / s for s in step.seconds),
-            "ratio": statistics.median(a / b for a, b in zip(first.seconds, step.seconds))
-            * len(step.batch) / len(first.batch),
-            "gflop": step.flops() / 1e9,
-        })
+            "ratio": ratio * len(step.batch) / len(first.batch), "gflop": step.flops() / 1e9})
     return rows
 
 

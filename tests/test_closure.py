@@ -6,6 +6,7 @@ import pytest
 from collider import closure
 from lib.cms import CHANNELS
 from lib.data.images import JetImages
+from lib.profiles import ROOT
 
 
 def images(jets: int = 400, seed: int = 0, fill: float = 0.01) -> JetImages:
@@ -28,15 +29,25 @@ def test_a_jet_is_counted_as_by_hand():
     found = closure.per_jet(JetImages.from_dense(dense))
     for name, expected in {
             "track pT: non-zero pixels": 4, "track pT: share of ones": 0.5,
-            "track pT: mean pixel": 265 / 15625, "track pT: median level": 1,
+            "track pT: mean pixel": 265 / 15625,
             "ECAL: pixels within 0.4": 0, "track pT: pixels within 0.4": 1,
             f"pixels of track pT and {CHANNELS[1]}": 1, "pixels of track pT and ECAL": 0,
             "patches with more than pixel-layer hits": 3, "patches that are not empty": 27,
             "BPIX 1: hits of the fullest pixel": 4, "BPIX 1: rise along eta (log)": 0,
-            "zeros": 1 - 131 / 125000}.items():
+            "track pT: median level": 1, "zeros": 1 - 131 / 125000}.items():
         assert found[name][0] == pytest.approx(expected), name
     assert found["track pT: non-zero pixels"][1] == 0
     assert np.isnan(found["ECAL: share of ones"][1])
+
+
+def test_the_real_jet_is_read_as_it_was_written_down():
+    path = ROOT.parent / "shared/data/real_jet_3459.npz"
+    if not path.exists():
+        pytest.skip("the real jet is not here")
+    with np.load(path, allow_pickle=False) as stored:
+        found = closure.per_jet(JetImages.from_dense(np.moveaxis(stored["jet"], -1, 1)))
+    assert {k: v[0] for k, v in found.items()} == pytest.approx(closure.PUBLISHED["real_jet"],
+                                                               rel=1e-5)
 
 
 def test_errors_are_those_of_repeated_samples():
@@ -70,11 +81,11 @@ def test_a_varied_detector_widens_what_it_moves():
 
 def test_a_spectrum_of_the_published_shape_agrees_and_a_shifted_one_does_not():
     rng = np.random.default_rng(1)
-    share = np.array(closure.MASS_COUNTS) / sum(closure.MASS_COUNTS)
+    known = closure.PUBLISHED["mass"]
+    share = np.array(known["counts"]) / sum(known["counts"])
     drawn = rng.choice(len(share), 4000, p=share)
-    mass = closure.MASS_EDGES[drawn] + rng.random(4000) * np.diff(closure.MASS_EDGES)[drawn]
-    good, bad = (closure.spectrum(mass + by, closure.MASS_EDGES, closure.MASS_COUNTS)
-                 for by in (0, 10))
+    mass = known["low"] + known["width"] * (drawn + rng.random(4000))
+    good, bad = (closure.spectrum(mass + by, "mass") for by in (0, 10))
     assert good["p"] > 0.01
     assert bad["p"] < 1e-6
     assert good["ndf"] == len(share) - 1

@@ -39,9 +39,8 @@ def probed(model: JetViT, profile: Profile, precision: str) -> Predictions:
     jets = JetImages.open(course_files(profile)["labelled"])
     watch = runs.probe(profile, jets)
     known, held = (embed(model, jets, part) for part in (watch.known, watch.held))
-    labels = jets.labels.cpu().numpy()
-    score = linear_probe(known, labels[watch.known], held)
-    return Predictions(watch.held.numpy(), labels[watch.held], score.astype("f4"))
+    score = linear_probe(known, jets.labels[watch.known].cpu().numpy(), held)
+    return Predictions.of(jets, watch.held, score)
 
 
 MEASURES: dict[str, tuple[Callable, tuple[str, ...], str]] = {

@@ -72,7 +72,6 @@ from lib.evaluation import metrics, probes
 from lib.training import runs
 from lib.evaluation.metrics import Predictions
 from lib.training.split import indices, make_batches
-from lib.training.adopt import first_jets
 from lib.training.masked import expected, reconstruction
 from lib.training.recipe import build, changed, recipe
 
@@ -632,7 +631,7 @@ damaged = unlabelled.batch(check[:64], KEEP, augment=batches.augment)
 
 # %% tags=["figure"]
 fig = drawings.mae.reconstructions(
-    {NAME["dae"]: restored(trained["dae"], first_jets(damaged, 1))}, UNIT)
+    {NAME["dae"]: restored(trained["dae"], damaged)}, UNIT)
 plots.save(fig, "05_denoising", profile);
 
 # %% [markdown]

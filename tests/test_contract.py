@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import json
 
-import behaviour  # noqa: F401  (fills golden.COMPONENTS)
+import behaviour  # fills golden.COMPONENTS
 import golden
 import pytest
 
 from collider import detector
 from hcal import events
+from lib.data import encoding
 from lib.models.vit import ViTConfig
 from lib.profiles import ROOT
 from lib.report import contract
@@ -69,6 +70,15 @@ def default(function, name, value):
 def test_a_changed_constant_is_noticed(name, change, monkeypatch):
     monkeypatch.setattr(*change)
     assert golden.changed(name)
+
+
+def test_new_statistics_of_pixels_change_the_encoding_and_no_model(monkeypatch):
+    monkeypatch.setattr(encoding, "PIXEL_STD", tuple(2 * x for x in encoding.PIXEL_STD))
+    monkeypatch.setattr(encoding, "PIXEL_MEAN", tuple(3 * x for x in encoding.PIXEL_MEAN))
+    behaviour.jets.cache_clear()
+    left = ("tokens", "batches", "vit", "views", "objective.supervised", "metrics")
+    assert [name for name in left if golden.changed(name)] == []
+    assert golden.changed("encoding")
 
 
 def test_a_version_is_raised_and_what_is_gone_is_dropped(tmp_path, monkeypatch):

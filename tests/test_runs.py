@@ -21,11 +21,11 @@ from lib.data.images import JetImages
 from lib.evaluation import metrics
 from lib.models.vit import JetViT
 from lib.profiles import ROOT
-from lib.training import adopt, objectives, runs
 from lib.training import fit as fit_module
+from lib.training import objectives, runs
 from lib.training import split as parts
 from lib.training.recipe import Recipe
-from lib.training.runs import Order, Run, grid, train
+from lib.training.runs import Run, grid, train
 
 SETTINGS = {
     "seed": 1,
@@ -131,40 +131,15 @@ def test_data_are_known_by_their_content(tmp_path):
         assert run.folder != first.folder
 
 
-def as_before(folder, maps=None):
-    """The run of a folder as the code before 2026-11-26 wrote it."""
-    record = json.loads((folder / "run.json").read_text())
-    recipe = Recipe.of(record["settings"])
-    settings = {"seed": recipe.seed, "model": dict(recipe.model), "augment": recipe.augment,
-                "fit": {"seed": recipe.seed, "updates": 6, "lr": 1e-3, "batch_size": 16, "every": 3,
-                        "accelerator": "cpu"}, "grid": record["settings"]["grid"]}
-    order = Order(recipe, make_jets(), folder.parent)
-    record |= {"settings": settings, "fingerprint": adopt.fingerprint(
-        recipe, order.objective(), next(iter(order.batches[0])))}
-    del record["key"], record["validation_jets"]
-    old = folder.with_name("a-0123456789")
-    folder.rename(old)
-    (old / "run.json").write_text(json.dumps(record))
-    return old
-
-
-def test_a_run_under_an_old_key_is_adopted(tmp_path, jets, monkeypatch):
+def test_a_run_of_another_key_is_left_alone(tmp_path, jets):
     first = train("a", SETTINGS, jets, runs=tmp_path, log=lambda line: None)
-    old = as_before(first.folder)
-    assert runs.find(SETTINGS, make_jets(80, seed=5), tmp_path) is None
-    assert runs.find({**SETTINGS, "seed": 2}, jets, tmp_path) is None
-    assert old.exists()
-    again = train("a", SETTINGS, jets, runs=tmp_path, log=lambda line: None)
-    assert again.cached
-    assert (again.folder, again.labels) == (first.folder, first.labels)
-    assert again.record["key"] == first.record["key"]
-    assert not old.exists()
-
-    as_before(first.folder)  # by code that trained otherwise
-    loss = objectives.Supervised.loss
-    monkeypatch.setattr(objectives.Supervised, "loss", lambda self, batch, output=None: (
-        1.01 * loss(self, batch, output)[0], {}))
+    record = json.loads((first.folder / "run.json").read_text())
+    del record["key"]  # of a time before there were any
+    (first.folder / "run.json").write_text(json.dumps(record))
+    other = first.folder.rename(tmp_path / "a-0123456789")
     assert runs.find(SETTINGS, jets, tmp_path) is None
+    assert not train("a", SETTINGS, jets, runs=tmp_path, log=lambda line: None).cached
+    assert other.is_dir()
 
 
 def test_labels_that_were_asked_for_and_jets_that_trained(tmp_path, jets):
@@ -401,8 +376,7 @@ def same_batches(recipe, jets):
     return parts.make_batches(recipe, jets)
 
 
-def test_a_run_of_another_recipe_is_not_adopted_though_it_begins_the_same(tmp_path, jets):
-    """Only a record without a key leaves open what made its batches."""
+def test_a_run_of_another_recipe_is_another_though_it_begins_the_same(tmp_path, jets):
     plain = train("a", SETTINGS, jets, runs=tmp_path, log=lambda line: None)
     named = {**SETTINGS, "batches": f"{__name__}:same_batches"}
     other = train("a", named, jets, runs=tmp_path, log=lambda line: None)

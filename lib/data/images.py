@@ -10,6 +10,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -77,28 +78,43 @@ class Images:
 
     def divide(self, size: float, seed: int, index: np.ndarray | None = None) -> list[np.ndarray]:
         """The image numbers ``index`` (all) cut in two at random: the rest, and ``size`` of them, a
-        fraction or a number. Classes stay in proportion; it warns where there are too few."""
+        fraction or a number. Events stay whole, so that they count for the size. Classes stay in
+        proportion; it warns where there are too few."""
         from sklearn.model_selection import train_test_split  # slow to import, needed only here
 
         index = np.arange(len(self)) if index is None else index
-        if self.labels is not None:
-            try:
-                return train_test_split(index, test_size=size, random_state=seed,
-                                        stratify=to_numpy(self.labels)[index])
-            except ValueError:
-                warnings.warn(f"too few {self.kind}s of a class among {len(index)} to keep the "
-                              "classes in proportion: split at random", stacklevel=3)
-        return train_test_split(index, test_size=size, random_state=seed)
+        first = self.first_of_events(index)
+        others = np.setdiff1d(index, first)
+        size = size if size < 1 else max(1, round(size * len(first) / len(index)))
+        cut = partial(train_test_split, first, test_size=size, random_state=seed)
+        try:
+            parts = cut(stratify=None if self.labels is None else to_numpy(self.labels)[first])
+        except ValueError:
+            warnings.warn(f"too few {self.kind}s of a class among {len(index)} to keep the "
+                          "classes in proportion: split at random", stacklevel=3)
+            parts = cut()
+        return [np.append(part, others[np.isin(self.event[others], self.event[part])])
+                for part in parts]
+
+    @property
+    def event(self) -> np.ndarray:
+        """The number (N,) of each image's event; an event of its own where none is known."""
+        truth = getattr(self, "truth", {})
+        return to_numpy(truth["event"]) if "event" in truth else np.arange(len(self))
+
+    def first_of_events(self, index: np.ndarray) -> np.ndarray:
+        """The first of each event among the image numbers ``index``."""
+        return index[np.sort(np.unique(self.event[index], return_index=True)[1])]
 
     def split(self, seed: int = 42) -> Split:
-        """70 % for training, 10 % for validation, 20 % for the test; classes in proportion.
+        """70 % for training, 10 % for validation, 20 % for the test; see ``divide``.
 
         On the 10,000 published jets with seed 42 the test part is that of the published results:
         ``train_test_split(arange(N), test_size=0.2, stratify=Y, random_state=42)``. DataError below
-        3 images.
+        3 images, or 3 events.
         """
-        if len(self) < 3:
-            raise DataError(f"{len(self)} {self.kind}s cannot be split in three; give more")
+        if (count := len(self.first_of_events(np.arange(len(self))))) < 3:
+            raise DataError(f"{count} {self.kind}s cannot be split in three; give more events")
         rest, test = self.divide(0.2, seed)
         train, validation = self.divide(max(1, round(0.1 * len(self))), seed, rest)
         return Split(*map(torch.from_numpy, (train, validation, test)))

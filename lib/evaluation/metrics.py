@@ -3,10 +3,11 @@
 A metric of N jets takes a matrix of weights, one row for each of R bootstrap resamples (how often
 each jet was drawn; ones for the point value): an interval costs one sort and a few cumulative sums.
 
-Intervals (95 %): the jets are resampled, the same for every seed. The seeds are too few for that
-(three have ten distinct means, and the interval would cover 75 %), so each replicate adds their
-scatter as a draw from Student's t with S - 1 degrees of freedom (a parametric bootstrap). With one
-seed the interval is over jets only, and says so in its field ``over``.
+Intervals (95 %): the jets are resampled, the same for every seed; where their events are known,
+whole events, for the jets of one share its luck. The seeds are too few for that (three have ten
+distinct means, and the interval would cover 75 %), so each replicate adds their scatter as a draw
+from Student's t with S - 1 degrees of freedom (a parametric bootstrap). The field ``over`` says
+what an interval is over: jets or events, and seeds.
 """
 
 import zlib
@@ -15,12 +16,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from zipfile import BadZipFile
 
 import numpy as np
 from scipy import stats
 
+from lib.data.images import Images, to_numpy
 from lib.files import replacing
 
 CELLS = 4_000_000  # elements of one block of resamples (R x N): bounds the memory to about 100 MB
@@ -47,9 +49,22 @@ class Predictions:
     score: np.ndarray  # probability of class 1
     m: np.ndarray | None = None  # GeV; None without a mass head
     m_hat: np.ndarray | None = None  # the prediction of m
+    event: np.ndarray | None = None  # a number for each event; None where each jet has its own
 
     def __post_init__(self) -> None:
         _check(**vars(self))
+
+    @classmethod
+    def of(cls, jets: Images, index: Any, score: Any, m_hat: Any = None) -> Self:
+        """What was said of the jets ``index`` (n,) of a store, which knows the rest: score (n,) and
+        m_hat (n,), arrays or tensors. y is -1 where the store has no labels."""
+        index = to_numpy(index)
+        y = np.full(len(jets), -1) if jets.labels is None else to_numpy(jets.labels)
+        m = None if jets.mass is None else to_numpy(jets.mass)[index]
+        m_hat = None if m_hat is None else np.float32(to_numpy(m_hat))
+        found, event = np.unique(jets.event[index], return_inverse=True)
+        return cls(index, np.float32(y[index]), np.float32(to_numpy(score)), m, m_hat,
+                   event.astype(np.int32) if len(found) < len(index) else None)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -59,8 +74,9 @@ class Predictions:
         return replace(self, **{k: v if v is None else v[keep] for k, v in vars(self).items()})
 
     def save(self, path: Path) -> None:
-        """Write an npz (float32, index int64), all or nothing."""
-        arrays = {k: np.asarray(v, np.int64 if k == "index" else np.float32)
+        """Write an npz (float32, index int64, event int32), all or nothing."""
+        kinds = {"index": np.int64, "event": np.int32}
+        arrays = {k: np.asarray(v, kinds.get(k, np.float32))
                   for k, v in vars(self).items() if v is not None}
         with replacing(path) as part, open(part, "wb") as file:
             np.savez_compressed(file, **arrays)
@@ -178,23 +194,25 @@ def auc(y: np.ndarray, score: np.ndarray) -> float:
 
 # --- intervals ------------------------------------------------------------------------------------
 
-def _weights(jets: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Blocks of (r,N) counts of an ordinary bootstrap: N jets drawn from N with replacement."""
-    random = np.random.default_rng(seed)
-    block = max(1, min(resamples, CELLS // max(jets, 1)))
+def _weights(p: Predictions, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Blocks of (r,N) counts of an ordinary bootstrap: all events, or jets, with replacement."""
+    units, draws = len(p), slice(None)
+    if p.event is not None:
+        units, draws = len(np.unique(p.event)), np.unique(p.event, return_inverse=True)[1]
+    random, block = np.random.default_rng(seed), max(1, min(resamples, CELLS // max(len(p), 1)))
     for start in range(0, resamples, block):
         rows = min(block, resamples - start)
-        drawn = random.integers(0, jets, (rows, jets), dtype=np.int32)
-        drawn += np.arange(rows, dtype=np.int32)[:, None] * jets
-        counts = np.bincount(drawn.ravel(), minlength=rows * jets)
-        yield counts.reshape(rows, jets).astype(np.float32)
+        drawn = random.integers(0, units, (rows, units), dtype=np.int32)
+        drawn += np.arange(rows, dtype=np.int32)[:, None] * units
+        counts = np.bincount(drawn.ravel(), minlength=rows * units).reshape(rows, units)
+        yield counts.astype(np.float32)[:, draws]
 
 
-def _replicate(value: Callable, jets: int, resamples: int, seed: int) -> tuple:
+def _replicate(value: Callable, p: Predictions, resamples: int, seed: int) -> tuple:
     """``value(weights (r,N)) -> (r,...,S)`` -> points (...,S) of the seeds and replicates (R,...)
-    of their mean, jets and seeds varied."""
-    points = value(np.ones((1, jets), np.float32))[0]
-    replicates = np.concatenate([value(w).mean(-1) for w in _weights(jets, resamples, seed)])
+    of their mean, events or jets and seeds varied."""
+    points = value(np.ones((1, len(p)), np.float32))[0]
+    replicates = np.concatenate([value(w).mean(-1) for w in _weights(p, resamples, seed)])
     if (seeds := points.shape[-1]) > 1:
         error = points.std(-1, ddof=1) / np.sqrt(seeds)
         # evenly spaced quantiles in random order: Student's t without the noise of drawing it
@@ -208,14 +226,16 @@ Runs = Sequence[Predictions] | Predictions  # the seeds of one system; a single 
 
 
 def _aligned(*systems: Runs) -> list[list[Predictions]]:
-    """Each system as a list of runs whose jets have one order; ValueError for other jets."""
+    """Each system as a list of runs whose jets have one order, and the events that one of them
+    knows; ValueError for other jets."""
     aligned = [[p.where(np.argsort(p.index, kind="stable"))
                 for p in ([runs] if isinstance(runs, Predictions) else runs)] for runs in systems]
     first = aligned[0][0]
     if not all(np.array_equal(p.index, first.index) and np.array_equal(p.y, first.y)
                for runs in aligned for p in runs):
         raise ValueError("the runs were evaluated on different jets: predict the same file")
-    return aligned
+    event = next((p.event for runs in aligned for p in runs if p.event is not None), None)
+    return [[replace(p, event=event) for p in runs] for runs in aligned]
 
 
 def _values(runs: Sequence[Predictions], names: Sequence[str], weight: np.ndarray) -> np.ndarray:
@@ -223,12 +243,14 @@ def _values(runs: Sequence[Predictions], names: Sequence[str], weight: np.ndarra
     return np.stack([[METRICS[name](p, weight) for name in names] for p in runs], -1).swapaxes(0, 1)
 
 
-def _row(what: str, points: np.ndarray, replicates: np.ndarray, **more: float) -> dict:
+def _row(what: str, jets: Predictions, points: np.ndarray, replicates: np.ndarray,
+         **more: float) -> dict:
     """A metric's row: points (S,), replicates (R,); ``what`` is the name of its mean."""
+    drawn = "jets" if jets.event is None else "events"
     mean, low, high, *each = (float(x) if np.isfinite(x) else None for x in (
         points.mean(), *np.nanquantile(replicates, [0.025, 0.975]), *points))
     return {what: mean, "low": low, "high": high, **more, "seeds": len(points), "points": each,
-            "over": "jets" if len(points) == 1 else "seeds and jets"}
+            "over": drawn if len(points) == 1 else f"seeds and {drawn}"}
 
 
 def summary(runs: Runs, metrics: Sequence[str] | None = None, resamples: int = 500,
@@ -237,8 +259,9 @@ def summary(runs: Runs, metrics: Sequence[str] | None = None, resamples: int = 5
     ``{metric: {mean, low, high, seeds, points, over}}``; ``over`` names what was varied."""
     (runs,) = _aligned(runs)
     names = list(metrics or available(runs[0]))
-    points, replicates = _replicate(partial(_values, runs, names), len(runs[0]), resamples, seed)
-    return {name: _row("mean", *x) for name, *x in zip(names, points, replicates.T, strict=True)}
+    points, replicates = _replicate(partial(_values, runs, names), runs[0], resamples, seed)
+    return {name: _row("mean", runs[0], *x)
+            for name, *x in zip(names, points, replicates.T, strict=True)}
 
 
 def compare(a: Runs, b: Runs, metrics: Sequence[str] | None = None, resamples: int = 2000,
@@ -255,12 +278,12 @@ def compare(a: Runs, b: Runs, metrics: Sequence[str] | None = None, resamples: i
         raise ValueError(f"{len(a)} seeds against {len(b)}: compare the same seeds")
     names = list(metrics or [n for n in available(a[0]) if n in available(b[0])])
     points, replicates = _replicate(lambda w: _values(a, names, w) - _values(b, names, w),
-                                    len(a[0]), resamples, seed)
+                                    a[0], resamples, seed)
     rows = {}
     for name, *x in zip(names, points, replicates.T, strict=True):
         below, above = (x[1] <= 0).mean(), (x[1] >= 0).mean()
         p = min(1.0, 2 * max(min(below, above), 1 / (resamples + 1)))
-        rows[name] = _row("difference", *x, p=float(p))
+        rows[name] = _row("difference", a[0], *x, p=float(p))
     return rows
 
 
@@ -276,7 +299,7 @@ def roc(runs: Runs, points: int = 200, resamples: int = 200, seed: int = 0) -> d
         return np.stack([[np.interp(efficiency, s / s[-1], b / b[-1])
                           for s, b in zip(*_sweep(p, weight))] for p in runs], -1)
 
-    curves, replicates = _replicate(background, len(runs[0]), resamples, seed)
+    curves, replicates = _replicate(background, runs[0], resamples, seed)
     low, high = np.clip(np.nanquantile(replicates, [0.025, 0.975], axis=0), 0, 1)
     return {"signal": efficiency, "background": curves.mean(-1), "low": low, "high": high}
 

@@ -7,6 +7,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from lib.data.batches import Batches
 from lib.data.tokens import Batch
 from lib.evaluation.metrics import Predictions, auc
 
@@ -59,25 +60,21 @@ def validate(objective: nn.Module, batches: Iterable[Batch], fabric: Fabric) -> 
 
 
 @torch.no_grad()
-def predict(objective: nn.Module, batches: Iterable[Batch], precision: str = "32-true",
+def predict(objective: nn.Module, batches: Batches, precision: str = "32-true",
             accelerator: str = "auto") -> Predictions:
-    """Predictions of an objective or a model, in the order of the batches; y is -1 without labels.
-    precision: as in ``FitSettings``. The objective is in evaluation mode and where it was."""
+    """Predictions of an objective or a model, in the order of the batches. precision: as in
+    ``FitSettings``. The objective is in evaluation mode and where it was."""
     fabric = make_fabric(precision, accelerator)
     place = next(objective.parameters(), torch.empty(0)).device
     objective = objective.to(fabric.device).eval()
-    columns = {}
+    index, score, mass = [], [], []
     for batch in batches:
         batch = batch.to(fabric.device)
         with fabric.autocast():
             output = (objective.predict(batch) if hasattr(objective, "predict") else
                       dict(zip(("logits", "mass"), objective(batch.tokens))))
-        rows = {"index": batch.index, "score": output["logits"].float().softmax(-1)[:, 1],
-                "y": torch.full_like(batch.index, -1) if batch.label is None else batch.label,
-                "m": batch.mass, "m_hat": output.get("mass")}
-        for name, value in rows.items():
-            if value is not None:
-                columns.setdefault(name, []).append(value.float() if name != "index" else value)
+        index.append(batch.index)
+        score.append(output["logits"].float().softmax(-1)[:, 1])
+        mass += [output["mass"].float()] if output.get("mass") is not None else []
     objective.to(place)
-    arrays = {name: torch.cat(values).cpu().numpy() for name, values in columns.items()}
-    return Predictions(**arrays)
+    return Predictions.of(batches.jets, *(torch.cat(x) for x in (index, score, mass) if x))

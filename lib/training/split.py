@@ -16,15 +16,17 @@ def indices(recipe: Recipe, jets: JetImages) -> tuple[Tensor, Tensor]:
 
     Without ``hold_out``, for jets whose test is a file of its own, the test part trains as well
     (90 % in all). With ``labels``, so many jets of the training part, drawn by the recipe's seed,
-    and a fifth of them for validation. Of unlabelled jets a twentieth is for validation.
+    and a fifth of them for validation. Of unlabelled jets a twentieth is for validation. Jets of
+    one event are always on one side.
 
     Raises:
         ValueError: more labels than there are.
     """
     if jets.labels is None:
-        order = torch.randperm(len(jets), generator=torch.Generator().manual_seed(42))
-        held = max(1, len(jets) // 20)
-        return order[held:].sort().values, order[:held].sort().values
+        order = torch.randperm(len(jets), generator=torch.Generator().manual_seed(42)).numpy()
+        first = jets.first_of_events(order)
+        held = np.isin(jets.event[order], jets.event[first[:max(1, len(first) // 20)]])
+        return tuple(torch.from_numpy(np.sort(order[part])) for part in (~held, held))
     split, labels = jets.split(recipe.split), recipe.labels
     pool = split.train if recipe.hold_out else torch.cat([split.train, split.test])
     if labels is None:
@@ -37,9 +39,10 @@ def indices(recipe: Recipe, jets: JetImages) -> tuple[Tensor, Tensor]:
     first = min(max(round(labels * int((truth == 0).sum()) / len(truth)), 2), labels - 2)
     for label, count in ((0, first), (1, labels - first)):  # in proportion, both in both parts
         drawn = random.permutation(pool[truth == label].numpy())[:count]
-        held = max(1, round(len(drawn) / 5))
-        validation.append(torch.from_numpy(drawn[:held]))
-        train.append(torch.from_numpy(drawn[held:]))
+        one = jets.first_of_events(drawn)
+        held = np.isin(jets.event[drawn], jets.event[one[:max(1, round(len(one) / 5))]])
+        validation.append(torch.from_numpy(drawn[held]))
+        train.append(torch.from_numpy(drawn[~held]))
     return torch.cat(train), torch.cat(validation)
 
 

@@ -337,8 +337,7 @@ plots.save(fig, "00_training", profile);
 
 # %%
 network = predict(objective, Batches(jets, test, 64))
-by_mass = metrics.Predictions(network.index, network.y,
-                              rival.predict(network.m))
+by_mass = metrics.Predictions.of(jets, test, rival.predict(network.m))
 found = {name: metrics.summary(p, ["auc"])["auc"]
          for name, p in {"network": network, "mass alone": by_mass}.items()}
 for name, row in found.items():
@@ -473,8 +472,7 @@ display(Markdown("\n".join(rows)))
 #     return np.log(p / (1 - p))
 #
 # both = logit(network.score) + logit(by_mass.score)
-# together = metrics.Predictions(network.index, network.y,
-#                                1 / (1 + np.exp(-both)))
+# together = metrics.Predictions.of(jets, test, 1 / (1 + np.exp(-both)))
 # metrics.compare(together, by_mass, ["auc"])
 # ```
 #

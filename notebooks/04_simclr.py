@@ -429,20 +429,22 @@ if DATA == "simulated":
 SLOW = ("blur", "channel_mixing", "channel_averaging")  # and seen at once
 
 # %% [markdown]
-# The jets in two halves, the second one transformed; the label says which.
+# The jets in two halves, the second one transformed; the label says which. Jets
+# of one event stay together, here and in every division of this course: they
+# share their pile-up, by which a classifier could know them again.
 
 # %%
 def in_halves(sample, augment, seed):
-    half = len(sample) // 2
-    order = torch.randperm(
-        len(sample), generator=torch.Generator().manual_seed(seed))
-    one = sample.subset(order[:half])
-    two = transformed(sample.subset(order[half:2 * half]), augment, seed)
+    first, second = sample.divide(0.5, seed)
+    one = sample.subset(first)
+    two = transformed(sample.subset(second), augment, seed)
     ends = torch.cat([one.indptr, one.indptr[-1] + two.indptr[1:]])
-    label = torch.arange(2 * half).div(half, rounding_mode="floor")
+    label = (torch.arange(len(ends) - 1) >= len(one)).long()
+    truth = {name: torch.cat([one.truth[name], two.truth[name]])
+             for name in one.truth}
     return JetImages(ends, torch.cat([one.indices, two.indices]),
                      torch.cat([one.data, two.data]), sample.shape,
-                     sample.encoding, label)
+                     sample.encoding, label, truth=truth)
 
 # %% [markdown]
 # The first classifier: boosted trees. It learns from the jets `train` and gives
@@ -489,12 +491,9 @@ def by_transformer(both, train, test, seed, **changes):
 def two_sample(sample, augment, classifier=by_trees, seed=0, **changes):
     assert len(sample) >= 40, "too few jets to tell two samples apart"
     both = in_halves(sample, augment, seed)
-    order = torch.randperm(
-        len(both), generator=torch.Generator().manual_seed(seed + 1))
-    cut = int(0.6 * len(both))
-    train, test = order[:cut], order[cut:].sort().values
+    train, test = both.divide(0.4, seed + 1)
     score = classifier(both, train, test, seed, **changes)
-    p = Predictions(test.numpy(), both.labels[test].numpy(), score)
+    p = Predictions.of(both, test, score)
     row = metrics.summary(p, ["auc"])["auc"]
     return {**{k: row[k] for k in ("mean", "low", "high")}, "jets": len(test)}
 
@@ -992,14 +991,13 @@ for what, names in {"trained on": [n for n in RATED if n in starred],
 
 # %%
 y_known, y_held = (jets.labels[i].numpy() for i in (known, held))
-m_held = jets.mass[held].numpy()
 PROBES = {"linear": probes.linear_probe, "neighbours": probes.neighbour_probe}
 
 
 def judged(features, kind="linear"):
     """A probe's answers for the validation jets."""
     score = PROBES[kind](features[0], y_known, features[1])
-    return Predictions(held.numpy(), y_held, score.astype("f4"), m_held)
+    return Predictions.of(jets, held, score)
 
 
 def encoded(model):

@@ -821,14 +821,13 @@ experiment.values["pulls"] = pulling
 
 # %%
 known, held = (torch.as_tensor(x) for x in (monitor.known, monitor.held))
-truth = {"index": held.numpy(), "y": labelled.labels[held].numpy()}
 
 
 def judged(features):
     """Predictions of a linear probe; features: jets (n,) -> (n, D)."""
     score = probes.linear_probe(
         features(known), labelled.labels[known].numpy(), features(held))
-    return Predictions(**truth, score=score.astype("f4"))
+    return Predictions.of(labelled, held, score)
 
 
 def judge(model):

@@ -125,8 +125,8 @@ for name, (source, part) in piles.items():
 label, mass = jets.labels[train].numpy(), jets.mass[train].numpy()
 y, m = test_jets.labels[test].numpy(), test_jets.mass[test].numpy()
 same = np.ones(len(test), np.float32)
-trivial = Predictions(test.numpy(), y, same * label.mean(), m,
-                      same * mass.mean())
+trivial = Predictions.of(test_jets, test, same * label.mean(),
+                         same * mass.mean())
 zero = metrics.evaluate(trivial)
 print({k: round(zero[k], 3) for k in ("accuracy", "auc", "loss_class",
                                       "mass_mae", "mass_rmse", "mass_r2")})
@@ -142,7 +142,7 @@ assert zero["auc"] == 0.5 and zero["mass_r2"] <= 1e-6
 
 # %%
 cut = MassCut(bins=min(40, len(train) // 20)).fit(mass, label)
-mass_only = Predictions(test.numpy(), y, cut.predict(m).astype("f4"), m)
+mass_only = Predictions.of(test_jets, test, cut.predict(m))
 
 # %% tags=["figure"]
 axis = np.linspace(35, 330, 400)
@@ -163,9 +163,7 @@ plots.save(fig, "07_mass_alone", profile);
 x_train, names = observables(jets, train)
 x_test, _ = observables(test_jets, test)
 trees = BoostedTrees(seed=0).fit(x_train, label, mass)
-score, m_trees = trees.predict(x_test)
-boosted = Predictions(test.numpy(), y, score.astype("f4"), m,
-                      m_trees.astype("f4"))
+boosted = Predictions.of(test_jets, test, *trees.predict(x_test))
 print(len(names), "observables, among them:", ", ".join(names[::17]))
 print(f"AUC of the jet mass alone {metrics.auc(y, mass_only.score):.3f}, of "
       f"boosted trees {metrics.auc(y, boosted.score):.3f}")
@@ -338,7 +336,9 @@ plots.save(ax, "07_confusion", profile);
 # Another test file of the same size gives another AUC although the model is
 # the same. The *bootstrap* imitates "another file" with the one at hand: draw
 # as many jets as there are, **with replacement**, compute the metric again,
-# some hundred times; the middle 95 % are the interval. The AUC needs no curve:
+# some hundred times; the middle 95 % are the interval. Two jets of one event
+# share its luck (its pile-up, its energy), so where the file knows events we
+# draw *events*, and their jets with them. The AUC needs no curve:
 # it is the probability that a random top scores above a random QCD jet, and
 # ranks count exactly that (Mann and Whitney).
 
@@ -363,7 +363,11 @@ assert np.isclose(auc_by_ranks(scratch.y, scratch.score), row["mean"],
 
 # %%
 rng = np.random.default_rng(1)
-drawn = (rng.integers(0, n, n) for _ in range(300))
+event = np.arange(n) if scratch.event is None else scratch.event
+events = event.max() + 1
+times = (np.bincount(rng.integers(0, events, events), minlength=events)
+         for _ in range(300))
+drawn = (np.repeat(np.arange(n), each[event]) for each in times)
 pairs = np.array([[auc_by_ranks(p.y[i], p.score[i])
                    for p in (scratch, boosted)] for i in drawn])
 low, high = np.quantile(pairs[:, 0], [0.025, 0.975])

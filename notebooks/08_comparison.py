@@ -244,9 +244,7 @@ x_test, _ = observables(test_jets, test)
 
 
 def predictions(score, m_hat=None):
-    as_f4 = [None if a is None else np.asarray(a, "f4")
-             for a in (score, m_hat)]
-    return Predictions(test.numpy(), y, as_f4[0], m, as_f4[1])
+    return Predictions.of(test_jets, test, score, m_hat)
 
 
 def boosted(seed):
@@ -897,10 +895,9 @@ def in_common(a, b):
 
 
 def tree_predict(source):
-    score, m_hat = trees.predict(observables(source, range(len(source)))[0])
-    return Predictions(np.arange(len(source)), source.labels.numpy(),
-                       score.astype("f4"), source.mass.numpy(),
-                       m_hat.astype("f4"))
+    every = np.arange(len(source))
+    return Predictions.of(source, every,
+                          *trees.predict(observables(source, every)[0]))
 
 
 def pair(predict, before, after):
@@ -1056,7 +1053,7 @@ FEW = 300  # up to here twice as many seeds, and frozen backbones are tried
 counts = {str(n): n for n in LABELS if n <= min(1000, len(train))}
 some = torch.randperm(len(train), generator=torch.manual_seed(0))[:1000]
 held = validation[:500]
-say, truth = jets.labels[train[some]].numpy(), jets.labels[held].numpy()
+say = jets.labels[train[some]].numpy()
 known = {name: [embed(model, jets, part) for part in (train[some], held)]
          for name, model in backbones.items()}
 known["linear"] = [x_train[some], observables(jets, held)[0]]
@@ -1066,7 +1063,7 @@ def probe(system, rows):
     """Predictions for validation jets, learned from a few training jets."""
     x, others = known[system]
     score = linear_probe(x[rows], say[rows], others)
-    return Predictions(held.numpy(), truth, score.astype("f4"))
+    return Predictions.of(jets, held, score)
 
 
 probes = {c: judged({name: [probe(name, rows) for rows in

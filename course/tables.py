@@ -188,7 +188,7 @@ def table(spec: Mapping[str, Any], found: Mapping[str, Any]) -> Table:
 
     def cell(row: str | Mapping[str, Any], key: str, rounded: str | None) -> Any:
         if isinstance(row, Mapping):
-            value = row[key]
+            value = row.get(key)
             return ("no", "yes")[value] if isinstance(value, bool) else value
         values = (keys.get(one.replace("{row}", row)) for one in key.split("|"))
         value = next((value for value in values if value is not None), None)

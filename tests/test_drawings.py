@@ -23,8 +23,8 @@ HISTORY = [{"update": u, "loss": 4.0, "val_loss": 3.9, "match": 0.1, "feature_st
            for u in (10, 20)]
 SPECTRUM = {"edges": [0, 1, 2, 3], "published": [5, 20, 9], "measured": [6, 21, 10],
             "error": [2, 4, 3], "pull": [0.5, 0.2, 0.3]}
-CLOSURE = {"quantity": "zeros", "published": 0.988, "measured": 0.98, "tolerance": "±0.003",
-           "ok": False}
+CLOSURE = {"quantity": "zeros", "kind": "fitted", "published": 0.988, "measured": 0.98,
+           "tolerance": "±0.003", "ok": False}
 PLANE = {"plane": RNG.normal(size=(30, 2)), "auc": 0.8, "mass": 0.5, "pt": 0.1}
 SQUARE = np.where(RNG.random((25, 25)) < 0.3, RNG.random((25, 25)), np.nan)
 
@@ -38,7 +38,9 @@ DRAWN = {
                                 ["GeV", "cm", "cm", "GeV", "GeV", "hits", "hits", "hits"], "a"),
     "collisions.encodings": (RNG.normal(0, 0.02, 50), abs(RNG.normal(0, 0.02, 20)), X, X),
     "collisions.closure_histograms": ({"mass": SPECTRUM, "pt": SPECTRUM},),
-    "collisions.closure_channels": ([CLOSURE, dict(CLOSURE, tolerance="±5%", ok=True)],),
+    "collisions.removal_spectra": ({"chs": SPECTRUM, "none": SPECTRUM},),
+    "collisions.closure_channels": ([CLOSURE, dict(CLOSURE, kind="predicted", ok=True)],),
+    "collisions.shifts": ([CLOSURE], {"zeros": 0.981}),
     "attention.two_orders": (100, 16),
     "attention.spectra": ({"a": 1 / X}, {"a": X / 9}, 3),
     "attention.attention_rows": (np.nan_to_num(SQUARE), {"a": SQUARE, "b": SQUARE * 9}, (3, 4)),

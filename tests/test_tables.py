@@ -67,11 +67,12 @@ def test_systems_are_columns_and_those_without_results_are_left_out():
 
 
 def test_the_closure_table_says_yes_and_no():
-    quantity = {"quantity": "zeros", "published": 0.99, "measured": 0.98, "tolerance": "±1%"}
+    quantity = {"quantity": "zeros", "kind": "fitted", "published": 0.99, "measured": 0.98,
+                "tolerance": "±0.02", "pull": -1.0}
     _, rows = tables.table(SPECS["closure"], EMPTY | {"values": {"closure": [
         {**quantity, "ok": True}, {**quantity, "ok": False}]}})
     assert [r[-1] for r in rows] == ["yes", "no"]
-    assert rows[0][:3] == ["zeros", 0.99, 0.98]
+    assert rows[0][:4] == ["zeros", "fitted", 0.99, 0.98]
 
 
 def test_a_new_table_is_one_entry(monkeypatch, tmp_path):

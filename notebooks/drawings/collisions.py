@@ -134,17 +134,57 @@ def closure_histograms(histograms):
     return fig
 
 
+def removal_spectra(histograms):
+    """The published mass spectrum and simulated ones under several treatments of pile-up.
+
+    histograms: name → what ``collider.closure.spectrum`` gives; GeV, counts.
+    """
+    fig, ((ax,),) = plots.new(1, 1, 2.8)
+    edges = plots.array(next(iter(histograms.values()))["edges"])
+    ax.stairs(next(iter(histograms.values()))["published"], edges, color=plots.GREY, fill=True,
+              alpha=0.4, label="published")
+    points = {}
+    for name, row in histograms.items():
+        measured, error = plots.array(row["measured"]), plots.array(row["error"])
+        points[name] = (edges[1:] + edges[:-1]) / 2, measured, measured - error, measured + error
+    plots.lines(points, "jet mass $m$ (GeV)", f"jets / {edges[1] - edges[0]:.1f} GeV", ax=ax,
+                bars=True, marks=True)
+    ax.set_ylim(0)
+    ax.legend()
+    return fig
+
+
 def closure_channels(rows):
-    """Simulated over published for every quantity of the closure table, with its tolerance."""
-    rows = [row for row in rows if row["published"]]
+    """Simulated over published for every quantity of the closure table, with its tolerance; fitted
+    rows, then predicted ones, then those held out, under their names."""
+    kinds = sorted({row["kind"] for row in rows}, key=("fitted", "predicted", "held out").index)
+    rows = [row for kind in kinds for row in rows if row["kind"] == kind and row["published"]]
     fig, ((ax,),) = plots.new(1, 1, 0.19 * len(rows) + 0.7)
     for y, row in enumerate(reversed(rows)):
-        said = row["tolerance"].lstrip("±")
-        share = float(said.rstrip("%")) / (100 if "%" in said else row["published"])
+        share = float(row["tolerance"].lstrip("±")) / row["published"]
         ax.barh(y, 2 * share, left=1 - share, height=0.7, color=plots.GREY, alpha=0.3)
         marker, colour = ("o", BLUE) if row["ok"] else ("X", VERMILION)
         ax.plot(row["measured"] / row["published"], y, marker, color=colour, ms=5)
+    for kind in kinds:
+        last = max(i for i, row in enumerate(rows) if row["kind"] == kind)
+        ax.axhline(len(rows) - last - 1.5, **plots.RULE)
     ax.axvline(1, **plots.RULE)
-    ax.set_yticks(range(len(rows)), [row["quantity"] for row in reversed(rows)])
+    ax.set_yticks(range(len(rows)), [f"{row['quantity']} ({row['kind']})"
+                                     for row in reversed(rows)])
     ax.set_xlabel("simulated / published (bars: tolerance; crosses: outside)")
+    return fig
+
+
+def shifts(rows, varied):
+    """Relative change of every quantity of a closure table under a varied detector, in per cent.
+
+    rows: of the closure table; varied: quantity → value.
+    """
+    fig, ((ax,),) = plots.new(1, 1, 0.19 * len(rows) + 0.7)
+    for y, row in enumerate(reversed(rows)):
+        change = 100 * (varied[row["quantity"]] / row["measured"] - 1)
+        ax.barh(y, change, height=0.7, color=BLUE)
+    ax.axvline(0, **plots.RULE)
+    ax.set_yticks(range(len(rows)), [row["quantity"] for row in reversed(rows)])
+    ax.set_xlabel("change with the varied detector (%)")
     return fig

@@ -12,7 +12,7 @@ github.com/cms-e2e/RecoE2E [E2E]. Constants marked *fitted* have no reference fo
 were chosen so that simulated images resemble the published ones (closure table, notebook 01).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,38 +33,36 @@ BEAM_Z = (0.41, 6.16)
 PIXEL_RADII = (4.4, 7.3, 10.2)  # cm, barrel pixel layers [CMS]
 PIXEL_HALF_LENGTH = 26.5  # cm [CMS]
 PIXEL_EFFICIENCY = 0.985  # hits per crossing, after [TRK]
-SECONDARY_RATE = 0.83  # extra hits per crossing: δ rays, conversions, nuclear reactions; fitted
-SECONDARY_SPREAD = 0.10  # r.m.s. in η and φ of those around the crossing; fitted
-TRACK_PT_MIN = 0.3  # GeV, of a high-purity track; fitted ([TRK] reconstructs from 0.1)
-TRACK_DZ_MAX = 0.1  # cm from the primary vertex; other tracks fill the pT channel alone [E2E]
+SECONDARY_SPREAD = 0.1  # r.m.s. in η and φ of secondary hits; any value does: no closure row moves
+TRACK_PT = (0.1, 0.9)  # GeV: where tracks begin, and where the efficiency has its plateau [TRK]
+TRACK_BARREL = 0.9  # |η| up to which the first of the two efficiencies holds [TRK]
+TRACK_DZ_MAX = 0.1  # cm from the primary vertex: other tracks have no dz [E2E]
 # cm: collisions nearer to the primary one than this are one vertex with it, so that their tracks
 # stay in its jets: the gap at which vertices are kept apart [TRK].
 VERTEX_GAP = 0.1
-CHS_EFFICIENCY = 0.8  # share of other vertices' tracks that are known as such; fitted
 TRACK_ETA_MAX = 2.5  # tracker acceptance [CMS]
-TRACK_EFFICIENCY = {"hadron": 0.93, "electron": 0.85, "muon": 0.98}  # [TRK], plateau in the barrel
+TRACK_EFFICIENCY = (0.94, 0.85)  # of hadrons with pT > 0.9 GeV, below and above |η| = 0.9 [TRK]
 PT_RESOLUTION = (0.010, 0.00015)  # relative: constant ⊕ slope·pT/GeV after [TRK], central barrel
 D0_RESOLUTION = (0.0012, 0.0095)  # cm: constant ⊕ slope/(pT/GeV) after [TRK]
 DZ_RESOLUTION = (0.0040, 0.0150)  # cm: constant ⊕ slope/(pT/GeV), times cosh η after [TRK]
-DISPLACED_MAX = 7.0  # cm, largest production radius of a high-purity track; fitted
 
 # --- electromagnetic calorimeter --------------------------------------------------------------
 ECAL_RADIUS, ECAL_Z = 129.0, 317.0  # cm, front faces of barrel and endcap [CMS]
-ECAL_NOISE = 0.04  # GeV per crystal [ECAL]
-ECAL_THRESHOLD = 0.1  # GeV per crystal, zero suppression at 2.5 times the noise; fitted
+# GeV per crystal: zero suppression of the barrel, 2.25 times a noise of 35 MeV (CMSSW, settings of
+# `simEcalDigis`: srpBarrelLowInterestChannelZS).
+ECAL_THRESHOLD = 2.25 * 0.035
 # Lateral profile, two terms of the form of [GP]: widths of core and tail in crystals, share of the
 # tail. They follow from 79, 94 and 97 % of an electron in 1, 3×3 and 5×5 crystals [ECAL].
 SHOWER_CORE, SHOWER_TAIL, TAIL_SHARE = 0.234, 1.85, 0.0765
 SHOWER_CELLS = 3  # crystals each way from the one that is hit
 MIP_ENERGY = 0.25  # GeV left by a minimum-ionising particle in 26 X0 of PbWO4 [CMS]
 HADRON_SHARE = 0.55  # probability that a hadron starts its shower in the ECAL (about 1 λ) [CMS]
-HADRON_ECAL = (1.0, 3.0)  # Beta parameters of the energy share such a shower leaves there; fitted
-HADRON_SPOTS = 120  # spots that make such a shower in the crystals: as fine as costs nothing
 
 # --- hadron calorimeter -----------------------------------------------------------------------
-HCAL_SPOTS = 6  # spots of a shower in the HCAL; fitted
-HADRON_WIDTH = 1.4  # crystals, spread of a hadronic shower: a fifth of 1 λ = 16 cm; fitted
-HCAL_THRESHOLD = 1.0  # GeV per tower; fitted ([PF] clusters cells above 0.8)
+# Spread of a hadronic shower in crystals, along η and φ each: 95 % of it lie within one interaction
+# length of brass, 16.4 cm (PDG).
+HADRON_WIDTH = 1.8
+SPOTS = 30  # into which a hadronic shower is divided: as fine as costs nothing
 # Mean response 1 − a·(E/GeV)^−b: the electromagnetic share of a hadronic shower grows with energy
 # (Groom, NIM A 572 (2007) 633; b there 0.13–0.18).
 HCAL_RESPONSE = (0.55, 0.15)
@@ -72,6 +70,27 @@ HCAL_RESPONSE = (0.55, 0.15)
 # --- particle-flow candidates -----------------------------------------------------------------
 PHOTON_MIN, NEUTRAL_MIN = 0.23, 0.8  # GeV, seeds of clusters in the barrel [PF]
 PION_MASS, NUCLEON_MASS = 0.1396, 0.939  # GeV (PDG)
+
+
+@dataclass(frozen=True)
+class Detector:
+    """What of the detector was fitted (`collider.fit`), or is varied to see what hangs on it."""
+
+    chs_efficiency: float = 0.8  # share of other vertices' tracks that are known as such; fitted
+    # Extra hits per crossing for each layer of material that was passed, the beam pipe counted as
+    # one: conversions, nuclear reactions, δ rays; fitted.
+    secondary_rate: float = 0.2
+    hadron_ecal: float = 0.17  # mean share left in the ECAL of a shower begun there; fitted
+    hcal_threshold: float = 1.0  # GeV per tower; fitted ([PF] clusters cells above 0.8)
+    ecal_noise: float = 0.035  # GeV per crystal: the unit of the zero suppression above
+    resolution: float = 1.0  # of tracks, in units of what is given above
+    material: float = 1.0  # of the tracker: secondaries, and tracks lost to nuclear reactions
+
+
+NOMINAL = Detector()
+# The second is a systematic variation: more noise, more material, worse tracks.
+DETECTORS = {"nominal": NOMINAL,
+             "varied": replace(NOMINAL, ecal_noise=0.0385, resolution=1.1, material=1.1)}
 
 
 @dataclass
@@ -88,15 +107,13 @@ class Response(Columns):
     had: np.ndarray  # (n,) GeV deposited in the HCAL
     showers: np.ndarray  # (n,) bool: hadronic shower that starts in the ECAL
     other_vertex: np.ndarray  # (n,) bool: its track is known to be of another collision
-    late: np.ndarray  # (n,) bool: of another bunch crossing, seen by the calorimeters alone
 
 
-def respond(particles: Particles, rng: np.random.Generator,
-            apart: np.ndarray | None = None) -> Response:
+def respond(particles: Particles, rng: np.random.Generator, apart: np.ndarray | float = 0.0,
+            detector: Detector = NOMINAL) -> Response:
     """Tracks found and energies deposited by n particles.
 
-    apart: (n,) cm along the beam from the primary collision to the particle's own, infinite for
-        collisions of other bunch crossings; default 0.
+    apart: (n,) cm along the beam from the primary collision to the particle's own.
     """
     n = len(particles)
     helix = Helix.of(particles)
@@ -112,11 +129,8 @@ def respond(particles: Particles, rng: np.random.Generator,
     photon, electron, muon = pdg == 22, pdg == 11, pdg == 13
     hadron = ~(photon | electron | muon)
     pt = particles.pt
-    efficiency = np.select([electron, muon], [TRACK_EFFICIENCY[k] for k in ("electron", "muon")],
-                           TRACK_EFFICIENCY["hadron"]) * np.clip(1 - radius / DISPLACED_MAX, 0, 1)
-    tracked = (charged & (pt > TRACK_PT_MIN) & (np.abs(particles.eta) < TRACK_ETA_MAX)
-               & (rng.random(n) < efficiency))
-    sigma = np.hypot(PT_RESOLUTION[0], PT_RESOLUTION[1] * pt)
+    tracked = charged & (rng.random(n) < _track_efficiency(particles, muon, detector.material))
+    sigma = detector.resolution * np.hypot(PT_RESOLUTION[0], PT_RESOLUTION[1] * pt)
     track_pt = pt * np.maximum(1 + sigma * rng.normal(size=n), 0.1)
 
     e = visible_energy(particles)
@@ -124,7 +138,7 @@ def respond(particles: Particles, rng: np.random.Generator,
     em_sigma = np.sqrt(a * a / e + (b / e) ** 2 + c * c)
     em_energy = e * np.maximum(1 + em_sigma * rng.normal(size=n), 0)
     showers = hadron & (rng.random(n) < HADRON_SHARE)
-    share = np.where(showers, rng.beta(*HADRON_ECAL, size=n), 0)
+    share = np.where(showers, rng.beta(1, 1 / detector.hadron_ecal - 1, size=n), 0)
     had_sigma = np.hypot(HCAL_RESOLUTION[0] / np.sqrt(e), HCAL_RESOLUTION[1])
     response = 1 - HCAL_RESPONSE[0] * np.maximum(e, 0.5) ** -HCAL_RESPONSE[1]
     had_energy = e * response * np.maximum(1 + had_sigma * rng.normal(size=n), 0)
@@ -133,12 +147,22 @@ def respond(particles: Particles, rng: np.random.Generator,
     em = np.where(photon | electron, em_energy, share * had_energy)
     em = np.where((hadron & charged & ~showers) | muon, mip, em)
     had = np.where(hadron, (1 - share) * had_energy, 0)
-    em, had = np.where(reaches, em, 0), np.where(reaches, had, 0)
-    apart = np.zeros(n) if apart is None else apart
-    late = np.isinf(apart)
-    other_vertex = (np.abs(apart) > VERTEX_GAP) & (rng.random(n) < CHS_EFFICIENCY)
-    return Response(particles, helix, tracked & ~late, track_pt, arc, response, em, had, showers,
-                    other_vertex, late)
+    other_vertex = (np.abs(apart) > VERTEX_GAP) & (rng.random(n) < detector.chs_efficiency)
+    return Response(particles, helix, tracked, track_pt, arc, response, em * reaches, had * reaches,
+                    showers, other_vertex)
+
+
+def _track_efficiency(particles: Particles, muon: np.ndarray, material: float) -> np.ndarray:
+    """Share of charged particles (n,) whose track is found and is of high purity.
+
+    Those that are made outside the innermost pixel layer leave too few pixel hits for a seed.
+    """
+    eta, pt = np.abs(particles.eta), np.maximum(particles.pt, 1e-9)
+    lost = material * (1 - np.where(eta < TRACK_BARREL, *TRACK_EFFICIENCY))
+    low, high = TRACK_PT
+    rise = np.clip(np.log(pt / low) / np.log(high / low), 0, 1)
+    inside = np.hypot(particles.x, particles.y) < PIXEL_RADII[0]
+    return np.where((eta < TRACK_ETA_MAX) & inside, rise * np.where(muon, 1, 1 - lost), 0)
 
 
 def candidates(response: Response, pile_up_removal: str = "chs") -> tuple[np.ndarray, np.ndarray]:
@@ -211,8 +235,10 @@ class _Grid:
 class Event:
     """All particles of one event propagated once; `image(axis)` cuts a jet image out of it."""
 
-    def __init__(self, response: Response, primary_z: float, rng: np.random.Generator):
+    def __init__(self, response: Response, primary_z: float, rng: np.random.Generator,
+                 detector: Detector = NOMINAL):
         self.response, self.primary_z, self.rng = response, primary_z, rng
+        self.detector = detector
         self.helix = helix = response.helix
         self.reaches = np.isfinite(response.arc)
         x, y, z = helix.at(np.where(self.reaches, response.arc, 0))
@@ -234,16 +260,17 @@ class Event:
         hcal = self._hcal(i, grid)
         near = slice(HALF, HALF + 2 * SEARCH + 1)
         crop = np.unravel_index(np.argmax(hcal[near, near]), (2 * SEARCH + 1,) * 2)
-        if hcal[near, near][crop] <= HCAL_THRESHOLD:
+        if hcal[near, near][crop] <= self.detector.hcal_threshold:
             return None
         pixels = tuple(slice(c * TOWER, c * TOWER + SIZE) for c in crop)
         hcal = hcal.repeat(TOWER, axis=0).repeat(TOWER, axis=1)
         planes = [*self._tracks(grid), self._ecal(i, grid), hcal,
                   *(self._pixel_layer(layer, grid) for layer in range(3))]
         image = np.stack([plane[pixels] for plane in planes]).astype(np.float32)
-        image[3] += ECAL_NOISE * self.rng.standard_normal((SIZE, SIZE), dtype=np.float32)
+        noise = self.rng.standard_normal((SIZE, SIZE), dtype=np.float32)
+        image[3] += self.detector.ecal_noise * noise
         image[3][image[3] <= ECAL_THRESHOLD] = 0
-        image[4][image[4] <= HCAL_THRESHOLD] = 0
+        image[4][image[4] <= self.detector.hcal_threshold] = 0
         flat = image.ravel()
         indices = np.flatnonzero(flat)
         return indices.astype(np.int32), flat[indices]
@@ -259,10 +286,9 @@ class Event:
         i = np.flatnonzero(self.response.tracked)
         pt, eta = self.response.track_pt[i], self.response.particles.eta[i]
         d0, z, phi = self.helix[i].impact()
-        dz, cosh = z - self.primary_z, np.cosh(eta)
-        d0 = d0 + np.hypot(D0_RESOLUTION[0], D0_RESOLUTION[1] / pt) * self.rng.normal(size=len(i))
-        sigma = np.hypot(DZ_RESOLUTION[0], DZ_RESOLUTION[1] / pt) * cosh
-        dz = dz + sigma * self.rng.normal(size=len(i))
+        dz, noise = z - self.primary_z, self.detector.resolution * self.rng.normal(size=(2, len(i)))
+        d0 = d0 + np.hypot(D0_RESOLUTION[0], D0_RESOLUTION[1] / pt) * noise[0]
+        dz = dz + np.hypot(DZ_RESOLUTION[0], DZ_RESOLUTION[1] / pt) * np.cosh(eta) * noise[1]
         cell, ok = grid.cells(_crystal(eta), _crystal(phi))
         primary = ok & (np.abs(dz) < TRACK_DZ_MAX)
         return [grid.sum(cell[ok], pt[ok]), grid.sum(cell[ok], d0[ok]),
@@ -281,24 +307,24 @@ class Event:
                                             column[:, None, None] + steps)
         # Hadronic showers: unequal spots of one crystal around the impact point.
         wide = i[(r.em[i] > 0.02) & r.showers[i]]
-        spots = self._spots(wide, r.em[wide], HADRON_SPOTS, HADRON_WIDTH)
+        spots = self._spots(wide, r.em[wide])
         cell, ok = grid.cells(np.concatenate([rows.ravel(), spots[0]]),
                               np.concatenate([columns.ravel(), spots[1]]))
         return grid.sum(cell[ok], np.concatenate([energy.ravel(), spots[2]])[ok])
 
-    def _spots(self, i: np.ndarray, energy: np.ndarray, spots: int, width: float) -> tuple:
-        """Hadronic showers as spots: crystal rows, columns and energies, `spots` per particle."""
-        weights = self.rng.exponential(size=(len(i), spots))
+    def _spots(self, i: np.ndarray, energy: np.ndarray) -> tuple:
+        """Hadronic showers as unequal spots: their crystal rows, columns and energies."""
+        weights = self.rng.exponential(size=(len(i), SPOTS))
         weights *= (energy / weights.sum(axis=1))[:, None]
-        spread = width * self.rng.laplace(size=(2, len(i), spots))
+        spread = HADRON_WIDTH * self.rng.laplace(size=(2, len(i), SPOTS))
         row = np.floor(self.eta[i, None] / PIXEL + spread[0]).astype(np.int64)
         column = np.floor(self.phi[i, None] / PIXEL + spread[1]).astype(np.int64)
         return row.ravel(), column.ravel(), weights.ravel()
 
     def _hcal(self, i: np.ndarray, grid: _Grid) -> np.ndarray:
-        """Tower energies (47, 47): each hadron's energy in a few spots around its impact point."""
+        """Tower energies (WINDOW, WINDOW): each hadron's in spots around its impact point."""
         i = i[self.response.had[i] > 0.02]
-        row, column, energy = self._spots(i, self.response.had[i], HCAL_SPOTS, HADRON_WIDTH)
+        row, column, energy = self._spots(i, self.response.had[i])
         cell, ok = grid.cells(row, column)
         tower = cell[ok] // grid.side // TOWER * WINDOW + cell[ok] % grid.side // TOWER
         return np.bincount(tower, energy[ok], minlength=WINDOW**2).reshape(WINDOW, WINDOW)
@@ -306,7 +332,8 @@ class Event:
     def _pixel_layer(self, layer: int, grid: _Grid) -> np.ndarray:
         """Hits of one pixel layer, placed as seen from the primary vertex."""
         radius, rng = PIXEL_RADII[layer], self.rng
-        charged = np.flatnonzero((self.response.particles.charge != 0) & ~self.response.late)
+        rate = self.detector.material * self.detector.secondary_rate * (layer + 2)
+        charged = np.flatnonzero(self.response.particles.charge != 0)
         out, back, period = (t[charged] for t in self.helix.crossings(radius))
         # What turns back before the calorimeter leaves hits for one more turn.
         curls = np.isfinite(out) & ~self.reaches[charged]
@@ -317,7 +344,7 @@ class Event:
         ok = (np.abs(z) < PIXEL_HALF_LENGTH) & (rng.random(len(z)) < PIXEL_EFFICIENCY)
         eta = np.arcsinh((z[ok] - self.primary_z) / radius)
         phi = np.arctan2(y[ok], x[ok])
-        extra = np.repeat(np.arange(len(eta)), rng.poisson(SECONDARY_RATE, size=len(eta)))
+        extra = np.repeat(np.arange(len(eta)), rng.poisson(rate, size=len(eta)))
         noise = SECONDARY_SPREAD * rng.normal(size=(2, len(extra)))
         eta = np.concatenate([eta, eta[extra] + noise[0]])
         phi = np.concatenate([phi, phi[extra] + noise[1]])

@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from math import erf, sqrt
 from pathlib import Path
 
 import awkward as ak
@@ -20,15 +19,15 @@ import numpy as np
 import pythia8mc
 
 from collider import detector
+from collider.detector import NOMINAL, Detector
 from collider.particles import INVISIBLE, Particles, wrap
 from lib.cms import CHANNELS
 from lib.files import replacing
 from lib.profiles import home
 
 ENERGY = 8000  # GeV, centre-of-mass energy of the 2012 run
-PILE_UP = (11.3, 3.5)  # mean and spread of the collisions that pile up in an event; fitted
-# Collisions of other bunch crossings that the calorimeters still add, for each one in time; fitted.
-OUT_OF_TIME = 0.79
+PILE_UP = 21.0  # mean number of collisions that pile up in an event; fitted
+PILE_UP_SPREAD = 6 / 21  # of that mean from event to event, relative: 21 ± 6 in 2012
 POOL_EVENTS = {"train": 3000, "test": 3000}  # minimum-bias events in each pool
 POOL_SEEDS = {"train": 814, "test": 1408}
 POOL_ETA = 4.0  # particles of the pool beyond this |η| cannot enter an image
@@ -58,24 +57,39 @@ class Sample:
     radius: float  # of anti-kT
     pt_min: float  # GeV
     eta_max: float
-    turn_on: tuple[float, float]  # of a trigger: pT at half efficiency, and width (GeV)
     fraction: float  # share of label 1
     channels: tuple[str, ...]  # those of the detector's that make the image
     version: int  # raised where a seed gives other jets than before (`results/contract.json` tells)
 
 
-SAMPLES = {
-    # p̂T bias: dσ/dp̂T is multiplied by p̂T^pow; fitted, with the p̂T cut and the turn-on, to the pT
-    # spectrum of the public files.
-    "top_qcd": Sample(
-        (Process(0, ("HardQCD:all = on", "PhaseSpace:pTHatMin = 365",
-                     "PhaseSpace:bias2Selection = on", "PhaseSpace:bias2SelectionPow = 0.75")),
+@dataclass(frozen=True)
+class Conditions:
+    """How the events of a sample are recorded."""
+
+    pile_up: float = PILE_UP  # mean number of collisions in addition to the hard one
+    spread: float = PILE_UP_SPREAD * PILE_UP  # of that mean from event to event
+    pile_up_removal: str = "chs"  # charged particles of other vertices left out of jets; or "none"
+    detector: Detector = NOMINAL
+
+
+def boosted(p_hat: float = 390.0, powers: tuple[float, float] = (0.7, 0.3)) -> Sample:
+    """Boosted tops (label 1) against jets of light quarks and gluons.
+
+    p_hat: smallest p̂T (GeV). powers: of p̂T that multiplies dσ/dp̂T, of QCD and of top. All three
+    are *fitted* to the pT spectrum of the public files: how that was biased is not published.
+    """
+    bias = "PhaseSpace:bias2Selection = on", f"PhaseSpace:pTHatMin = {p_hat:g}"
+    qcd, top = ((*bias, f"PhaseSpace:bias2SelectionPow = {power:g}") for power in powers)
+    return Sample(
+        (Process(0, ("HardQCD:all = on", *qcd)),
          Process(1, ("Top:gg2ttbar = on", "Top:qqbar2ttbar = on", "24:onMode = off",
-                     "24:onIfAny = 1 2 3 4 5", "PhaseSpace:pTHatMin = 365",
-                     "PhaseSpace:bias2Selection = on", "PhaseSpace:bias2SelectionPow = 0.35"))),
-        radius=0.8, pt_min=400.0, eta_max=1.37, turn_on=(405.0, 16.0), fraction=0.4878,
-        channels=CHANNELS, version=3,
-    ),
+                     "24:onIfAny = 1 2 3 4 5", *top))),
+        radius=0.8, pt_min=400.0, eta_max=1.37, fraction=0.4878, channels=CHANNELS, version=3,
+    )
+
+
+SAMPLES = {
+    "top_qcd": boosted(),
     # The public set: dijets of quarks or of gluons, p̂T 80–120 GeV, pT > 70 GeV, |η| < 1.8
     # (arXiv:1902.08276); label 1 is quark, as its `isQuark` flag.
     "quark_gluon": Sample(
@@ -83,7 +97,7 @@ SAMPLES = {
                      "PhaseSpace:pTHatMin = 80", "PhaseSpace:pTHatMax = 120")),
          Process(1, ("HardQCD:gg2qqbar = on", "HardQCD:qq2qq = on", "HardQCD:qqbar2qqbarNew = on",
                      "PhaseSpace:pTHatMin = 80", "PhaseSpace:pTHatMax = 120"))),
-        radius=0.4, pt_min=70.0, eta_max=1.8, turn_on=(0.0, 1.0), fraction=0.5,
+        radius=0.4, pt_min=70.0, eta_max=1.8, fraction=0.5,
         channels=("track pT", "ECAL", "HCAL"), version=3,
     ),
 }
@@ -245,11 +259,10 @@ def matched(group: list[tuple[float, float, int]], eta: float, phi: float, radiu
 
 
 def jets(sample: Sample, process: Process, pool: PileUp, seed: np.random.SeedSequence,
-         pile_up: float | None = None, pile_up_removal: str = "chs") -> Iterator[Jet]:
+         conditions: Conditions) -> Iterator[Jet]:
     """An endless stream of accepted jets of one process.
 
-    pile_up: mean number of pile-up collisions; None for the run's distribution (`PILE_UP`).
-    The hard events do not depend on it: the generator and the detector have their own seeds.
+    The hard events do not depend on the conditions: generator and detector have their own seeds.
     """
     hard_seed, detector_seed = seed.spawn(2)
     pythia = generator(process.settings, int(hard_seed.generate_state(1)[0]))
@@ -258,7 +271,7 @@ def jets(sample: Sample, process: Process, pool: PileUp, seed: np.random.SeedSeq
     while True:
         hard, records = collisions(pythia, BATCH)
         hopeful = _hopeful(sample, process, hard, records)
-        for jet in _recorded(sample, pool, hard, hopeful, rng, pile_up, pile_up_removal):
+        for jet in _recorded(sample, pool, hard, hopeful, rng, conditions):
             jet.event += number
             jet.label = process.label
             yield jet
@@ -284,20 +297,16 @@ def _hopeful(sample: Sample, process: Process, hard: Particles,
 
 
 def _recorded(sample: Sample, pool: PileUp, hard: Particles, hopeful: dict,
-              rng: np.random.Generator, pile_up: float | None,
-              pile_up_removal: str) -> Iterator[Jet]:
+              rng: np.random.Generator, conditions: Conditions) -> Iterator[Jet]:
     """Accepted jets of a batch of events: pile-up, detector, clustering, selection, image."""
     events = np.array(list(hopeful), dtype=np.int64)
-    mean = np.full(len(events), pile_up) if pile_up is not None else np.maximum(
-        rng.normal(*PILE_UP, size=len(events)), 0)
-    extra, late = rng.poisson(mean), rng.poisson(OUT_OF_TIME * mean)
-    # Collisions: the hard ones first, then the pile-up, that of other bunch crossings last; `owner`
-    # is the event of each.
-    owner = np.concatenate([np.repeat(np.arange(len(events)), n)
-                            for n in (np.ones_like(extra), extra, late)])
+    mean = np.full(len(events), conditions.pile_up)
+    if conditions.spread:
+        mean = np.maximum(mean + conditions.spread * rng.normal(size=len(events)), 0)
+    extra = rng.poisson(mean)
+    # Collisions: the hard ones first, then the pile-up; `owner` is the event of each.
+    owner = np.concatenate([np.arange(len(events)), np.repeat(np.arange(len(events)), extra)])
     z = rng.normal(*detector.BEAM_Z, size=len(owner))
-    apart = z - z[owner]
-    apart[len(owner) - late.sum():] = np.inf
     hard = hard[np.isin(hard.vertex, events)]
     hard.vertex = np.searchsorted(events, hard.vertex)
     hard.z = hard.z + z[hard.vertex]
@@ -307,8 +316,9 @@ def _recorded(sample: Sample, pool: PileUp, hard: Particles, hopeful: dict,
     order = np.argsort(owner[particles.vertex], kind="stable")
     particles, event = particles[order], owner[particles.vertex][order]
     starts = np.searchsorted(event, np.arange(len(events) + 1))
-    response = detector.respond(particles, rng, apart[particles.vertex])
-    momenta, clustered = detector.candidates(response, pile_up_removal)
+    apart = (z - z[owner])[particles.vertex]
+    response = detector.respond(particles, rng, apart, conditions.detector)
+    momenta, clustered = detector.candidates(response, conditions.pile_up_removal)
     # Only what can end up in a jet of the selected η range is clustered.
     limit = np.sinh(sample.eta_max + 1.2) * np.hypot(momenta[:, 0], momenta[:, 1])
     clustered &= np.abs(momenta[:, 2]) < limit
@@ -320,10 +330,7 @@ def _recorded(sample: Sample, pool: PileUp, hard: Particles, hopeful: dict,
             inside = [g for g in groups if matched(g, eta, phi, sample.radius)]
             if not inside or abs(eta) > sample.eta_max:
                 continue
-            middle, width = sample.turn_on
-            if rng.random() > 0.5 * (1 + erf((pt - middle) / (sqrt(2) * width))):
-                continue
-            seen = seen or detector.Event(response[pieces[i]], z[i], rng)
+            seen = seen or detector.Event(response[pieces[i]], z[i], rng, conditions.detector)
             image = seen.image(eta, phi)
             if image is None:
                 continue

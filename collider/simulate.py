@@ -21,6 +21,7 @@ import h5py
 import numpy as np
 
 from collider import events
+from collider.detector import DETECTORS
 from lib.cms import CHANNELS, SIZE
 from lib.data.encoding import encode_cms8
 from lib.data.store import ENCODINGS, Chunk, unpack, write_packed
@@ -32,7 +33,7 @@ CHUNK = 250  # jets per chunk: small enough to share out, large enough to hide P
 # What a file is known by. The version is that of its sample: a change to one sample does not touch
 # the files of another. Versions of Pythia and FastJet are recorded, but are not part of it.
 KNOWN_BY = ("process", "jets", "seed", "pool", "pool_events", "pile_up", "pile_up_removal",
-            "settings", "version")
+            "detector", "settings", "version")
 # What only a simulation knows. true_mass, true_pt: particle level without pile-up (GeV), 0 where
 # there is no such jet; z: cm, of the hard collision; event: its number in the file. `partners` is
 # added, the number of other jets of the file that are of the same event.
@@ -54,12 +55,14 @@ class Settings:
     pool_events: int | None = None  # its size (tests use a small one)
     pile_up: float | None = None  # mean, not the run's distribution; the hard events are the same
     pile_up_removal: str = "chs"  # charged particles of other vertices left out of jets; or "none"
+    detector: str = "nominal"  # or "varied": more noise, more material, worse tracks
 
     def __post_init__(self) -> None:
         for what, given, known in (("process", self.process, events.SAMPLES),
                                    ("encoding", self.encoding, ENCODINGS),
                                    ("pile-up pool", self.pool, events.POOL_SEEDS),
-                                   ("pile-up removal", self.pile_up_removal, ("chs", "none"))):
+                                   ("pile-up removal", self.pile_up_removal, ("chs", "none")),
+                                   ("detector", self.detector, DETECTORS)):
             if given not in known:
                 raise DataError(f"unknown {what} {given!r}; choose from {', '.join(known)}")
         if self.jets < 1:
@@ -71,14 +74,21 @@ class Settings:
     def sample(self) -> events.Sample:
         return events.SAMPLES[self.process]
 
+    @property
+    def conditions(self) -> events.Conditions:
+        given = {"pile_up_removal": self.pile_up_removal, "detector": DETECTORS[self.detector]}
+        if self.pile_up is not None:
+            given |= {"pile_up": self.pile_up, "spread": 0.0}
+        return events.Conditions(**given)
+
     def provenance(self) -> dict[str, Any]:
         """What the file says about its making."""
         return {
             "generator": "simulated: Pythia 8, FastJet, parametrised CMS-like detector",
             "process": self.process, "jets": self.jets, "seed": self.seed, "pool": self.pool,
             "pool_events": self.pool_events or events.POOL_EVENTS[self.pool],
-            "pile_up": list(events.PILE_UP) if self.pile_up is None else self.pile_up,
-            "pile_up_removal": self.pile_up_removal,
+            "pile_up": self.pile_up, "pile_up_removal": self.pile_up_removal,
+            "detector": self.detector,
             "settings": [list(p.settings) for p in self.sample.processes],
             "version": self.sample.version,
             "pythia8mc": version("pythia8mc"), "fastjet": version("fastjet"),
@@ -135,7 +145,7 @@ def chunk(number: int, settings: Settings, size: int) -> Chunk:
     root = np.random.SeedSequence([settings.seed, number, *settings.process.encode()])
     accepted, wanted = [], quotas(number, settings.jets, sample.fraction, size)
     for kind, n, child in zip(sample.processes, wanted, root.spawn(2), strict=True):
-        stream = events.jets(sample, kind, pool, child, settings.pile_up, settings.pile_up_removal)
+        stream = events.jets(sample, kind, pool, child, settings.conditions)
         several = [next(stream) for _ in range(n)]
         for jet in several:  # a number of its own for every event of a file
             jet.event += (2 * number + kind.label) * 1_000_000

@@ -464,7 +464,7 @@ assert (blocks == blocks[:, :1, :, :1]).all(), "a tower is 5 x 5 equal pixels"
 towers = blocks[:, 0, :, 0]                          # (25, 25)
 where = tuple(int(i) for i in np.argwhere(towers == towers.max())[0])
 print(f"HCAL: {(towers > 0).sum()} towers above "
-      f"{detector.HCAL_THRESHOLD} GeV; the hottest is {where}")
+      f"{detector.NOMINAL.hcal_threshold} GeV; the hottest is {where}")
 assert where == (detector.HALF, detector.HALF), "the image is centred"
 
 # %% [markdown]
@@ -547,7 +547,7 @@ plots.save(fig, "01_jet_in_units", profile);
 filled = image != 0
 ecal, hcal = image[3][filled[3]], image[4][filled[4]]
 assert ecal.min() >= detector.ECAL_THRESHOLD
-assert hcal.min() >= detector.HCAL_THRESHOLD
+assert hcal.min() >= detector.NOMINAL.hcal_threshold
 hits = image[5:][filled[5:]]
 torch.testing.assert_close(hits, hits.round())            # counts
 print(f"ECAL {ecal.sum():.0f} GeV in {len(ecal)} crystals, HCAL "

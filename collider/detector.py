@@ -34,7 +34,7 @@ PIXEL_RADII = (4.4, 7.3, 10.2)  # cm, barrel pixel layers [CMS]
 PIXEL_HALF_LENGTH = 26.5  # cm [CMS]
 PIXEL_EFFICIENCY = 0.985  # hits per crossing, after [TRK]
 SECONDARY_SPREAD = 0.1  # r.m.s. in η and φ of secondary hits; any value does: no closure row moves
-TRACK_PT = (0.1, 0.9)  # GeV: where tracks begin, and where the efficiency has its plateau [TRK]
+TRACK_PLATEAU = 0.9  # GeV, pT from which the efficiency of tracks is constant [TRK]
 TRACK_BARREL = 0.9  # |η| up to which the first of the two efficiencies holds [TRK]
 TRACK_DZ_MAX = 0.1  # cm from the primary vertex: other tracks have no dz [E2E]
 # cm: collisions nearer to the primary one than this are one vertex with it, so that their tracks
@@ -59,9 +59,6 @@ MIP_ENERGY = 0.25  # GeV left by a minimum-ionising particle in 26 X0 of PbWO4 [
 HADRON_SHARE = 0.55  # probability that a hadron starts its shower in the ECAL (about 1 λ) [CMS]
 
 # --- hadron calorimeter -----------------------------------------------------------------------
-# Spread of a hadronic shower in crystals, along η and φ each: 95 % of it lie within one interaction
-# length of brass, 16.4 cm (PDG).
-HADRON_WIDTH = 1.8
 SPOTS = 30  # into which a hadronic shower is divided: as fine as costs nothing
 # Mean response 1 − a·(E/GeV)^−b: the electromagnetic share of a hadronic shower grows with energy
 # (Groom, NIM A 572 (2007) 633; b there 0.13–0.18).
@@ -76,12 +73,14 @@ PION_MASS, NUCLEON_MASS = 0.1396, 0.939  # GeV (PDG)
 class Detector:
     """What of the detector was fitted (`collider.fit`), or is varied to see what hangs on it."""
 
+    track_pt: float = 0.27  # GeV, pT at which tracks begin; fitted ([TRK]: 0.1)
     chs_efficiency: float = 0.8  # share of other vertices' tracks that are known as such; fitted
-    # Extra hits per crossing for each layer of material that was passed, the beam pipe counted as
-    # one: conversions, nuclear reactions, δ rays; fitted.
-    secondary_rate: float = 0.2
-    hadron_ecal: float = 0.17  # mean share left in the ECAL of a shower begun there; fitted
-    hcal_threshold: float = 1.0  # GeV per tower; fitted ([PF] clusters cells above 0.8)
+    # Extra hits per crossing for each cm from the beam: what δ rays, conversions and nuclear
+    # reactions on the way have made; fitted.
+    secondary_rate: float = 0.036
+    hadron_ecal: float = 0.06  # mean share left in the ECAL of a shower begun there; fitted
+    hadron_width: float = 1.2  # crystals, spread of a hadronic shower along η and φ each; fitted
+    hcal_threshold: float = 1.15  # GeV per tower; fitted ([PF] clusters cells above 0.8)
     ecal_noise: float = 0.035  # GeV per crystal: the unit of the zero suppression above
     resolution: float = 1.0  # of tracks, in units of what is given above
     material: float = 1.0  # of the tracker: secondaries, and tracks lost to nuclear reactions
@@ -129,7 +128,7 @@ def respond(particles: Particles, rng: np.random.Generator, apart: np.ndarray | 
     photon, electron, muon = pdg == 22, pdg == 11, pdg == 13
     hadron = ~(photon | electron | muon)
     pt = particles.pt
-    tracked = charged & (rng.random(n) < _track_efficiency(particles, muon, detector.material))
+    tracked = charged & (rng.random(n) < _track_efficiency(particles, muon, detector))
     sigma = detector.resolution * np.hypot(PT_RESOLUTION[0], PT_RESOLUTION[1] * pt)
     track_pt = pt * np.maximum(1 + sigma * rng.normal(size=n), 0.1)
 
@@ -152,15 +151,14 @@ def respond(particles: Particles, rng: np.random.Generator, apart: np.ndarray | 
                     showers, other_vertex)
 
 
-def _track_efficiency(particles: Particles, muon: np.ndarray, material: float) -> np.ndarray:
+def _track_efficiency(particles: Particles, muon: np.ndarray, detector: Detector) -> np.ndarray:
     """Share of charged particles (n,) whose track is found and is of high purity.
 
     Those that are made outside the innermost pixel layer leave too few pixel hits for a seed.
     """
     eta, pt = np.abs(particles.eta), np.maximum(particles.pt, 1e-9)
-    lost = material * (1 - np.where(eta < TRACK_BARREL, *TRACK_EFFICIENCY))
-    low, high = TRACK_PT
-    rise = np.clip(np.log(pt / low) / np.log(high / low), 0, 1)
+    lost = detector.material * (1 - np.where(eta < TRACK_BARREL, *TRACK_EFFICIENCY))
+    rise = np.clip(np.log(pt / detector.track_pt) / np.log(TRACK_PLATEAU / detector.track_pt), 0, 1)
     inside = np.hypot(particles.x, particles.y) < PIXEL_RADII[0]
     return np.where((eta < TRACK_ETA_MAX) & inside, rise * np.where(muon, 1, 1 - lost), 0)
 
@@ -316,7 +314,7 @@ class Event:
         """Hadronic showers as unequal spots: their crystal rows, columns and energies."""
         weights = self.rng.exponential(size=(len(i), SPOTS))
         weights *= (energy / weights.sum(axis=1))[:, None]
-        spread = HADRON_WIDTH * self.rng.laplace(size=(2, len(i), SPOTS))
+        spread = self.detector.hadron_width * self.rng.laplace(size=(2, len(i), SPOTS))
         row = np.floor(self.eta[i, None] / PIXEL + spread[0]).astype(np.int64)
         column = np.floor(self.phi[i, None] / PIXEL + spread[1]).astype(np.int64)
         return row.ravel(), column.ravel(), weights.ravel()
@@ -332,7 +330,7 @@ class Event:
     def _pixel_layer(self, layer: int, grid: _Grid) -> np.ndarray:
         """Hits of one pixel layer, placed as seen from the primary vertex."""
         radius, rng = PIXEL_RADII[layer], self.rng
-        rate = self.detector.material * self.detector.secondary_rate * (layer + 2)
+        rate = self.detector.material * self.detector.secondary_rate * radius
         charged = np.flatnonzero(self.response.particles.charge != 0)
         out, back, period = (t[charged] for t in self.helix.crossings(radius))
         # What turns back before the calorimeter leaves hits for one more turn.

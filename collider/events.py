@@ -26,8 +26,11 @@ from lib.files import replacing
 from lib.profiles import home
 
 ENERGY = 8000  # GeV, centre-of-mass energy of the 2012 run
-PILE_UP = 21.0  # mean number of collisions that pile up in an event; fitted
-PILE_UP_SPREAD = 6 / 21  # of that mean from event to event, relative: 21 ± 6 in 2012
+# Collisions that pile up in an event: mean, and spread from event to event relative to it. In the
+# run of 2012: 21 ± 6 (CMS, public results on luminosity).
+PILE_UP, PILE_UP_SPREAD = 21.0, 6 / 21
+# The pT spectrum of the public boosted jets: how it was biased is not published. Both fitted.
+P_HAT, POWER = 391.0, 0.4  # GeV, smallest p̂T; power of p̂T that multiplies dσ/dp̂T
 POOL_EVENTS = {"train": 3000, "test": 3000}  # minimum-bias events in each pool
 POOL_SEEDS = {"train": 814, "test": 1408}
 POOL_ETA = 4.0  # particles of the pool beyond this |η| cannot enter an image
@@ -67,23 +70,22 @@ class Conditions:
     """How the events of a sample are recorded."""
 
     pile_up: float = PILE_UP  # mean number of collisions in addition to the hard one
-    spread: float = PILE_UP_SPREAD * PILE_UP  # of that mean from event to event
+    spread: float = PILE_UP_SPREAD  # of that mean from event to event, relative
     pile_up_removal: str = "chs"  # charged particles of other vertices left out of jets; or "none"
     detector: Detector = NOMINAL
 
 
-def boosted(p_hat: float = 390.0, powers: tuple[float, float] = (0.7, 0.3)) -> Sample:
+def boosted(p_hat: float = P_HAT, power: float = POWER) -> Sample:
     """Boosted tops (label 1) against jets of light quarks and gluons.
 
-    p_hat: smallest p̂T (GeV). powers: of p̂T that multiplies dσ/dp̂T, of QCD and of top. All three
-    are *fitted* to the pT spectrum of the public files: how that was biased is not published.
+    p_hat: smallest p̂T (GeV). power: of p̂T that multiplies dσ/dp̂T of both classes.
     """
-    bias = "PhaseSpace:bias2Selection = on", f"PhaseSpace:pTHatMin = {p_hat:g}"
-    qcd, top = ((*bias, f"PhaseSpace:bias2SelectionPow = {power:g}") for power in powers)
+    bias = ("PhaseSpace:bias2Selection = on", f"PhaseSpace:bias2SelectionPow = {power:g}",
+            f"PhaseSpace:pTHatMin = {p_hat:g}")
     return Sample(
-        (Process(0, ("HardQCD:all = on", *qcd)),
+        (Process(0, ("HardQCD:all = on", *bias)),
          Process(1, ("Top:gg2ttbar = on", "Top:qqbar2ttbar = on", "24:onMode = off",
-                     "24:onIfAny = 1 2 3 4 5", *top))),
+                     "24:onIfAny = 1 2 3 4 5", *bias))),
         radius=0.8, pt_min=400.0, eta_max=1.37, fraction=0.4878, channels=CHANNELS, version=3,
     )
 
@@ -300,10 +302,8 @@ def _recorded(sample: Sample, pool: PileUp, hard: Particles, hopeful: dict,
               rng: np.random.Generator, conditions: Conditions) -> Iterator[Jet]:
     """Accepted jets of a batch of events: pile-up, detector, clustering, selection, image."""
     events = np.array(list(hopeful), dtype=np.int64)
-    mean = np.full(len(events), conditions.pile_up)
-    if conditions.spread:
-        mean = np.maximum(mean + conditions.spread * rng.normal(size=len(events)), 0)
-    extra = rng.poisson(mean)
+    mean = conditions.pile_up * (1 + conditions.spread * rng.normal(size=len(events)))
+    extra = rng.poisson(np.maximum(mean, 0))
     # Collisions: the hard ones first, then the pile-up; `owner` is the event of each.
     owner = np.concatenate([np.arange(len(events)), np.repeat(np.arange(len(events)), extra)])
     z = rng.normal(*detector.BEAM_Z, size=len(owner))

@@ -73,14 +73,14 @@ PION_MASS, NUCLEON_MASS = 0.1396, 0.939  # GeV (PDG)
 class Detector:
     """What of the detector was fitted (`collider.fit`), or is varied to see what hangs on it."""
 
-    track_pt: float = 0.27  # GeV, pT at which tracks begin; fitted ([TRK]: 0.1)
-    chs_efficiency: float = 0.8  # share of other vertices' tracks that are known as such; fitted
+    track_pt: float = 0.3  # GeV, pT at which tracks begin; fitted ([TRK]: 0.1)
+    chs_efficiency: float = 0.7  # share of other vertices' tracks that are known as such; fitted
     # Extra hits per crossing for each cm from the beam: what δ rays, conversions and nuclear
     # reactions on the way have made; fitted.
-    secondary_rate: float = 0.036
-    hadron_ecal: float = 0.06  # mean share left in the ECAL of a shower begun there; fitted
-    hadron_width: float = 1.2  # crystals, spread of a hadronic shower along η and φ each; fitted
-    hcal_threshold: float = 1.15  # GeV per tower; fitted ([PF] clusters cells above 0.8)
+    secondary_rate: float = 0.039
+    hadron_ecal: float = 0.05  # mean share left in the ECAL of a shower begun there; fitted
+    hadron_width: float = 1.15  # crystals, spread of a hadronic shower along η and φ each; fitted
+    hcal_threshold: float = 1.17  # GeV per tower; fitted ([PF] clusters cells above 0.8)
     ecal_noise: float = 0.035  # GeV per crystal: the unit of the zero suppression above
     resolution: float = 1.0  # of tracks, in units of what is given above
     material: float = 1.0  # of the tracker: secondaries, and tracks lost to nuclear reactions

@@ -98,7 +98,7 @@ def statistics(values: dict[str, float], jets: int, seed: int, executor: Executo
 def targets() -> dict[str, tuple[float, int]]:
     """Published number → (value, size of its sample), of those that are fitted."""
     found = {k: (v, n) for k, (v, _, n) in closure.PUBLISHED["means"].items()
-             if k in closure.FITTED and k != "zeros"}  # the sum of all pixels
+             if k in closure.FITTED}
     tracks = [k for k in found if k.startswith("track")]
     # Their ratio is no matter of the threshold: it is left as it comes out.
     found[TRACKS] = sum(found.pop(k)[0] for k in tracks), 10_000

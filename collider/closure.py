@@ -9,9 +9,18 @@ from pathlib import Path
 
 import numpy as np
 from scipy.stats import chi2
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold
 
+from collider.course import course_files
 from lib.cms import CHANNELS, PIXEL, TOWER
 from lib.data.images import JetImages
+from lib.evaluation import metrics
+from lib.evaluation.metrics import Predictions
+from lib.files import DataError
+from lib.models.baselines import BoostedTrees, observables
+from lib.profiles import Profile
+from lib.report.numbers import with_interval
 
 PUBLISHED = tomllib.loads(Path(__file__).with_name("published.toml").read_text())
 PIXELS, MEAN, SPREAD = "non-zero pixels", "mean pixel", "standard deviation (GeV)"
@@ -170,3 +179,50 @@ def spectrum(values: np.ndarray, name: str) -> dict:
             "measured": (counts * scale).tolist(), "error": error.tolist(), "pull": pull.tolist(),
             "outside": float(1 - counts.sum() / max(len(values), 1)),
             "chi2": found, "ndf": ndf, "p": float(chi2.sf(found, ndf))}
+
+
+def tell_apart(ours: JetImages, theirs: JetImages, folds: int = 5) -> dict:
+    """Can boosted trees tell two samples of jets (cms8) apart by their images?
+
+    Returns `auc` (of cross-validated scores, with a 95 % bootstrap interval; one half where they
+    cannot), `jets` of each sample, and `telling`: the ten observables that alone differ most, by
+    name the AUC of each (above one half: larger in ours).
+    """
+    columns, names = [], []
+    for jets in (ours, theirs):
+        known, names = observables(jets, range(len(jets)))
+        more = per_jet(jets)
+        columns.append(np.column_stack([known, *more.values()]))
+        names = [*names, *more]
+    x, y = np.concatenate(columns), np.repeat([1.0, 0.0], [len(ours), len(theirs)])
+    event = np.concatenate([ours.event, theirs.event + ours.event.max() + 1])
+    found = cross_validated(x, y, event, folds)
+    alone = {name: float(roc_auc_score(y, np.nan_to_num(column, nan=-1.0)))
+             for name, column in zip(names, x.T, strict=True)}
+    telling = sorted(alone, key=lambda name: -abs(alone[name] - 0.5))[:10]
+    return {"auc": metrics.summary(found, ["auc"])["auc"],
+            "jets": [len(ours), len(theirs)], "telling": {name: alone[name] for name in telling}}
+
+
+def cross_validated(x: np.ndarray, y: np.ndarray, event: np.ndarray,
+                    folds: int = 5) -> Predictions:
+    """What boosted trees on observables x (n, F) say of the classes y (n,) of jets none of whose
+    event (n,) they were trained on."""
+    score = np.empty(len(y), np.float32)
+    cut = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
+    for rest, fold in cut.split(x, y, event):
+        score[fold] = BoostedTrees().fit(x[rest], y[rest]).predict(x[fold])[0]
+    return Predictions(np.arange(len(y)), y, score, event=event)
+
+
+def main(file: Path, profile: Profile) -> str:
+    """How far the simulated labelled jets of a profile are from those of `file`, as text."""
+    theirs, ours = JetImages.open(file), JetImages.open(course_files(profile)["labelled"])
+    if (theirs.shape, theirs.encoding) != (ours.shape, ours.encoding):
+        raise DataError(f"{file}: holds {theirs.shape} images in {theirs.encoding}; the course's "
+                        f"are {ours.shape} in {ours.encoding}: give jets of that kind")
+    found = tell_apart(ours.subset(range(min(len(ours), 10 * len(theirs)))), theirs)
+    lines = [f"{found['jets'][0]} jets of the course against {found['jets'][1]} of {file}: "
+             f"trees reach an AUC of {with_interval(found['auc'])}; 0.5 is closure",
+             "what tells most, alone (above one half: larger in the course's):"]
+    return "\n".join([*lines, *(f"  {auc:.3f}  {name}" for name, auc in found["telling"].items())])

@@ -57,6 +57,9 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
                FROM_TO),
     "inspect": ("course.contents:inspect", "say what a file of jets holds", [
         arg("path", type=Path, metavar="FILE")]),
+    "closure": ("collider.closure:main", "how far the simulated jets are from those of a file", [
+        arg("file", type=Path, metavar="FILE", help="jets, such as download --sample 200 fetches"),
+        PROFILE, DATA]),
     "train": ("course.models:train", "train the model of a profile, or load it from the cache", [
         arg("name", metavar="NAME",
             help="simclr, mae, dae (pretraining), finetune, scratch, r1_simclr, r1_finetune, "

@@ -42,7 +42,8 @@ def one_line(capsys) -> str:
 OPTIONS = {  # what a reader types
     "simulate": "process --jets --out --seed --workers --encoding --dense --unlabelled",
     "download": "which --sample --out", "pack": "source target", "unpack": "source target",
-    "inspect": "path", "train": "name --profile --data --seed --file --start",
+    "inspect": "path", "closure": "file --profile --data",
+    "train": "name --profile --data --seed --file --start",
     "evaluate": "names --profile --data --file --out", "verify": "--folder",
     "predict": "run --file --out", "score-hcal": "maps --reference --out --threshold",
     "report": "--check --profile --data", "doctor": "",

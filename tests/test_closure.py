@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from collider import closure
+from course import commands
 from lib.cms import CHANNELS
 from lib.data.images import JetImages
 from lib.profiles import ROOT
@@ -90,3 +91,30 @@ def test_a_spectrum_of_the_published_shape_agrees_and_a_shifted_one_does_not():
     assert bad["p"] < 1e-6
     assert good["ndf"] == len(share) - 1
     assert good["outside"] == 0
+
+
+def test_two_halves_of_a_sample_cannot_be_told_apart_and_another_threshold_can():
+    jets = images(450)
+    half, other = jets.subset(range(300)), jets.subset(range(300, 450))
+    alike = closure.tell_apart(half, other)
+    assert alike["auc"]["low"] < 0.5 < alike["auc"]["high"]
+    assert alike["jets"] == [300, 150]
+    dense = other.dense(slice(None))
+    dense[:, 3][dense[:, 3] < 60] = 0  # a higher threshold in the ECAL
+    found = closure.tell_apart(half, JetImages.from_dense(dense))
+    assert found["auc"]["low"] > 0.6
+    assert all("ECAL" in name for name in list(found["telling"])[:3])
+
+
+def test_one_command_compares_the_course_s_jets_with_a_file(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("JETS_HOME", str(tmp_path))
+    monkeypatch.setattr(closure, "course_files", lambda profile: {"labelled": tmp_path / "ours.h5"})
+    images(300).save(tmp_path / "ours.h5")
+    images(100, seed=1, fill=0.02).save(tmp_path / "theirs.h5")
+    assert commands.main(["closure", str(tmp_path / "theirs.h5"), "--profile", "smoke"]) == 0
+    said = capsys.readouterr().out
+    assert "300 jets of the course against 100 of" in said
+    assert "non-zero pixels" in said or "multiplicity" in said
+    JetImages.from_dense(np.ones((5, 3, 125, 125), np.uint8)).save(tmp_path / "other.h5")
+    assert commands.main(["closure", str(tmp_path / "other.h5"), "--profile", "smoke"]) == 2
+    assert "other.h5: holds (3, 125, 125) images" in capsys.readouterr().err

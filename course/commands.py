@@ -63,15 +63,18 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
     "train": ("course.models:train", "train the model of a profile, or load it from the cache", [
         arg("name", metavar="NAME",
             help="simclr, mae, dae (pretraining), finetune, scratch, r1_simclr, r1_finetune, "
-                 "r1_scratch; another word names a run from scratch"),
+                 "r1_scratch; vit, moe_vit: the published models of HCAL runs; another word names "
+                 "a run from scratch"),
         PROFILE, DATA, arg("--seed", type=int, default=0, metavar="S"),
-        arg("--file", type=Path, metavar="F",
-            help="jets of your own; with labels, except for pretraining"),
+        arg("--file", type=Path, nargs="+", metavar="F",
+            help="jets of your own, with labels, except for pretraining; or HCAL maps: "
+                 "Run355456*.npy Run357479*.npy, or their folder"),
         arg("--start", metavar="RUN",
             help="finetune: the pretrained run or weights (default: simclr)")]),
     "evaluate": ("course.models:evaluate", "metrics of runs, with intervals", [
         arg("names", nargs="+", metavar="RUN", help="a folder of runs/, or its name"),
-        PROFILE, DATA, arg("--file", type=Path, metavar="F", help="default: the test jets"),
+        PROFILE, DATA, arg("--file", type=Path, nargs="+", metavar="F",
+                           help="default: the test jets, or the test maps of HCAL"),
         arg("--out", type=Path, metavar="predictions.npz")]),
     "verify": ("course.weights:verify", "evaluate the published weights again", [
         arg("--folder", type=Path, metavar="DIR", default=lambda: profiles.home() / "weights",
@@ -81,7 +84,8 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
         arg("--file", type=Path, required=True, metavar="F"), OUT]),
     "score-hcal": ("hcal.command:score", "find sick channels in HCAL DigiOccupancy maps", [
         arg("maps", type=Path, metavar="MAPS",
-            help=".npy or .npz, (N, 64, 72) or (64, 72) counts of one run"),
+            help=".npy, .npz or FILE.npz:KEY; (N, 64, 72), (64, 72) or (64, 72, N) counts of one "
+                 "run; NaN or masked: dead"),
         arg("--reference", type=Path, metavar="HEALTHY",
             help="healthy maps of the same detector, best under the same conditions "
                  "(default: each cell is judged by its ring and its mirror image)"),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from collider.course import course_files
+from hcal import runs as hcal_runs
 from lib.data.batches import Batches
 from lib.data.images import JetImages
 from lib.evaluation import metrics
@@ -19,8 +20,8 @@ from lib.training import recipe as recipes
 from lib.training import runs
 
 
-def train(name: str, profile: Profile, seed: int = 0, file: Path | None = None,
-          start: str | None = None) -> Path:
+def train(name: str, profile: Profile, seed: int = 0,
+          file: Path | Sequence[Path] | None = None, start: str | None = None) -> Path:
     """Train a recipe on the profile's jets or on those of ``file``; the folder of its run.
 
     A ``name`` that ``lib.training.recipe`` does not know is one for ``scratch``. A fine-tuning
@@ -30,12 +31,15 @@ def train(name: str, profile: Profile, seed: int = 0, file: Path | None = None,
         raise ValueError(f"{name!r} cannot name a run: it becomes a folder, so give one plain word")
     if not 0 <= seed < 2**32:
         raise ValueError(f"--seed {seed}: give a whole number from 0 to {2**32 - 1}")
+    if name in hcal_runs.MODELS:
+        return hcal_runs.train(name, profile, seed, _listed(file))
+    file = _one(file)
     if name in recipes.FROM_BACKBONE:
         start = start or _default_start(name)
         if start in recipes.PRETRAININGS:
             start = str(train(start, profile, seed))
     known = name if name in recipes.NAMES else "scratch"
-    meant = difflib.get_close_matches(name, recipes.NAMES, 1, 0.8)
+    meant = difflib.get_close_matches(name, (*recipes.NAMES, *hcal_runs.MODELS), 1, 0.8)
     if meant and meant[0] not in (name, "scratch"):
         raise ValueError(f"no recipe {name!r}; did you mean {meant[0]}? Another word names a run "
                          "from scratch, but one less like this")
@@ -57,6 +61,17 @@ def train(name: str, profile: Profile, seed: int = 0, file: Path | None = None,
         recipe = recipe.but(hold_out=True)
     return runs.train(f"{name}-{seed}" if alone else name, recipe, jets, files.get("test"),
                       runs=profile.runs_dir).folder
+
+
+def _listed(file: Path | Sequence[Path] | None) -> list[Path]:
+    return [] if file is None else [file] if isinstance(file, Path) else list(file)
+
+
+def _one(file: Path | Sequence[Path] | None) -> Path | None:
+    """The only file of jets. ValueError for more."""
+    if len(files := _listed(file)) > 1:
+        raise ValueError(f"--file {' '.join(map(str, files))}: give one file of jets")
+    return files[0] if files else None
 
 
 def test_jets(profile: Profile) -> tuple[JetImages, Tensor]:
@@ -101,8 +116,8 @@ def _default_start(name: str) -> str:
     return "r1_simclr" if name.startswith("r1_") else "simclr"
 
 
-def evaluate(names: Sequence[str], profile: Profile, file: Path | None = None,
-             out: Path | None = None) -> str:
+def evaluate(names: Sequence[str], profile: Profile,
+             file: Path | Sequence[Path] | None = None, out: Path | None = None) -> str:
     """Metrics of runs on the test jets or on ``file``, with intervals, as text; the predictions of
     a single run also as ``out``, an npz.
 
@@ -114,7 +129,14 @@ def evaluate(names: Sequence[str], profile: Profile, file: Path | None = None,
             raise ValueError("--out takes the predictions of one run: evaluate them one by one")
         _check_out(out)
     folders = [find(name, profile) for name in names]
-    jets, index = (JetImages.open(file), None) if file else test_jets(profile)
+    maps = ["hcal" in str(runs.record_of(folder)["settings"]) for folder in folders]
+    if any(maps) != all(maps):
+        raise ValueError("models of jets and of HCAL maps: evaluate them one by one")
+    if all(maps):
+        jets, index = hcal_runs.held_out(profile, _listed(file)), None
+    else:
+        file = _one(file)
+        jets, index = (JetImages.open(file), None) if file else test_jets(profile)
     if jets.labels is None:
         raise ValueError(f"{file} has no labels (Y): use predict")
     answers, said = {}, []

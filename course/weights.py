@@ -13,6 +13,8 @@ from typing import Any
 
 from collider.course import course_files
 from course.models import test_jets
+from hcal import health
+from hcal import runs as hcal_runs
 from lib import profiles
 from lib.data.batches import Batches
 from lib.data.images import JetImages
@@ -43,66 +45,69 @@ def probed(model: JetViT, profile: Profile, precision: str) -> Predictions:
     return Predictions.of(jets, watch.held, score)
 
 
+# What is measured: of predictions the named metrics; else metric -> {mean, low, high}.
 MEASURES: dict[str, tuple[Callable, tuple[str, ...], str]] = {
+    "runs": (hcal_runs.measured, (), "on 2,000 simulated maps of both runs"),
+    "cells": (health.measured, (), "by faults of strength 0.9 in 60 lumi-sections of few "
+                                        "events of run 357479"),
     "supervised": (supervised, ("accuracy", "auc", "mass_mae"), "on the test jets"),
     "probe": (probed, ("auc",), "of a linear probe (1,000 labelled jets) on the learned features, "
                                 "on the validation jets"),
 }
 
 
-def publish(name: str, run: runs.Run, profile: Profile, text: str) -> Path:
-    """Write a run's model to the profile's ``weights_dir``, with the numbers of its card and a
-    ``text`` on what it is and how it was made; a ValueError for weights too large to commit."""
+def publish(name: str, run: runs.Run, profile: Profile, text: str,
+            measure: str | None = None) -> Path:
+    """Write a run's model to the profile's ``weights_dir``, with the numbers of its card (of one of
+    ``MEASURES``, by default what fits a model of jets) and a ``text`` on what it is and how it is
+    used; a ValueError for weights too large to commit."""
     size = (run.folder / "model.safetensors").stat().st_size
     if size > LIMIT:
         raise ValueError(f"{run.folder.name}: {size:,} bytes of weights; at most {LIMIT:,} are "
                          "published")
-    model = JetViT.from_pretrained(run.folder)
     card = {"name": name, "text": text, "profile": profile.name, "data": profile.data,
-            "measure": "supervised" if run.record["predicts"] else "probe",
+            "measure": measure or ("supervised" if run.record["predicts"] else "probe"),
             "precision": run.recipe.fit.precision, "metrics": {}, "parameters": run.parameters,
             "seed": run.seed,
             **{k: run.record[k] for k in ("commit", "machine", "created", "train_seconds")}}
+    text += "" if measure else JETS
     card["metrics"] = {k: {x: row[x] for x in ("mean", "low", "high")}
-                       for k, row in _measured(card, model, profile).items()}
+                       for k, row in _measured(card, run.folder, profile).items()}
     rows = [[k, with_interval(row)] for k, row in card["metrics"].items()]
-    readme = README.format(**card, table=markdown_table(["metric", "value"], rows),
+    readme = README.format(**card | {"text": text}, table=markdown_table(["metric", "value"], rows),
                            minutes=format_number(card["train_seconds"] / 60, 1),
                            where=MEASURES[card["measure"]][-1])
-    folder = model.save_pretrained(profile.weights_dir / name, readme)
+    folder = run.model().save_pretrained(profile.weights_dir / name, readme)
     write_json(folder / "card.json", card)
     for part in ("run.json", "history.json"):
         shutil.copy(run.folder / part, folder / part)
     return folder
 
 
-def _measured(card: Mapping[str, Any], model: JetViT, profile: Profile) -> dict[str, dict]:
+def _measured(card: Mapping[str, Any], folder: Path, profile: Profile) -> dict[str, dict]:
     measure, names, _ = MEASURES[card["measure"]]
-    predictions = measure(model, profile, card["precision"])
+    if not names:
+        return measure(folder)
+    predictions = measure(JetViT.from_pretrained(folder), profile, card["precision"])
     return metrics.summary(predictions, [n for n in names if n in metrics.available(predictions)])
 
 
+JETS = """ For 8 x 125 x 125 jet images (`cms8`), classes 0 QCD and 1 top, masses in GeV: \
+`JetViT.from_pretrained(folder)` of `lib.models.vit`."""
 README = """# {name}
 
 {text}
 
-A JetViT of {parameters:,} parameters for 8 x 125 x 125 jet images (`cms8`), profile {profile}, \
-data {data}, seed {seed}; trained in {minutes} minutes on {machine}.
+{parameters:,} parameters, profile {profile}, data {data}, seed {seed}; trained in {minutes} \
+minutes on {machine}.
 
 Measured {where}, with 95 % intervals over jets:
 
 {table}
 
-```python
-from lib.models.vit import JetViT
-
-model = JetViT.from_pretrained("weights/{name}")
-```
-
-`python -m lib verify` measures these numbers again. Classes: 0 QCD, 1 top; masses in GeV. Trained \
-on simulated jets: not for use on data as it is.
+`python -m lib verify` measures these numbers again. Trained on simulated data: not for use on \
+data as it is.
 """
-
 
 def verify(folder: Path) -> int:
     """Evaluate every model of a folder again; 1 if a headline number left its interval, a
@@ -122,7 +127,7 @@ def verify(folder: Path) -> int:
             raise ValueError(f"{path}: not a card of published weights ({error}); publish the "
                              "weights again") from error
         print(f"{path.parent.name}: {where}")
-        found = _measured(card, JetViT.from_pretrained(path.parent), profile)
+        found = _measured(card, path.parent, profile)
         for name, (low, high) in bounds.items():
             now = found.get(name, {}).get("mean", float("nan"))  # what cannot be measured fails
             inside = low <= now <= high

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from hcal.findings import KINDS, THRESHOLD, Findings, judge
-from hcal.maps import ieta, iphi, load
+from hcal.maps import file_and_key, ieta, iphi, load
 from lib.files import DataError, replacing
 
 LISTED = 40  # cells and regions that are printed
@@ -15,12 +15,10 @@ LISTED = 40  # cells and regions that are printed
 def score(maps: Path, out: Path, reference: Path | None = None,
           threshold: float = THRESHOLD) -> Findings:
     """Judge a file of maps; write ``out`` (npz) and a picture beside it (png), print what is sick.
-
     The npz holds ``score`` (log odds that a cell is sick, all sections together), ``ratio`` (count
     over expected), ``kind`` (0 fine, 1 dead, 2 degraded, 3 hot), ``live``, each (64, 72), and
-    ``sections`` (N, 64, 72), the log odds of each section alone.
-    """
-    own = {source.resolve() for source in (maps, reference) if source is not None}
+    ``sections`` (N, 64, 72), the log odds of each section alone."""
+    own = {file_and_key(p)[0].resolve() for p in (maps, reference) if p is not None}
     for wrong, what in (
         (out.suffix != ".npz", f"{out}: scores are written as .npz"),
         (not math.isfinite(threshold), f"--threshold {threshold}: give a number, the log odds "
@@ -50,6 +48,9 @@ def score(maps: Path, out: Path, reference: Path | None = None,
     drawn = out.with_suffix(".png")
     with replacing(drawn) as part:
         fig.savefig(part, format="png", dpi=150, metadata={"Software": None})
+    for name, read in ((maps, sections), (reference, healthy)):
+        for note in () if read is None else read.assumed:
+            print(f"{name}: {note}")
     print(f"{summary(found, len(sections), reference)}\n{out}\n{drawn}")
     return found
 

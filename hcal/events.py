@@ -19,12 +19,9 @@ KINDS = ("raw", "log1p", "standard", "event")
 
 
 def scaled(maps: HcalMaps, kind: str, training: HcalMaps | None = None) -> HcalMaps:
-    """The maps with other values.
-
-    kind: "raw"; "log1p"; "standard", minus the mean and over the standard deviation of the live
-    cells of the ``training`` maps (cells that are not live stay zero); "event", over the number of
-    events estimated from each map (``estimate_events``), so an occupancy.
-    """
+    """The maps with other values: "raw"; "log1p"; "standard", minus the mean and over the standard
+    deviation of the live cells of the ``training`` maps (others stay zero); "event", over the
+    number of events estimated from each map (``estimate_events``), so an occupancy."""
     if kind not in KINDS:
         raise ValueError(f"kind={kind!r}: use one of {', '.join(KINDS)}")
     if kind == "raw":
@@ -41,12 +38,9 @@ def scaled(maps: HcalMaps, kind: str, training: HcalMaps | None = None) -> HcalM
 
 
 def estimate_scale(maps: HcalMaps, reference: Tensor | None = None) -> Tensor:
-    """Number of events of each map relative to a reference: (N,) float32.
-
-    The median, over live cells that count in the reference, of count / reference, so that up to
-    half of the cells may be faulty. On maps of one run it is good to 0.1-0.2 %. reference: (H, W)
-    mean counts under the same conditions; None: the mean of these maps.
-    """
+    """Number of events of each map relative to a reference, (N,) float32: the median, over live
+    cells that count there, of count / reference, so that up to half of the cells may be faulty. On
+    maps of one run it is good to 0.1-0.2 %. reference: (H, W) mean counts; None: of these maps."""
     reference = maps.counts.mean(0) if reference is None else reference.to(maps.device)
     cells = maps.live & (reference > 0)
     if not cells.any() or not len(maps):
@@ -57,14 +51,12 @@ def estimate_scale(maps: HcalMaps, reference: Tensor | None = None) -> Tensor:
 
 def estimate_events(maps: HcalMaps, together: bool = False) -> Tensor:
     """Number of events of each map: (N,) float32; 0 for an empty map.
-
     together=False looks at each map alone: for every ring the median m and the spread v of its
     cells, and of all N the most likely for v = (4 SIGMA² + NOISE / N) m (N - m). It takes the
     spread between cells as known and is good to a few per cent.
     together=True is for maps of one run: ``full_count`` from the fluctuations in time, with nothing
     taken as known, and the scale of each map: 1 % or better, with a few faults too. With fewer than
-    20 maps it falls back on their mean, taken as one map.
-    """
+    20 maps it falls back on their mean, taken as one map."""
     if not len(maps):
         return maps.counts.new_zeros(0)
     if not together:
@@ -99,11 +91,9 @@ def _alone(counts: Tensor, live: Tensor) -> Tensor:
 def full_count(maps: HcalMaps) -> tuple[float, float]:
     """Count of a cell that is read out in every event, at the mean scale of maps of one run, and
     the variance of a count in units of the binomial one.
-
     Fits variance / mean = noise (1 - mean / N), a straight line, to the live cells. Variances are
     taken from the 90 % quantile of the deviations and cells far off the line are left out: faults
-    that come and go, or stay, do no harm while they are few.
-    """
+    that come and go, or stay, do no harm while they are few."""
     scale = estimate_scale(maps)
     good = scale > 0.02 * scale.median()  # an empty map says nothing
     cells = maps.live & (maps.counts.mean(0) > 0)

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from lib.data.tokens import Batch, TokenBatch
-from lib.models.attention import MECHANISMS
 from lib.models.blocks import MLP, MLPS
 from lib.models.vit import JetViT
 from lib.training.objectives import Supervised
@@ -51,15 +50,11 @@ class Routing:
 
 @MLPS.register("experts")
 class MixtureOfExperts(nn.Module):
-    """MLPs between which the ``router`` of a ``ViTConfig`` chooses, token by token.
-
-    "top1"  the output is that of the likeliest expert times its probability, as in Switch, so that
-            the router learns from it
-    "top2"  the two likeliest, with their probabilities scaled to add up to 1, as in ST-MoE
-    "soft"  all experts, weighted by their probabilities: nothing is saved
-
-    No token is dropped: experts have no capacity. The router computes in float32, always.
-    """
+    """MLPs between which the ``router`` of a ``ViTConfig`` chooses, token by token: "top1", the
+    output is that of the likeliest expert times its probability, as in Switch, so that the router
+    learns from it; "top2", the two likeliest, with probabilities that add up to 1, as in ST-MoE;
+    "soft", all experts, weighted by their probabilities: nothing is saved. No token is dropped:
+    experts have no capacity. The router computes in float32, always."""
 
     watcher: list[Routing] | None = None  # gets the routing of each forward, see ``watched``
 
@@ -139,9 +134,8 @@ def cls_attention(model: JetViT, tokens: TokenBatch) -> Tensor:
     token, or its attention no map."""
     last, config = model.blocks[-1].attention, model.config
     if model.cls is None or not hasattr(last.mechanism, "map"):
-        known = [name for name, kind in MECHANISMS.items() if hasattr(kind, "map")]
         raise ValueError(f"pool={config.pool!r}, attention={config.attention!r}: an attention of "
-                         f"the class token needs 'cls' and {', '.join(known)}")
+                         "the class token needs 'cls', and 'softmax' or another with a map")
     seen = []
     hook = last.register_forward_pre_hook(lambda _, given: seen.extend(given))
     model.encode(tokens)
@@ -152,9 +146,9 @@ def cls_attention(model: JetViT, tokens: TokenBatch) -> Tensor:
 
 
 class Routed(Supervised):
-    """``Supervised`` plus ``balance`` · Σ load balancing + ``z`` · Σ z-loss, sums over the blocks
-    of a model with experts (``Routing``), with the published weights of Switch and ST-MoE; without
-    experts it is ``Supervised``. Further ``settings`` are those of ``Supervised``."""
+    """``Supervised`` (whose settings it takes) plus ``balance`` · Σ load balancing + ``z`` · Σ
+    z-loss, sums over the blocks of a model with experts (``Routing``), with the published weights
+    of Switch and ST-MoE."""
 
     shown = ("class", "mass", "balance", "z")
 

@@ -1,5 +1,5 @@
-"""From maps of any run to a list of sick cells and regions, with or without healthy maps to
-compare with. No training: the statistics of ``hcal.scores`` on the sum of all sections."""
+"""From maps of any run to a list of sick cells and regions, with or without healthy maps to compare
+with. No training: the statistics of ``hcal.scores`` on the sum of all sections."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,17 @@ from torch import Tensor
 
 from hcal.events import estimate_events, estimate_scale
 from hcal.maps import LIVE, HcalMaps, ieta, iphi, live_cells
-from hcal.scores import SICK, angle, log_odds, ring_centre, ring_median, spread_of
+from hcal.scores import (
+    SICK,
+    angle,
+    from_pattern,
+    log_odds,
+    ring_centre,
+    ring_median,
+    rings_and_offsets,
+    spread_by_ring,
+    spread_of,
+)
 from hcal.simulation import NAMED, NAMED_SHIFTS
 from lib.files import DataError
 
@@ -26,7 +36,7 @@ ASYMMETRY = 0.25  # of a ring and its mirror image; healthy ones differ by up to
 
 @dataclass
 class Region:
-    """Neighbouring sick cells, all too low or all too high. score: the largest log odds."""
+    """Neighbouring sick cells of one kind. score: the largest log odds."""
 
     kind: str
     rows: list[int]
@@ -60,15 +70,13 @@ class Findings:
 
 def regions(kind: np.ndarray, ratio: np.ndarray, score: np.ndarray, live: np.ndarray,
             ) -> list[Region]:
-    """Sick cells that touch, joined: (H, W) arrays -> regions, the largest score first.
-
-    A cell covers the next column, too, where that is not live: most rings have cells of 10
-    degrees. Columns close around phi; corners touch.
-    """
+    """Sick cells of a kind that touch, joined: (H, W) arrays -> regions, the largest score first. A
+    cell covers the next column, too, where that is not live: most rings have cells of 10 degrees.
+    Columns close around phi; corners touch."""
     found = []
     wide = live & ~np.roll(live, -1, 1)
-    for wanted in ((1, 2), (3,)):
-        sick = np.isin(kind, wanted)
+    for wanted in (1, 2, 3):  # what is missing and what is weak have different causes
+        sick = kind == wanted
         covered = np.pad(sick | np.roll(sick & wide, 1, 1), ((0, 0), (0, 1)), mode="wrap")
         label = ndimage.label(covered, np.ones((3, 3)))[0]
         for r in np.flatnonzero(covered[:, 0]):  # the last column is the first one again
@@ -76,20 +84,17 @@ def regions(kind: np.ndarray, ratio: np.ndarray, score: np.ndarray, live: np.nda
         label = label[:, :-1] * sick
         for number in np.unique(label[sick]):
             r, c = np.nonzero(label == number)
-            kinds = np.bincount(kind[r, c], minlength=4)
-            found.append(Region(KINDS[int(kinds.argmax())], r.tolist(), c.tolist(),
+            found.append(Region(KINDS[wanted], r.tolist(), c.tolist(),
                                 float(ratio[r, c].mean()), float(score[r, c].max())))
     return sorted(found, key=lambda region: -region.score)
 
 
 def cells_there(total: Tensor, reference: HcalMaps | None) -> tuple[Tensor, list[str]]:
     """Cells that must be read out, by healthy maps or the sum of the maps: (H, W) bool, and notes.
-
     By the sum, a column pattern (even or odd columns) of a ring is there if half of it counts, or
     if it is a published one and half of its mirror image counts. A silent cell of it is live, and
     dead, if it is a published one, or if its column counts in half of the rings of that pattern;
-    else it is not there, as is column 71.
-    """
+    else it is not there, as is column 71."""
     seen, live, notes = total > 0, torch.zeros_like(LIVE), []
     if reference is not None:
         live = live_cells(reference.counts)
@@ -119,11 +124,9 @@ def cells_there(total: Tensor, reference: HcalMaps | None) -> tuple[Tensor, list
 
 
 def silent(total: Tensor, live: Tensor, reference: HcalMaps | None) -> Tensor:
-    """What live cells without a count should have counted, where that is many: (H, W), else 0.
-
-    Such a cell is dead whatever the spread of the others is. Expected is the median of what cells
-    count in the ring and in its mirror image, or what the reference has, scaled to these maps.
-    """
+    """What live cells without a count should have counted, where that is many: (H, W), else 0; such
+    a cell is dead whatever the spread. Expected is the median of what cells count in the ring and
+    in its mirror image, or what the reference has, scaled to these maps."""
     counting = live & (total > 0)
     if reference is None:
         both = torch.cat([total, total.flip(0)], 1), torch.cat([counting, counting.flip(0)], 1)
@@ -152,7 +155,7 @@ def _by_ring(total: HcalMaps, events: Tensor) -> tuple[Tensor, Tensor, list[str]
     weight = float(((a * b).sum() / (a * a).sum().clamp(min=1e-9)).clamp(0, 0.9))
     weight = weight if weight > 2 / max(int(both.sum()), 1) ** 0.5 else 0.0
     mean = ring + known + weight * mirror.clamp(-limit, limit) * both
-    sigma = spread_of(theta - mean, live, events)
+    sigma = spread_by_ring((theta - mean) * live, live, events)
     notes = []
     for r in range(len(live) // 2):
         if live[r].any() and live[-1 - r].any():
@@ -171,21 +174,17 @@ def _by_reference(total: HcalMaps, events: Tensor, sections: Tensor, reference: 
     share = (total.counts / expected.clamp(min=1e-6)).masked_fill(~live, math.nan)
     rings = share.nanmedian(-1, keepdim=True).values.nan_to_num(1.0)
     other = float((rings[:, live.any(1)] - 1).abs().median()) > OTHER
-    offset = 0.0
+    noise = (0.25 / events + 0.25 / (mean.max() * len(reference)).clamp(min=1))[:, None, None]
+    theta = angle(total.counts, events)
     if other:
         notes.append("the rings of the reference have other occupancies (another run?): it is "
                      "scaled ring by ring, and a ring that is sick as a whole is not seen")
-        theta = angle(mean[None], estimate_events(reference, together=True).mean(0, keepdim=True))
-        offset = (theta - ring_centre(theta, live)) * live
-        # Other conditions leave about half to all of an offset; what is far off is less certain.
-        centre = ring_centre(angle(total.counts, events), live)
-        theta = centre + 0.75 * offset
+        healthy = rings_and_offsets(reference.with_(live=live))[1]
+        mean, sigma = from_pattern(theta, ring_centre(theta, live), healthy, events, live)
     else:
-        theta = angle(expected, events)
-    noise = 0.25 / events + 0.25 / (mean.max() * len(reference)).clamp(min=1)
-    sigma = spread_of(angle(total.counts, events) - theta, live, events).square()
-    sigma = sigma.maximum(noise[:, None, None]) + (0.5 * torch.as_tensor(offset)).square()
-    return theta, sigma.sqrt().expand_as(theta), notes
+        mean = angle(expected, events)
+        sigma = spread_by_ring((theta - mean) * live, live, events)
+    return mean, sigma.square().maximum(noise).sqrt(), notes
 
 
 def judge(maps: HcalMaps, reference: HcalMaps | None = None,

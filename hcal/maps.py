@@ -1,13 +1,10 @@
 """DigiOccupancy maps of the CMS hadron calorimeter: how often each cell counted.
 
-A map has 64 rows of ieta and 72 columns of iphi and belongs to one lumi-section (23 s of data
-taking). Row r is ieta r - 32 below row 32 and r - 31 from there on; column c is iphi c + 1. In the
-public files only the first depth of the endcap counts, |ieta| 19 to 29: 932 cells. The numbers are
-how often a cell was read out, out of a number of events that the files do not hold. The public
-files are ``Run355456_Dataset*.npy`` and ``Run357479_Dataset*.npy``, each (10000, 64, 72) float64;
-R3 also writes ``Run355456.npy`` and ``.npz``.
-
-Shapes use N maps (lumi-sections), H rows, W columns, P patches.
+A map has H = 64 rows of ieta and W = 72 columns of iphi and belongs to one of N lumi-sections (23 s
+of data taking). Row r is ieta r - 32 below row 32 and r - 31 from there on; column c is iphi c + 1.
+In the public files (each (10000, 64, 72) float64, see ``NAMES``) only the first depth of the endcap
+counts, |ieta| 19 to 29: 932 cells. The numbers are how often a cell was read out, out of a number
+of events that the files do not hold.
 """
 
 from __future__ import annotations
@@ -35,6 +32,8 @@ ROWS = (*range(3, 14), *range(50, 61))  # rows with live cells in the public map
 COLUMNS = ("counts", "labels", "events", "strength")  # what has one entry a map
 NAMES = ("Run{run}_Dataset*.npy", "Run{run}.npy", "Run{run}_Dataset*.npz", "Run{run}.npz")
 BLOCK = 500  # maps read and checked at once: 18 MB
+# what arrays of maps are called in an .npz
+KEYS = ("maps", "counts", "occupancy", "digioccupancy", "digi_occupancy", "data", "arr_0")
 EXACT = 2**24  # the largest integer up to which float32 holds them all
 LIVE = torch.zeros(SHAPE, dtype=torch.bool)  # the cells that count in the public maps
 LIVE[3:12, 0:72:2] = LIVE[52:61, 0:72:2] = True  # cells of 10 degrees
@@ -58,11 +57,8 @@ def iphi(column: Any) -> Any:
 
 @dataclass
 class HcalMaps(Images):
-    """N maps (N, H, W), ready for everything that takes ``JetImages``.
-
-    Live cells are a property of the detector, never of these values: a live cell that counts
-    nothing is a finding.
-    """
+    """N maps, ready for everything that takes ``JetImages``. Live cells are a property of the
+    detector, never of these values: a live cell that counts nothing is a finding."""
 
     counts: Tensor  # (N, H, W) float32
     live: Tensor  # (H, W) bool, the cells that are read out
@@ -72,6 +68,7 @@ class HcalMaps(Images):
     grid: Grid = HCAL  # how maps are cut into patches
     declared: Tensor | None = None  # (H, W) bool, cells that their file calls dead
     attributes: dict[str, Any] = field(default_factory=dict)
+    assumed: tuple[str, ...] = ()  # how their file was read where it could mean something else
     encoding = "counts"
     kind = "map"
 
@@ -111,11 +108,8 @@ class HcalMaps(Images):
 
     def batch(self, index: Any, keep: str = "active",
               augment: Callable[[Hits], Hits] | None = None) -> Batch:
-        """Maps as tokens: one for each patch with a live cell, for a dead cell is a signal.
-
-        keep: "active" packs these patches, "masked" gives all P patches and marks these as valid,
-        "all" makes all of them valid.
-        """
+        """Maps as tokens: one for each patch with a live cell, for a dead cell is a signal. keep:
+        "active" packs these patches, "masked" gives all P and marks these, "all" has all valid."""
         if keep not in ("active", "masked", "all"):
             raise ValueError(f"keep={keep!r}: use 'active', 'masked' or 'all'")
         index = self.numbers(index)
@@ -165,21 +159,16 @@ class HcalMaps(Images):
     def concat(parts: Sequence[HcalMaps]) -> HcalMaps:
         """Maps of several sets in one; a cell that is live in one of them is live, and a column
         that one of them lacks is dropped. Raises: ValueError for another grid."""
-        first = parts[0]
-        if any(part.grid != first.grid for part in parts):
+        if any(part.grid != parts[0].grid for part in parts):
             raise ValueError("these sets of maps have different grids: cut them alike first")
-        columns = {}
-        for name in COLUMNS:
-            values = [getattr(part, name) for part in parts]
-            columns[name] = None if any(v is None for v in values) else torch.cat(values)
-        live = torch.stack([part.live for part in parts]).any(0)
-        return first.with_(live=live, **columns)
+        values = {name: [getattr(part, name) for part in parts] for name in COLUMNS}
+        return parts[0].with_(live=torch.stack([part.live for part in parts]).any(0), **{
+            name: None if any(v is None for v in found) else torch.cat(found)
+            for name, found in values.items()})
 
     def patches(self, height: int, width: int, columns: int = 0) -> HcalMaps:
-        """The same maps, cut into patches of ``height`` x ``width`` cells.
-
-        columns: only the first, as R3's code has it, whose 32 x 32 leave out 64...71; 0 for all.
-        """
+        """The same maps, cut into patches of ``height`` x ``width`` cells; columns: only the first,
+        as R3's code has it, whose 32 x 32 leave out 64...71; 0 for all."""
         grid = replace(self.grid, patch_height=height, patch_width=width)
         if not (0 < height <= grid.height and 0 < width <= grid.width):
             raise ValueError(f"patches of {height} x {width} do not fit maps of {self.shape[1:]}")
@@ -194,23 +183,6 @@ class HcalMaps(Images):
         return {name: getattr(self, name) for name in ("live", *COLUMNS)}
 
 
-def windows(maps: HcalMaps, width: int) -> HcalMaps:
-    """Sums over ``width`` consecutive lumi-sections; what is left over at the end is dropped.
-
-    Raises: ValueError where a window would hold two runs, or a fault that comes or goes.
-    """
-    number = len(maps) // width if width > 0 else 0
-    if number < 1:
-        raise ValueError(f"windows of {width} from {len(maps)} maps: choose 1 to {len(maps)}")
-    parts = maps.each(lambda column: column[:number * width].unflatten(0, (number, width)))
-    for name in ("labels", "strength"):
-        if (part := parts[name]) is not None and (part != part[:, :1]).any():
-            raise ValueError(f"the {name} change within a window of {width} maps")
-    return maps.with_(**{
-        name: part if part is None else part.sum(1) if name in ("counts", "events") else part[:, 0]
-        for name, part in parts.items()})
-
-
 def find(folder: str | Path, run: int) -> Path:
     """The file of a run under the first of its published ``NAMES``; DataError without any."""
     names = [name.format(run=run) for name in NAMES]
@@ -221,32 +193,23 @@ def find(folder: str | Path, run: int) -> Path:
 
 
 def load(path: str | Path) -> HcalMaps:
-    """Read maps: .npy or .npz, (N, 64, 72) or a single (64, 72), integer or float.
+    """Read maps of one run, integer or float: .npy, .npz, or FILE.npz:KEY.
 
-    The live cells are the published 932, whatever counts here: a cell that is dead all along would
-    be overlooked. A published run in the file's name gives labels. A cell that is NaN, or masked
-    (an array ``mask`` beside the maps of an .npz), in all maps is declared dead: it counts 0 here,
-    and ``declared`` remembers it. A single map without counts among others is kept: the detector
-    was off.
+    (N, 64, 72), a single (64, 72), (64, 72, N), and axes of one entry, as of a channel; of several
+    arrays of maps the one of KEY, or with a usual name (``KEYS``). ``assumed`` says what was not
+    certain. The live cells are the published 932, whatever counts here: a cell that is dead all
+    along would be overlooked. A published run in the file's name gives labels. A cell that is NaN,
+    or masked (an array ``mask`` beside the maps, True for no value), in all maps is ``declared``
+    dead and counts 0. A map without counts among others is kept: the detector was off.
 
-    Raises: DataError in one line, naming file, cause and next step, for a file that is missing,
-        truncated, pickled or foreign, another geometry, no maps, a value that is negative or no
-        number, occupancies, and for maps without a single count.
-    """
+    Raises: DataError in one line, naming file, cause and next step, for all else."""
     path = Path(path)
-    array = _array(path)
-    array = array[None] if array.shape == SHAPE else array
-    hint = ("has ieta and iphi swapped" if array.shape[1:] == SHAPE[::-1] else
-            "has lumi-sections last" if array.ndim == 3 and array.shape[:2] == SHAPE else
-            "is no set of maps")
-    _refuse(path, (
-        (array.shape[1:] != SHAPE, f"an array of {array.shape} {hint}; give (N, 64, 72), "
-                                   "lumi-sections x ieta x iphi"),
-        (not len(array), "holds no maps; give at least one"),
-        (array.dtype.kind not in "iuf", f"values of type {array.dtype}; give integers or floats")))
+    array, assumed = _array(path)
     counts, declared = np.empty(array.shape, np.float32), np.ones(SHAPE, bool)
     for start in range(0, len(array), BLOCK):
         declared &= np.isnan(array[start:start + BLOCK]).all(0)
+    _refuse(path, [((declared & LIVE.numpy()).sum() > LIVE.sum() / 2, "most live cells hold no "
+                    "number in any map; NaN, and True in a mask, stand for dead cells")])
     for start in range(0, len(array), BLOCK):
         part = np.where(declared, 0, array[start:start + BLOCK])
         for wrong, what in (
@@ -267,7 +230,7 @@ def load(path: str | Path) -> HcalMaps:
     named = re.search(r"Run(\d+)", path.name)
     run = int(named[1]) if named else None
     labels = torch.full((len(counts),), RUNS.index(run)) if run in RUNS else None
-    return HcalMaps(torch.from_numpy(counts), LIVE.clone(), labels,
+    return HcalMaps(torch.from_numpy(counts), LIVE.clone(), labels, assumed=tuple(assumed),
                     declared=torch.from_numpy(declared) if declared.any() else None)
 
 
@@ -278,39 +241,79 @@ def _refuse(path: Path, checks: Sequence[tuple[bool, str]]) -> None:
             raise DataError(f"{path}: {what}")
 
 
-def _array(path: Path) -> np.ndarray:
-    """The array of a file; of several in an .npz, the one that holds maps."""
-    _refuse(path, [(not path.is_file(), "no such file; give the .npy or .npz file of a run")])
+def _ordered(array: np.ndarray) -> tuple[np.ndarray, list[str]] | str:
+    """An array as (N, 64, 72), and what was assumed of its axes; or why it cannot be."""
+    given, notes = array.shape, []
+    if array.ndim > 3:
+        array = array.squeeze(tuple(n for n in range(1, array.ndim) if array.shape[n] == 1))
+    array = array[None] if array.shape == SHAPE else array
+    if array.ndim == 3 and array.shape[:2] == SHAPE and array.shape[1:] != SHAPE[::-1]:
+        array = np.moveaxis(array, 2, 0)
+    if array.shape[1:] == SHAPE and len(given) > 2 and given != array.shape:
+        notes = [f"{given} was read as ieta x iphi x lumi-sections" if given[:2] == SHAPE else
+                 f"{given} was read as {array.shape}, without its axes of one entry"]
+    if array.shape[1:] == SHAPE:
+        return array, notes
+    hint = ("has ieta and iphi swapped (numpy.swapaxes turns them), or is another geometry"
+            if array.shape[-2:] == SHAPE[::-1] else "is no set of maps")
+    return f"an array of {given} {hint}; give (N, 64, 72), lumi-sections x ieta x iphi"
+
+
+def file_and_key(path: Path) -> tuple[Path, str]:
+    """FILE.npz:KEY -> the file and the key, which is empty where none is given."""
+    name, _, key = path.name.rpartition(":")
+    return (path, "") if path.is_file() or not name else (path.with_name(name), key)
+
+
+def _array(path: Path) -> tuple[np.ndarray, list[str]]:
+    """The maps of a file, (N, 64, 72), NaN where masked; and what was assumed of them."""
+    file, key = file_and_key(path)
+    _refuse(path, [(not file.is_file(), "no such file; give the .npy or .npz file of a run")])
+    arrays = _members(file)
+    maps = [name for name, array in arrays.items() if (name == key if key else
+        name != "mask" and array.dtype != bool and not isinstance(_ordered(array), str))]
+    usual = [name for name in maps if name.lower() in KEYS]
+    notes = [f"of the arrays {', '.join(maps)} the maps are {''.join(usual)}"] * (
+        len(maps) > 1 and len(usual) == 1)
+    maps = usual if notes else maps or list(arrays)[:len(arrays) == 1]  # its shape is told below
+    _refuse(path, [(len(maps) != 1, f"{len(maps) or 'none'} of the arrays "
+                    f"{', '.join(arrays) or '-'} is (N, 64, 72); keep exactly one of that shape, "
+                    "or name it: FILE.npz:KEY")])
+    array, mask = arrays[maps[0]], arrays.get("mask")
+    found = _ordered(array)
+    _refuse(path, (
+        (isinstance(found, str), str(found)), (not len(array), "holds no maps; give at least one"),
+        (array.dtype.kind not in "iuf", f"values of type {array.dtype}; give integers or floats")))
+    if mask is not None and maps != ["mask"]:
+        hidden = _ordered(mask)
+        fits = not isinstance(hidden, str) and len(hidden[0]) in (1, len(found[0]))
+        _refuse(path, [(not fits or not np.isin(mask, (0, 1)).all(), f"the mask of {mask.shape} "
+                        "does not fit the maps; give one of their shape, or (64, 72), True where "
+                        "there is no value")])
+        found = np.where(hidden[0] != 0, np.nan, found[0]), found[1]
+        notes.append("cells that the array mask calls True have no value, as in numpy.ma")
+    return found[0], notes + found[1]
+
+
+def _members(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file by name; that of an .npy has none."""
     try:
         if not zipfile.is_zipfile(path):
-            return np.lib.format.open_memmap(path, mode="r")
+            return {"": np.lib.format.open_memmap(path, mode="r")}
         with np.load(path, allow_pickle=False) as members:
-            arrays = dict(members)
+            return dict(members)
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "Python objects" in cause or "Object arrays" in cause:
             cause = "it holds pickled objects, which are never loaded"
         raise DataError(f"{path}: is damaged, or no .npy or .npz file of numbers ({cause}); "
                         "download it again, or write the maps with numpy.save") from error
-    if (mask := arrays.get("mask")) is not None and mask.dtype == bool:
-        arrays = {name: np.where(mask, np.nan, array) if array.shape == mask.shape else array
-                  for name, array in arrays.items() if name != "mask"}
-    maps = [name for name, array in arrays.items() if array.shape[1:] == SHAPE]
-    maps = maps or [name for name, array in arrays.items()
-                    if array.shape == SHAPE and array.dtype != bool]
-    maps = maps or list(arrays)[:len(arrays) == 1]  # the only one: its shape is judged by ``load``
-    _refuse(path, [(len(maps) != 1, f"{len(maps) or 'none'} of the arrays "
-                    f"{', '.join(arrays) or '-'} is (N, 64, 72); keep exactly one of that shape")])
-    return arrays[maps[0]]
 
 
 def live_cells(counts: Tensor) -> Tensor:
-    """The cells that are read out, (64, 72) bool, from maps (N, 64, 72) of a healthy detector.
-
-    A cell is live if it counts in at least half of the maps that hold counts, and over all of
-    them at least 1 % of what the median of such cells does: a few spurious counts do not make a
-    cell live, nor does a lumi-section in which it was off make it dead. Raises: DataError.
-    """
+    """The cells that are read out, (64, 72) bool, from maps (N, 64, 72) of a healthy detector: they
+    count in half of the maps with counts, and in all at least 1 % of what the median of such cells
+    does. A few spurious counts make no cell live. Raises: DataError."""
     used = counts.flatten(1).any(1)
     if not used.any():
         raise DataError("the reference maps: not a single count; give maps of a healthy detector")

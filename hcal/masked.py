@@ -1,24 +1,29 @@
 """Learning what healthy maps of the calorimeter look like, and scoring maps with it.
 
 ``CellModel`` predicts the pulls of hidden cells from those of the visible ones; ``MaskedCells`` is
-its objective for ``fit``. It is shown maps of one run only. So that the model works under
-conditions that it never saw, three quarters of the maps are taken apart -- rings, pattern of the
-cells, noise -- and put together again with other rings, a pattern rolled and mirrored as the
-geometry allows, another number of events, and faults in what is visible.
+its objective. It is shown maps of one run only. So that it works under conditions that it never
+saw, three quarters of them are taken apart (rings, pattern of the cells, noise) and put together
+again with other rings, a pattern rolled and mirrored as the geometry allows, another number of
+events, and faults in what is visible.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hcal.maps import SHAPE, HcalMaps
 from hcal.scores import Pulls, log_odds, pulls, rings_and_offsets
 from lib.data.tokens import Batch, Grid, TokenBatch, densify
+from lib.files import replacing, write_json, write_text
 from lib.models.vit import JetViT, ViTConfig
 from lib.training.recipe import Recipe
 
@@ -46,8 +51,7 @@ class CellModel(nn.Module):
         mean = a · offset + b,    variance = e^(2c) + (d · offset)²
 
     with a, b, c, d read from the token and its cells. a says how far the reference holds under
-    the conditions of this map, which the model has to see from the visible cells.
-    """
+    the conditions of this map, which the model has to see from the visible cells."""
 
     def __init__(self, offsets: Tensor, settings: dict | None = None) -> None:
         super().__init__()
@@ -59,13 +63,12 @@ class CellModel(nn.Module):
         nn.init.zeros_(self.head[2].weight)
         nn.init.zeros_(self.head[2].bias)
         self.register_buffer("offsets", offsets.clone().float())
+        self.settings = dict(settings or {})
 
     def forward(self, seen: Pulls, offset: Tensor, visible: Tensor,
                 live: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of x: (N, H, W) each, of use where ``visible`` is False.
-
-        offset: (N, H, W) in units of theta. visible: (N, H, W) bool. live: (H, W) bool.
-        """
+        offset: (N, H, W) in units of theta. visible: (N, H, W) bool. live: (H, W) bool."""
         offset = (offset / seen.spread).clamp(-12, 12) * live
         noise = 0.5 * (0.25 / seen.events[:, None, None]).log() - seen.spread.log()
         channels = [torch.asinh(seen.x) * visible, (visible & live).float(), torch.asinh(offset),
@@ -85,12 +88,30 @@ class CellModel(nn.Module):
         variance = (2 * c.clamp(-3, 2)).exp() + (d * offset).square()
         return a * offset + b, variance.sqrt()
 
+    def save_pretrained(self, folder: Path, card: str = "") -> Path:
+        """Write config.json, model.safetensors and a card to ``folder``."""
+        write_json(folder / "config.json", {"cells": self.settings})
+        write_text(folder / "README.md", card)
+        with replacing(folder / "model.safetensors") as part:
+            save_file(self.state_dict(), part)
+        return folder
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> Self:
+        """Rebuild what ``save_pretrained`` wrote. FileNotFoundError, or ValueError for others."""
+        file = Path(folder) / "config.json"
+        try:
+            model = cls(torch.zeros(SHAPE), json.loads(file.read_text())["cells"])
+            model.load_state_dict(load_file(file.with_name("model.safetensors")))
+        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+            raise ValueError(f"{file.parent} holds no model of healthy maps: "
+                             f"{str(error).splitlines()[-1].strip()}") from error
+        return model.eval()
+
     @torch.no_grad()
     def score(self, maps: HcalMaps, offsets: Tensor | None = None) -> Tensor:
-        """Log odds that a cell is sick (``log_odds``), each cell predicted while hidden.
-
-        offsets: (H, W) of the reference in units of theta; None: those of the training run.
-        """
+        """Log odds that a cell is sick (``log_odds``), each cell predicted while hidden. offsets:
+        (H, W) of the reference in units of theta; None: those of the training run."""
         offsets = self.offsets if offsets is None else offsets
         seen, live = pulls(maps), maps.live
         # Which set a cell is in is pseudo-random, and always the same.
@@ -151,9 +172,7 @@ def random_strength(live: Tensor, count: int, boxes: int = 5) -> Tensor:
 def other_conditions(pattern: Tensor, rings: Tensor, live: Tensor,
                      count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Maps as another run might have them: counts, offsets in a reference, strengths, (n, H, W).
-
-    pattern: (H, W) offsets in theta of the run that is known. rings: (H,) theta of its rings.
-    """
+    pattern: (H, W) offsets in theta of the run that is known. rings: (H,) theta of its rings."""
     height, width = live.shape
     spread = 1.4826 * pattern[live].abs().median().clamp(min=1e-3)
     shared = rearranged(pattern, count)
@@ -187,9 +206,8 @@ class MaskedCells(nn.Module):
 
         L = mean of ((x - mean) / sigma)² / 2 + log sigma
 
-    A model that knew nothing but the ring (mean 0, sigma 1) has the loss ``trivial``. as_is: share
-    of the maps that are shown as they are, not rearranged.
-    """
+    Knowing only the ring (mean 0, sigma 1) has the loss ``trivial``. as_is: share of the maps that
+    are shown as they are, not rearranged."""
 
     def __init__(self, model: CellModel, rings: Tensor, live: Tensor,
                  as_is: float = 0.25) -> None:
@@ -204,27 +222,21 @@ class MaskedCells(nn.Module):
         if jets is None:  # the weights come next, with what was measured
             empty = torch.zeros(SHAPE)
             return cls(CellModel(empty, recipe.model), empty[:, 0], empty.bool(), **recipe.loss)
-        healthy = jets.subset(index)
-        rings, offsets = rings_and_offsets(healthy)
-        return cls(CellModel(offsets, recipe.model), rings, healthy.live, **recipe.loss)
+        rings, offsets = rings_and_offsets(jets.subset(index))
+        return cls(CellModel(offsets, recipe.model), rings, jets.live, **recipe.loss)
 
     def loss(self, batch: Batch, output: Any = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Of maps of counts; in evaluation always the same draw of masks and conditions."""
+        live, own, device = self.live.cpu(), self.model.offsets.cpu(), self.live.device
+        real = densify(batch.tokens)[: max(1, round(self.as_is * len(batch))), 0].cpu()
         with torch.random.fork_rng(devices=[], enabled=not self.training):
             if not self.training:
                 torch.manual_seed(int(batch.index[0]))
-            return self._loss(batch)
-
-    def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        device = self.live.device
-        live, own = self.live.cpu(), self.model.offsets.cpu()
-        real = densify(batch.tokens)[: max(1, round(self.as_is * len(batch))), 0].cpu()
-        counts, reference, strength = other_conditions(own, self.rings.cpu(), live, len(batch))
+            counts, reference, strength = other_conditions(own, self.rings.cpu(), live, len(batch))
+            known = torch.rand(len(batch), 1, 1) < 0.75  # else there is no reference
+            hidden = torch.randint(GROUPS, counts.shape) == 0
         counts[: len(real)], strength[: len(real)], reference[: len(real)] = real, 1.0, own
-        reference = reference * (torch.rand(len(batch), 1, 1) < 0.75)  # else there is none
-        hidden = torch.randint(GROUPS, counts.shape) == 0
-        scored = (hidden & live & (strength == 1)).to(device)
-
+        reference, scored = reference * known, (hidden & live & (strength == 1)).to(device)
         maps = HcalMaps(counts.to(device), live.to(device))
         seen = pulls(maps)
         mean, sigma = self.model(seen, reference.to(device), ~hidden.to(device), maps.live)

@@ -1,6 +1,5 @@
 """Calorimeter maps as pictures: ieta up, iphi to the right, white where no cell is read out."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,32 +8,17 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from hcal.maps import LIVE, ieta, iphi
+from hcal.maps import ieta, iphi
 from lib.report.plots import array, colourbar, grid_map, new
 
 AXES = dict(names=(r"$i\phi$", r"$i\eta$"), square=False)  # of ``grid_map``
 COLUMNS = (0, 17, 35, 53, 71)
 
 
-def whole(maps: Mapping[str, Any], label: str = "", *, ax: Any, live: Any = LIVE,
-          **show: Any) -> np.ndarray:
-    """Maps (64, up to 72), one an axes of ``ax``, on one scale; ``show``: as for ``grid_map``."""
-    found = {name: np.where(array(live)[:, :array(counts).shape[1]], array(counts), np.nan)
-             for name, counts in maps.items()}
-    axes = grid_map(found, label, ax=ax, **AXES, **show)
-    rows = (3, 13, 50, 60)
-    for panel in axes.flat:
-        panel.set_yticks([r + 0.5 for r in rows], [str(ieta(r)) for r in rows])
-        _columns(panel)
-    return axes
-
-
 def bands(ax: Axes, values: Any, live: Any, sick: Any, label: str, extend: str = "neither",
           **show: Any) -> None:
     """One map without the rows that have no live cell, with a gap between the two ends.
-
-    Cells of 10 degrees are as wide as they are; those of ``sick`` (64, 72) are outlined.
-    """
+    Cells of 10 degrees are as wide as they are; those of ``sick`` (64, 72) are outlined."""
     values, live, sick = array(values), array(live), array(sick)
     rows = np.flatnonzero(live.any(1))
     place = np.arange(len(rows)) + (rows >= 32)
@@ -47,10 +31,11 @@ def bands(ax: Axes, values: Any, live: Any, sick: Any, label: str, extend: str =
         corner = c, place[np.searchsorted(rows, r)]
         ax.add_patch(Rectangle(corner, 1 + wide[r, (c + 1) % 72], 1, fill=False, ec="k", lw=1))
     ax.set_yticks(place[::2] + 0.5, [str(value) for value in ieta(rows[::2])])
-    _columns(ax)
+    label_columns(ax)
 
 
-def _columns(ax: Axes) -> None:
+def label_columns(ax: Axes) -> None:
+    """iphi of some columns of an array as labels of the lower axis."""
     shown = [c for c in COLUMNS if c < ax.get_xlim()[1]]
     ax.set_xticks([c + 0.5 for c in shown], [str(iphi(c)) for c in shown])
 

@@ -1,36 +1,33 @@
 """Sick cells of the hadron calorimeter: how unlikely is a count, given its surroundings?
 
 ``pulls`` puts maps on a scale on which all healthy cells are alike. A count k of N events with
-probability p has
+probability p has theta = asin √p with a variance of f/(4N) whatever p is (f: noise in units of the
+binomial one), so that a cell's pull ``x``, theta minus that of its ring over the spread of the
+whole map, has unit variance in any ring, run and lumi-section. Read off it are simple scores
+(``SIMPLE``), the rule without a network (``pattern_odds``), a masked model (``hcal.masked``), and
+the odds that a cell is sick when its neighbours may be, too (``log_odds``).
 
-    theta = asin √p,   var(theta) ≈ f/(4N) whatever p is   (f: noise in units of the binomial one)
-
-so that a cell's pull ``x``, theta minus that of its ring over the spread of the whole map, has
-unit variance in any ring, run and lumi-section. What then differs is read off it: simple scores
-(``SIMPLE``), a masked model that predicts each cell from the others (``hcal.masked``), and the
-odds that a cell is sick when its neighbours may be, too (``log_odds``).
-
-Shapes use N maps, H rows, W columns. Every score is (N, H, W), larger is sicker, 0 where not live.
+Every score is (N, H, W) of N maps, larger is sicker, 0 where not live.
 """
 
 import math
 from collections.abc import Callable
-from functools import partial, reduce
+from functools import reduce
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hcal.events import NOISE, estimate_events, estimate_scale
+from hcal.events import NOISE, estimate_events
 from hcal.maps import HcalMaps
+
+ALONE = 1.5  # spreads of the map: a ring that scatters more has a spread of its own
 
 
 def angle(counts: Tensor, events: Tensor) -> Tensor:
-    """theta of counts: asin √((k + 3/8) / (N + 3/4)) (Anscombe 1948); beyond N it goes on.
-
-    counts: (..., H, W); events: (...). A count above N is a hot cell, or N estimated too low.
-    """
+    """theta of counts (..., H, W) of events (...): asin √((k + 3/8) / (N + 3/4)) (Anscombe 1948),
+    which goes on beyond N: that is a hot cell, or N estimated too low."""
     events = events[..., None, None].clamp(min=1.0)
     return _from_missing((events - counts + 0.375) / (events + 0.75))
 
@@ -46,12 +43,9 @@ def ring_median(values: Tensor, known: Tensor) -> Tensor:
 
 
 def ring_centre(theta: Tensor, live: Tensor) -> Tensor:
-    """Centre of each ring, (N, H, 1): median, then two means of what is near it.
-
-    Near is within three spreads, and beyond 1.5 it counts as 1.5. Nearly half of a ring may be
-    sick; the means make it continuous, which a median of few integer counts is not. 0 for a ring
-    without live cells.
-    """
+    """Centre of each ring, (N, H, 1): median, then two means of what is within three spreads, where
+    beyond 1.5 counts as 1.5. Nearly half of a ring may be sick; the means make it continuous, which
+    a median of few integer counts is not. 0 for a ring without live cells."""
     centre = ring_median(theta, live)
     reach = 1.5 * 1.4826 * ring_median((theta - centre).abs(), live)
     for _ in range(2):
@@ -82,12 +76,22 @@ def pulls(maps: HcalMaps) -> Pulls:
 
 
 def spread_of(away: Tensor, live: Tensor, events: Tensor) -> Tensor:
-    """Robust standard deviation over the live cells of a map, (N, 1, 1): two thirds of them are
-    closer than that. No less than the noise: of seven events most cells count all."""
+    """Robust standard deviation over the live cells of a map, (N, 1, 1): two thirds are below it.
+    No less than the noise: of seven events most cells count all."""
     ordered = away[:, live].abs().sort(1).values
     spread = ordered[:, round(0.683 * (ordered.shape[1] - 1))]
     least = (0.25 * NOISE / events.clamp(min=1)).sqrt().clamp(min=1e-3)
     return spread.maximum(least)[:, None, None]
+
+
+def spread_by_ring(away: Tensor, live: Tensor, events: Tensor) -> Tensor:
+    """``spread_of``, but a ring's own where its cells, and those of its mirror image, scatter much
+    more than those of the map: (N, H, W). As real maps do next to the beam."""
+    usual = spread_of(away, live, events)
+    apart = (away - ring_median(away, live)).abs()
+    both = torch.cat([apart, apart.flip(1)], 2), torch.cat([live, live.flip(0)], 1)
+    own = 1.4826 * ring_median(*both)
+    return torch.where(own > ALONE * usual, own, usual).expand_as(away)
 
 
 def rings_and_offsets(healthy: HcalMaps) -> tuple[Tensor, Tensor]:
@@ -105,23 +109,13 @@ def _noise(expected: Tensor, events: Tensor) -> Tensor:
     return (events * p * (1 - p)).clamp(min=1.0).sqrt()
 
 
-def binomial_z(maps: HcalMaps, reference: HcalMaps, by_ring: bool = False) -> Tensor:
-    """Per-cell binomial z-score against the mean map of a reference, scaled to the lumi-section;
-    by_ring: scaled ring by ring, so that the profile may differ."""
-    mean = reference.counts.mean(0)
-    scale = (ring_median(maps.counts / mean.clamp(min=1e-6), maps.live & (mean > 0)) if by_ring
-             else estimate_scale(maps, mean)[:, None, None])
-    expected = scale * mean
-    return (maps.counts - expected).abs() / _noise(expected, estimate_events(maps)) * maps.live
-
-
-def ring_ratio(maps: HcalMaps, reference: HcalMaps | None = None) -> Tensor:
+def ring_ratio(maps: HcalMaps) -> Tensor:
     """|count / median of the ring - 1|."""
     middle = ring_median(maps.counts, maps.live)
     return (maps.counts / middle.clamp(min=1e-6) - 1).abs() * maps.live
 
 
-def ring_z(maps: HcalMaps, reference: HcalMaps | None = None) -> Tensor:
+def ring_z(maps: HcalMaps) -> Tensor:
     """|count - median of the ring| over the ring's robust spread, no less than binomial noise."""
     middle = ring_median(maps.counts, maps.live)
     away = (maps.counts - middle).abs()
@@ -129,8 +123,52 @@ def ring_z(maps: HcalMaps, reference: HcalMaps | None = None) -> Tensor:
     return away / spread.maximum(_noise(middle, estimate_events(maps))) * maps.live
 
 
-SIMPLE = {"binomial z": binomial_z, "binomial z by ring": partial(binomial_z, by_ring=True),
-          "ratio to ring": ring_ratio, "ring z": ring_z}  # fmt: skip
+def ring_ratio_odds(maps: HcalMaps) -> Tensor:
+    """``ring_ratio`` with the prior of boxes: one relative spread about the rings, the map's."""
+    seen = pulls(maps)
+    spread = ring_ratio(maps)[:, maps.live].quantile(0.683, 1)[:, None, None]
+    sigma = (spread / 2 * seen.ring.tan().clamp(0, 50)).clamp(min=1e-3)  # of theta: tan/2 dp/p
+    return log_odds(seen.theta, *(v.expand_as(seen.theta) for v in (seen.ring, sigma)),
+                    seen.events, maps.live)
+
+
+def ring_z_odds(maps: HcalMaps) -> Tensor:
+    """``ring_z`` with the prior of boxes: on the scale of ``pulls``."""
+    seen = pulls(maps)
+    return log_odds(seen.theta, seen.ring.expand_as(seen.theta),
+                    seen.spread.expand_as(seen.theta), seen.events, maps.live)
+
+
+def pattern_odds(maps: HcalMaps, offsets: Tensor) -> Tensor:
+    """The rule without a network: what the cells of another run are off their rings, times one
+    slope fitted to each map, with the prior of boxes. offsets: (H, W), ``rings_and_offsets``."""
+    seen = pulls(maps)
+    mean, sigma = from_pattern(seen.theta, seen.ring, offsets, seen.events, maps.live)
+    return log_odds(seen.theta, mean, sigma, seen.events, maps.live)
+
+
+def from_pattern(theta: Tensor, ring: Tensor, offsets: Tensor, events: Tensor,
+                 live: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of healthy theta, (N, H, W): ring + slope · offset.
+    The slope of each map is fitted with residuals beyond 2.5 spreads counting as that, and without
+    cells far off their ring. Half of an offset counts as unknown: other conditions move each cell
+    by its own share."""
+    offsets = offsets * live
+    away = (theta - ring) * live
+    usual = offsets * (offsets.abs() <= 4.5 * offsets[live].abs().median())
+    power, slope = usual.square().sum().clamp(min=1e-9), torch.zeros_like(ring[:, :1])
+    for _ in range(4):
+        rest = away - slope * offsets
+        limit = 2.5 * spread_of(rest, live, events)
+        step = rest.clamp(-limit, limit) * usual
+        slope = (slope + step.sum((1, 2), keepdim=True) / power).clamp(0, 1.5)
+    mean = ring + slope * offsets
+    spread = spread_by_ring((theta - mean) * live, live, events)
+    return mean, (spread.square() + (0.5 * offsets).square()).sqrt()
+
+
+SIMPLE = {"ratio to ring": ring_ratio, "ring z": ring_z, "ratio to ring, boxes": ring_ratio_odds,
+          "ring z, boxes": ring_z_odds}  # fmt: skip
 
 
 FAULTS = (0.0, 0.25, 0.5, 0.7, 0.82, 0.9, 1.15, 1.5, 2.0, 3.0)  # strengths that are tried
@@ -163,8 +201,7 @@ def log_odds(theta: Tensor, mean: Tensor, sigma: Tensor, events: Tensor, live: T
         (SICK + INSIDE · BOX · e^R) / (1 + BOX · e^R)
 
     and the cell's own count decides from there. Weak faults of many cells so become visible where
-    no cell stands out, and healthy neighbours of a dead cell stay healthy.
-    """
+    no cell stands out, and healthy neighbours of a dead cell stay healthy."""
     out = torch.zeros_like(theta)
     for half in torch.arange(len(live), device=live.device).chunk(2):  # boxes end with an endcap
         rows = half[live[half].any(1)]

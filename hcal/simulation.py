@@ -67,11 +67,9 @@ NAMED_SHIFTS = np.array([_theta(p * ratios) - _theta(p) for (r, _), ratios in NA
 
 
 def pattern(run: int, seed: int | None = None) -> np.ndarray:
-    """Shift of theta of every cell, (64, 72): what distinguishes cells of a ring.
-
-    seed: None for the published runs, which share most of it; a number for another detector, which
-    has as many cells far off, elsewhere.
-    """
+    """Shift of theta of every cell, (64, 72): what distinguishes cells of a ring. seed: None for
+    the published runs, which share most of it; a number for another detector, which has as many
+    cells far off, elsewhere."""
     rng = np.random.default_rng([17, 0 if seed is None else seed + 1])
     shifts = []
     for _ in range(3):  # shared, own of either run
@@ -91,11 +89,9 @@ def pattern(run: int, seed: int | None = None) -> np.ndarray:
 
 def occupancy(run: int, profile: Sequence[float] | float | None = None,
               pattern_seed: int | None = None, live: Tensor = LIVE) -> np.ndarray:
-    """Probability p that a cell is read out in an event: (64, 72), 0 where not live.
-
-    profile: mean of each row, 22 occupancies (as ``ROWS``); or a number for conditions between the
-    runs: 0 is run 355456, 1 is 357479, below and above lie beyond them; None for the run itself.
-    """
+    """Probability p that a cell is read out in an event: (64, 72), 0 where not live. profile: mean
+    of each row, 22 occupancies (as ``ROWS``); or a number for conditions between the runs, 0 for
+    355456 and 1 for 357479, below and above beyond them; None for the run itself."""
     if run not in RUNS:
         raise ValueError(f"run {run}: known are {RUNS[0]} and {RUNS[1]}; with profile and "
                          "pattern_seed either of them stands for another run")
@@ -139,16 +135,11 @@ def simulate(run: int, sections: int, seed: int = 0, low_statistics: bool = True
              pattern_seed: int | None = None, noise: float = NOISE, integer: bool = False,
              live: Tensor = LIVE) -> HcalMaps:
     """Maps of a run: (sections, 64, 72), with the true number of events; the same for one seed.
-
-    Args:
-        run: 355456 or 357479.
-        low_statistics: with the published tail of lumi-sections of few events.
-        events: mean number of events of a lumi-section; None for that of the run.
-        profile, pattern_seed: other conditions, another detector (``occupancy``, ``pattern``).
-        noise: variance in units of the binomial one. 1 gives Binomial(N, p); below, as in the
-            published maps, deviations from N p are made smaller and counts are no integers.
-        integer: round the counts. live: (64, 72) bool, cells that are read out.
-    """
+    low_statistics: with the published tail of lumi-sections of few events. events: mean number of a
+    lumi-section; None for that of the run. profile, pattern_seed: other conditions, another
+    detector (``occupancy``, ``pattern``). noise: variance in units of the binomial one; 1 gives
+    Binomial(N, p), below, as in the published maps, deviations from N p are made smaller and counts
+    are no integers. integer: round the counts. live: (64, 72) bool, cells that are read out."""
     p = occupancy(run, profile, pattern_seed, live)
     rng = np.random.default_rng([run, seed])
     number = event_counts(run, sections, rng, events, low_statistics)
@@ -180,34 +171,38 @@ class Fault(NamedTuple):
 
 
 def random_faults(rng: np.random.Generator, live: Tensor, rate: float,
-                  strengths: Sequence[float]) -> list[Fault]:
-    """Poisson(rate) faults of a lumi-section, a third single cells, the others boxes of up to
-    3 rows and 5 columns."""
+                  strengths: Sequence[float], kind: str = "boxes") -> list[Fault]:
+    """Poisson(rate) faults of a lumi-section. kind: "boxes", a third single cells, the others of up
+    to 3 rows and 5 columns; "strips", of 8 to 16 columns of one ring, as of a readout module; or
+    "scattered", six cells anywhere, as of a bad cable."""
     cells, faults = live.nonzero().numpy(), []
     for _ in range(rng.poisson(rate)):
-        place = cells[rng.integers(len(cells))]
-        size = (1, 1) if rng.random() < 1 / 3 else (rng.integers(1, 4), rng.integers(2, 6))
-        faults.append(Fault(rng.choice(strengths), *place, *size))
+        places, size = cells[rng.integers(len(cells))][None], (1, 1)
+        if kind == "boxes" and not rng.random() < 1 / 3:
+            size = rng.integers(1, 4), rng.integers(2, 6)
+        elif kind == "strips":
+            size = 1, rng.integers(8, 17)
+        factor = rng.choice(strengths)
+        if kind == "scattered":
+            places = cells[rng.integers(len(cells), size=6)]
+        faults += [Fault(factor, *place, *size) for place in places]
     return faults
 
 
 def inject(maps: HcalMaps, faults: Sequence[Fault] | None = None, *, seed: int = 0,
            rate: float = 1.0, strengths: Sequence[float] = STRENGTHS,
-           width: int = 1) -> tuple[HcalMaps, Tensor]:
+           kind: str = "boxes") -> tuple[HcalMaps, Tensor]:
     """Make live cells of healthy maps faulty: (maps, strength (N, H, W), 1 where healthy).
-
     dead: the count is 0. degraded: each count is kept with probability ``strength`` (binomial
     thinning). hot: Poisson((strength - 1) x count) spurious counts are added, so that a hot cell
     is noisier than a healthy one of the same mean.
 
-    faults: for every map; None draws ``random_faults`` (a mean of ``rate`` a map) from ``seed``,
-    the same ones for ``width`` consecutive maps, so that ``windows`` of it can be made.
-    """
+    faults: for every map; None draws ``random_faults``, ``rate`` a map, from ``seed``."""
     rng = np.random.default_rng([5, seed])
     strength, live = torch.ones(maps.counts.shape), maps.live.cpu()
-    step = width if faults is None else max(len(maps), 1)
+    step = 1 if faults is None else max(len(maps), 1)
     for start in range(0, len(maps), step):
-        drawn = random_faults(rng, live, rate, strengths) if faults is None else faults
+        drawn = random_faults(rng, live, rate, strengths, kind) if faults is None else faults
         for factor, row, column, height, wide in drawn:
             box = slice(row, row + height), slice(column, column + wide)
             part = strength[(slice(start, start + step), *box)]

@@ -564,12 +564,14 @@ def calorimeter():
 def calorimeter_scores():
     sick, _ = hcal_simulation.inject(maps(), seed=2, rate=3.0)
     live = sick.live
-    found = {name: numbers(score(sick, maps(357479))[:, live])
+    found = {name: numbers(score(sick)[:, live])
              for name, score in scores.SIMPLE.items()}
     seen = scores.pulls(sick)
     sigma = (0.25 * 0.6 / seen.events).sqrt()[:, None, None].expand_as(seen.theta)
     odds = scores.log_odds(seen.theta, seen.ring.expand_as(seen.theta), sigma, seen.events, live)
-    return found | {"look": numbers(*seen), "odds": numbers(odds[:, live])}
+    rule = scores.pattern_odds(sick, scores.rings_and_offsets(maps(357479))[1])
+    return found | {"look": numbers(*seen), "pattern": numbers(rule[:, live]),
+                    "odds": numbers(odds[:, live])}
 
 
 @component("hcal.masked", needs=["hcal.scores", "fit"])

@@ -304,7 +304,7 @@ def test_the_class_tokens_attention_makes_its_output(attention):
 @pytest.mark.parametrize("settings", [{"attention": "additive"}, {"pool": "mean"}])
 def test_an_attention_without_a_map_or_class_token_says_so(settings):
     model = make_model(make_hits(), **{**LIKE_R3, **settings})
-    with pytest.raises(ValueError, match="needs 'cls' and softmax"):
+    with pytest.raises(ValueError, match="needs 'cls', and 'softmax'"):
         cls_attention(model, tokenize(make_hits(), GRID))
 
 

@@ -11,9 +11,14 @@ import pytest
 import torch
 
 import lib
+from course import weights
+from course.commands import main
+from hcal import masked
+from hcal import runs as hcal_runs
 from hcal.events import estimate_events, estimate_scale, full_count, scaled
-from hcal.maps import LIVE, ROWS, RUNS, HcalMaps, ieta, iphi, row, windows
+from hcal.maps import LIVE, ROWS, RUNS, HcalMaps, ieta, iphi, row
 from hcal.simulation import STRENGTHS, Fault, inject, occupancy, simulate
+from lib import profiles
 from lib.data.tokens import tokenize
 from lib.evaluation.metrics import evaluate
 from lib.files import DataError
@@ -171,22 +176,6 @@ def test_random_faults_are_seeded_and_of_every_kind(maps):
     assert (first.counts >= 0).all()
 
 
-def test_windows_sum_counts_and_keep_faults(maps):
-    some = maps[A].subset(range(23))
-    faulty, strength = inject(some, seed=1, rate=3.0, width=5)
-    wide = windows(faulty, 5)
-    assert len(wide) == 4
-    torch.testing.assert_close(wide.counts[1], faulty.counts[5:10].sum(0))
-    assert torch.equal(wide.strength[1], strength[7])
-    assert float(wide.events[0]) == float(some.events[:5].sum())
-    with pytest.raises(ValueError, match="strength change within a window of 4"):
-        windows(faulty, 4)
-    with pytest.raises(ValueError, match="labels change"):
-        windows(HcalMaps.concat([maps[A].subset([0]), maps[B].subset([0])]), 2)
-    with pytest.raises(ValueError, match="choose 1 to 23"):
-        windows(some, 24)
-
-
 # ---------------------------------------------------------------- maps for models
 
 
@@ -276,3 +265,51 @@ def test_maps_are_trained_on_like_jets(tmp_path, maps):
     again = train("hcal", settings, both, runs=tmp_path, log=lambda line: None)
     assert again.cached
     assert again.model()(both.batch([0, 1]).tokens)[1] is None
+
+
+# ---------------------------------------------------------------- R3's models from the command line
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("JETS_HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("names", [("Run355456_Dataset_iEta_iPhi.npy", "Run357479_Dataset.npy"),
+                                   ("Run355456.npz", "Run357479.npz")])
+def test_the_models_of_r3_are_trained_and_evaluated_by_name(names, maps, home, capsys):
+    files = [home / name for name in names]
+    for file, run in zip(files, RUNS, strict=True):
+        counts = maps[run].counts[:60].numpy()
+        np.save(file, counts) if file.suffix == ".npy" else np.savez(file, **{file.stem: counts})
+    assert main(["train", "moe_vit", "--profile", "smoke", "--file", *map(str, files)]) == 0
+    folder = capsys.readouterr().out.strip().splitlines()[-1]
+    assert "moe_vit-" in folder
+    assert main(["evaluate", folder, "--profile", "smoke", "--file", str(home)]) == 0
+    assert "accuracy" in capsys.readouterr().out
+    assert main(["train", "vit", "--profile", "smoke", "--file", str(files[0])]) == 2
+    assert "ten maps of each run" in capsys.readouterr().err
+    assert main(["train", "vit", "--profile", "smoke", "--file", str(home / "none.npy")]) == 2
+    assert "no such file" in capsys.readouterr().err
+    files[0].rename(home / "other.npy")
+    assert main(["train", "vit", "--file", str(home / "other.npy"), str(files[1])]) == 2
+    assert "its name says no run" in capsys.readouterr().err
+
+
+def test_weights_of_both_kinds_are_published_and_verified(maps, home, capsys):
+    profile = profiles.get("smoke")
+    both = scaled(HcalMaps.concat([maps[run].subset(range(60)) for run in RUNS]), "log1p")
+    parts = map(torch.from_numpy, both.divide(0.2, seed=42))
+    made = hcal_runs.Trainer(both, *parts, profile)("vit", hcal_runs.recipe(profile))
+    weights.publish("hcal_vit", made, profile, "A test.", "runs")
+    settings = {**masked.SETTINGS, "model": dict(dim=16, depth=1, heads=2),
+                "fit": dict(updates=2, batch_size=8, select="loss", precision="32-true")}
+    made = train("cells", settings, maps[A].subset(range(40)), runs=profile.runs_dir)
+    folder = weights.publish("hcal_cells", made, profile, "A test.", "cells")
+    assert masked.CellModel.from_pretrained(folder).score(maps[B].subset([1])).equal(
+        made.model().score(maps[B].subset([1])))
+    assert main(["verify", "--folder", str(profile.weights_dir)]) == 0
+    assert "2 models, all inside" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="holds no model of healthy maps"):
+        masked.CellModel.from_pretrained(profile.weights_dir / "hcal_vit")

@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from hcal.events import estimate_events
+from hcal.findings import KINDS, judge
 from hcal.maps import LIVE, RUNS, HcalMaps, find, live_cells, load
 from hcal.simulation import simulate
 from lib.files import DataError
+from lib.profiles import ROOT
 
 A, B = RUNS
 
@@ -64,6 +66,72 @@ def test_of_several_arrays_in_an_npz_the_one_with_maps_is_read(tmp_path, maps):
         load(path)
 
 
+LAYOUTS = {"sections last": (lambda c: np.moveaxis(c, 0, 2), "ieta x iphi x lumi-sections"),
+           "a channel first": (lambda c: c[:, None], "without its axes of one entry"),
+           "a channel last": (lambda c: c[..., None], "without its axes of one entry"),
+           "big-endian": (lambda c: c.astype(">f8"), ""), "int16": (lambda c: c.astype(">i2"), ""),
+           "Fortran order": (np.asfortranarray, "")}
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_common_layouts_are_read_and_what_is_assumed_is_said(tmp_path, maps, name, suffix):
+    change, said = LAYOUTS[name]
+    counts, path = maps[A].counts[:3].round().numpy(), tmp_path / f"maps{suffix}"
+    np.save(path, change(counts)) if suffix == ".npy" else np.savez(path, change(counts))
+    read = load(path)
+    np.testing.assert_array_equal(read.counts, counts)
+    assert said in " ".join(read.assumed)
+    assert bool(said) == bool(read.assumed)
+
+
+def test_an_array_is_named_by_its_key_or_has_a_usual_name(tmp_path, maps):
+    counts, path = maps[A].counts[:2].numpy(), tmp_path / "both.npz"
+    np.savez(path, run355456=counts[0], run357479=counts[1])
+    np.testing.assert_array_equal(load(f"{path}:run357479").counts, counts[1:])
+    with pytest.raises(DataError, match="none of the arrays run355456, run357479"):
+        load(f"{path}:run3")
+    np.savez(path, Occupancy=counts, reference=2 * counts)
+    read = load(path)
+    np.testing.assert_array_equal(read.counts, counts)
+    assert "the maps are Occupancy" in read.assumed[0]
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("one", [False, True])
+def test_masks_fit_their_maps_and_hide_few_cells(tmp_path, maps, last, one):
+    counts, path = maps[A].counts[:4].numpy(), tmp_path / "masked.npz"
+    mask = np.zeros(counts.shape, bool)
+    mask[:, 5, 10] = True
+    turn = (lambda array: np.moveaxis(array, 0, -1)) if last else (lambda array: array)
+    np.savez(path, data=turn(counts), mask=mask[0] if one else turn(mask))
+    read = load(path)
+    assert read.declared.nonzero().tolist() == [[5, 10]]
+    assert "numpy.ma" in read.assumed[0]
+    np.savez(path, data=turn(counts), mask=~mask[0] if one else turn(~mask))
+    with pytest.raises(DataError, match="most live cells hold no number"):
+        load(path)
+    np.savez(path, data=turn(counts), mask=mask[:, :5])
+    with pytest.raises(DataError, match="does not fit the maps"):
+        load(path)
+
+
+REAL = ROOT.parent / "shared" / "data" / "hcal_mean_maps.npz"
+
+
+@pytest.mark.skipif(not REAL.is_file(), reason="the published mean maps are not here")
+@pytest.mark.parametrize("run", RUNS)
+def test_published_mean_maps_are_read_and_judged(run):
+    maps = load(f"{REAL}:run{run}")
+    mean = simulate(run, 300, seed=3, low_statistics=False).counts.mean(0)
+    ratio = (maps.counts[0] / mean)[LIVE]
+    assert 0.95 < float(ratio.median()) < 1.05
+    found = judge(maps)
+    assert found.live.sum() == 932
+    assert (found.kind > 0).sum() <= 10
+    assert not (found.kind == KINDS.index("dead")).any()
+
+
 def _spoilt(counts: np.ndarray, value: float) -> np.ndarray:
     counts = counts.copy()
     counts[1, 3, 4] = value
@@ -71,8 +139,9 @@ def _spoilt(counts: np.ndarray, value: float) -> np.ndarray:
 
 
 BAD = {
-    "ieta and iphi swapped": (lambda c: c.swapaxes(1, 2), "swapped; give"),
-    "sections last": (lambda c: np.moveaxis(c, 0, 2), "lumi-sections last"),
+    "ieta and iphi swapped": (lambda c: c.swapaxes(1, 2), "swapped (numpy.swapaxes"),
+    "swapped, a single map": (lambda c: c[0].T, "swapped (numpy.swapaxes"),
+    "either way": (lambda c: np.moveaxis(c.repeat(22, 0)[:64], 0, 2), "swapped"),
     "another geometry": (lambda c: c[:, :63], "no set of maps"),
     "a table": (lambda c: c.reshape(3, -1), "no set of maps"),
     "no maps": (lambda c: c[:0], "holds no maps"),

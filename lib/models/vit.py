@@ -63,6 +63,7 @@ class ViTConfig:
     scale: str | float = "log"  # per channel, fitted on training data; or a number to divide by
     dropout: float = 0.0
     drop_path: float = 0.0
+    start: float = 0.0  # of weights: a truncated normal of this width (R3: 0.02); 0: Xavier
     classes: int = 2
     mass_head: bool = True  # predict the jet mass
     mlp: str | None = None  # module:Class in place of a block's MLP (see `lib.models.blocks.MLPS`)
@@ -133,7 +134,10 @@ class JetViT(nn.Module):
         self.register_buffer("mass_std", torch.tensor(1.0))
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
+                if config.start:
+                    nn.init.trunc_normal_(module.weight, std=config.start)
+                else:
+                    nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Embedding):
                 nn.init.trunc_normal_(module.weight, std=0.02)

@@ -10,8 +10,8 @@ from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from hcal.maps import LIVE
-from hcal.plots import whole
+from hcal.maps import LIVE, ieta
+from hcal.plots import AXES, label_columns
 from drawings.diagrams import arrow, blank, box, chain, joined, norm, residual, wire
 from lib.report.plots import (
     CYCLE,
@@ -30,6 +30,19 @@ LOW, HIGH = (3, 14), (50, 61)  # rows with live cells
 
 
 # --- maps -----------------------------------------------------------------------------------------
+
+
+def whole(maps: Mapping[str, Any], label: str = "", *, ax: Any, live: Any = LIVE,
+          **show: Any) -> np.ndarray:
+    """Maps (64, up to 72), one an axes of ``ax``, on one scale; ``show``: as for ``grid_map``."""
+    found = {name: np.where(array(live)[:, :array(counts).shape[1]], array(counts), np.nan)
+             for name, counts in maps.items()}
+    axes = grid_map(found, label, ax=ax, **AXES, **show)
+    rows = (3, 13, 50, 60)
+    for panel in axes.flat:
+        panel.set_yticks([r + 0.5 for r in rows], [str(ieta(r)) for r in rows])
+        label_columns(panel)
+    return axes
 
 
 def geometry(live: Any, patches: Mapping[str, Any]) -> Figure:

@@ -68,10 +68,10 @@ def summary(found: Findings, sections: int, reference: Path | None) -> str:
     rows = [("region", "kind", "cells", "ratio", "score")]
     rows += [(region.where, region.kind, len(region.rows), f"{region.ratio:.2f}",
               f"{region.score:.1f}") for region in found.regions[:LISTED]]
-    rows += [("cell", "kind", "", "ratio", "score")]
-    rows += [(f"ieta {ieta(r)}, iphi {iphi(c)}", KINDS[found.kind[r, c]], "",
-              f"{found.ratio[r, c]:.2f}", f"{found.score[r, c]:.1f}")
-             for r, c in sick[order[:LISTED]].tolist()]
+    rows += [("cell", "kind", "", "ratio", "score"), *(
+        (f"ieta {ieta(r)}, iphi {iphi(c)}", KINDS[found.kind[r, c]], "",
+         f"{found.ratio[r, c]:.2f}", f"{found.score[r, c]:.1f}")
+        for r, c in sick[order[:LISTED]].tolist())]
     lines += [f"{len(sick)} suspicious cells in {len(found.regions)} regions",
               *("{:<32}{:<10}{:>6}{:>8}{:>9}".format(*row) for row in rows)]
     if len(sick) > LISTED or len(found.regions) > LISTED:

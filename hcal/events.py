@@ -50,13 +50,11 @@ def estimate_scale(maps: HcalMaps, reference: Tensor | None = None) -> Tensor:
 
 
 def estimate_events(maps: HcalMaps, together: bool = False) -> Tensor:
-    """Number of events of each map: (N,) float32; 0 for an empty map.
-    together=False looks at each map alone: for every ring the median m and the spread v of its
-    cells, and of all N the most likely for v = (4 SIGMA² + NOISE / N) m (N - m). It takes the
-    spread between cells as known and is good to a few per cent.
-    together=True is for maps of one run: ``full_count`` from the fluctuations in time, with nothing
-    taken as known, and the scale of each map: 1 % or better, with a few faults too. With fewer than
-    20 maps it falls back on their mean, taken as one map."""
+    """Number of events of each map: (N,) float32; 0 for an empty map. Each map alone, good to a few
+    per cent: for every ring the median m and the spread v of its cells, and of all N the most
+    likely for v = (4 SIGMA² + NOISE / N) m (N - m). together, for maps of one run: ``full_count``
+    from the fluctuations in time and the scale of each map, 1 % or better; with fewer than 20 maps
+    their mean is taken as one map."""
     if not len(maps):
         return maps.counts.new_zeros(0)
     if not together:

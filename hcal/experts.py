@@ -1,8 +1,5 @@
 """A mixture of experts in the place of a block's MLP, as R3 has it, and what its routers decided.
-
-Importing this module enters it as the MLP of a ``ViTConfig`` with ``experts``; the objective is
-named ``hcal.experts:Routed`` in the settings of a run.
-"""
+It is entered as the MLP of a ``ViTConfig`` with ``experts`` when this module is imported."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -119,30 +116,6 @@ def routing(model: JetViT, tokens: TokenBatch) -> list[Routing]:
     with watched(model) as found:
         model.encode(tokens)
     return found
-
-
-def active_parameters(model: nn.Module) -> int:
-    """How many parameters a token meets: all but those of the experts it is not sent to."""
-    idle = [part.experts[part.top:] for part in mixtures(model) if part.top]
-    return sum(p.numel() for p in model.parameters()) - sum(
-        p.numel() for experts in idle for p in experts.parameters())
-
-
-def cls_attention(model: JetViT, tokens: TokenBatch) -> Tensor:
-    """What the class token attends to in the last block: (B, heads, 1 + K), first itself, then the
-    tokens in their order, 0 for padding; rows add up to 1. ValueError: the model has no class
-    token, or its attention no map."""
-    last, config = model.blocks[-1].attention, model.config
-    if model.cls is None or not hasattr(last.mechanism, "map"):
-        raise ValueError(f"pool={config.pool!r}, attention={config.attention!r}: an attention of "
-                         "the class token needs 'cls', and 'softmax' or another with a map")
-    seen = []
-    hook = last.register_forward_pre_hook(lambda _, given: seen.extend(given))
-    model.encode(tokens)
-    hook.remove()
-    x, valid = seen
-    q, k, _ = last.split(x)
-    return last.mechanism.map(q[:, :, :1], k, valid).squeeze(2)
 
 
 class Routed(Supervised):

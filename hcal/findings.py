@@ -99,8 +99,7 @@ def cells_there(total: Tensor, reference: HcalMaps | None) -> tuple[Tensor, list
     if reference is not None:
         live = live_cells(reference.counts)
         if not total[live].any():
-            raise DataError("the maps count nowhere where the reference does; give healthy maps of "
-                            "the same detector")
+            raise DataError("the maps count nowhere where the reference does: another detector?")
         if more := int((seen & ~live).sum()):
             notes.append(f"{more} cells count that the reference lacks; they are left out")
         return live, notes
@@ -116,8 +115,7 @@ def cells_there(total: Tensor, reference: HcalMaps | None) -> tuple[Tensor, list
             notes.append(f"ieta {ieta(r)}: fewer than half of its cells in {name} iphi count; "
                          + then)
     if not live.any():
-        raise DataError("no ring counts in half of its cells; give more lumi-sections, or a "
-                        "reference")
+        raise DataError("no ring counts in half of its cells; give more maps, or a reference")
     if odd := int((seen & ~live).sum()):
         notes.append(f"{odd} cells count where their ring is not read out; they are left out")
     return live, notes
@@ -157,12 +155,11 @@ def _by_ring(total: HcalMaps, events: Tensor) -> tuple[Tensor, Tensor, list[str]
     mean = ring + known + weight * mirror.clamp(-limit, limit) * both
     sigma = spread_by_ring((theta - mean) * live, live, events)
     notes = []
-    for r in range(len(live) // 2):
-        if live[r].any() and live[-1 - r].any():
-            ratio = float((ring[0, r].sin() / ring[0, -1 - r].sin()).square())
-            if not 1 - ASYMMETRY < ratio < 1 / (1 - ASYMMETRY):
-                notes.append(f"ieta {ieta(r)} counts {ratio:.2f} of its mirror image {-ieta(r)}: "
-                             "one of the two rings is sick; a reference tells which")
+    for r in both.any(1).nonzero().flatten().tolist()[:both.any(1).sum() // 2]:
+        ratio = float((ring[0, r].sin() / ring[0, -1 - r].sin()).square())
+        if not 1 - ASYMMETRY < ratio < 1 / (1 - ASYMMETRY):
+            notes.append(f"ieta {ieta(r)} counts {ratio:.2f} of its mirror image {-ieta(r)}: one "
+                         "of the two rings is sick; a reference tells which")
     return mean, (sigma.square() + unsure.square()).sqrt(), notes
 
 
@@ -194,10 +191,8 @@ def judge(maps: HcalMaps, reference: HcalMaps | None = None,
     used = maps.counts.flatten(1).any(1)
     if not used.any():
         raise DataError("not a single count in these maps; give maps of lumi-sections with data")
-    notes = []
-    if not used.all():
-        notes.append(f"{int((~used).sum())} of {len(maps)} lumi-sections hold no count; they are "
-                     "left out")
+    notes = [] if used.all() else [
+        f"{int((~used).sum())} of {len(maps)} lumi-sections hold no count; they are left out"]
     summed = maps.counts[used].sum(0)
     live, more = cells_there(summed, reference)
     notes += more

@@ -83,9 +83,8 @@ class HcalMaps(Images):
         return len(self.counts)
 
     def __repr__(self) -> str:
-        named = "unlabelled" if self.labels is None else "labels"
         return (f"HcalMaps({len(self):,} maps of {self.shape}, {int(self.live.sum())} live cells; "
-                f"{named})")
+                f"{'unlabelled' if self.labels is None else 'labels'})")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -94,10 +93,6 @@ class HcalMaps(Images):
     @property
     def device(self) -> torch.device:
         return self.counts.device
-
-    def dense(self, index: Any) -> Tensor:
-        """Some maps as images: (n, 1, H, W) float32."""
-        return self.counts[self.numbers(index)].unsqueeze(1)
 
     def hits(self, index: Any) -> Hits:
         """The cells of some maps that are not zero, sorted by map."""
@@ -138,8 +133,8 @@ class HcalMaps(Images):
 
     def each(self, change: Callable[[Tensor], Tensor]) -> dict[str, Tensor | None]:
         """The columns with one entry a map, each changed."""
-        columns = {name: getattr(self, name) for name in COLUMNS}
-        return {name: None if value is None else change(value) for name, value in columns.items()}
+        return {name: None if (value := getattr(self, name)) is None else change(value)
+                for name in COLUMNS}
 
     def with_(self, **changes: Any) -> HcalMaps:
         """The same maps but for some fields; provenance is dropped, for they are others now."""
@@ -152,8 +147,7 @@ class HcalMaps(Images):
 
     def to(self, device: str | torch.device) -> HcalMaps:
         """The same maps with every tensor on ``device``."""
-        columns = self.each(lambda column: column.to(device))
-        return replace(self, live=self.live.to(device), **columns)
+        return replace(self, live=self.live.to(device), **self.each(lambda c: c.to(device)))
 
     @staticmethod
     def concat(parts: Sequence[HcalMaps]) -> HcalMaps:

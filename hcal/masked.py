@@ -34,8 +34,7 @@ MODEL = dict(tokens="active", dim=64, depth=2, heads=4, mlp_ratio=2.0, stem="mlp
              patch_energy=False, position="factorised", pool="mean", summary=False, scale=1.0,
              mass_head=False)
 SETTINGS = {  # a recipe: a minute of one core
-    "objective": "hcal.masked:MaskedCells", "model": {},
-    "loss": {"as_is": 0.25},
+    "objective": "hcal.masked:MaskedCells", "model": {}, "loss": {"as_is": 0.25},
     "fit": dict(updates=700, batch_size=32, lr=2e-3, weight_decay=0.01, ema=0.99, select="loss",
                 every=100, precision="32-true"),
 }
@@ -50,16 +49,15 @@ class CellModel(nn.Module):
 
         mean = a · offset + b,    variance = e^(2c) + (d · offset)²
 
-    with a, b, c, d read from the token and its cells. a says how far the reference holds under
-    the conditions of this map, which the model has to see from the visible cells."""
+    with a, b, c, d read from the token and its cells. a says how far the reference holds here."""
 
     def __init__(self, offsets: Tensor, settings: dict | None = None) -> None:
         super().__init__()
         self.vit = JetViT(ViTConfig.of(GRID, **{**MODEL, **(settings or {})}))
         self.vit.class_head = nn.Identity()
-        cells = GRID.patch_height * GRID.patch_width
-        width = self.vit.config.dim + GRID.patch_dim
-        self.head = nn.Sequential(nn.Linear(width, 128), nn.GELU(), nn.Linear(128, 4 * cells))
+        self.head = nn.Sequential(
+            nn.Linear(self.vit.config.dim + GRID.patch_dim, 128), nn.GELU(),
+            nn.Linear(128, 4 * GRID.patch_height * GRID.patch_width))
         nn.init.zeros_(self.head[2].weight)
         nn.init.zeros_(self.head[2].bias)
         self.register_buffer("offsets", offsets.clone().float())
@@ -71,10 +69,10 @@ class CellModel(nn.Module):
         offset: (N, H, W) in units of theta. visible: (N, H, W) bool. live: (H, W) bool."""
         offset = (offset / seen.spread).clamp(-12, 12) * live
         noise = 0.5 * (0.25 / seen.events[:, None, None]).log() - seen.spread.log()
-        channels = [torch.asinh(seen.x) * visible, (visible & live).float(), torch.asinh(offset),
-                    (seen.ring - 1) * live, noise.clamp(-4, 2) * live]
-        size = GRID.patch_height, GRID.patch_width
-        inputs = torch.stack([channel.expand_as(offset) for channel in channels], 1)
+        size, inputs = (GRID.patch_height, GRID.patch_width), torch.stack([
+            channel.expand_as(offset) for channel in (
+                torch.asinh(seen.x) * visible, (visible & live).float(), torch.asinh(offset),
+                (seen.ring - 1) * live, noise.clamp(-4, 2) * live)], 1)
         cut = F.unfold(inputs, size, stride=size).transpose(1, 2)  # (N, P, 5·p·q)
         active = F.unfold(live[None, None].float(), size, stride=size)[0].any(0).nonzero()[:, 0]
         features = cut[:, active]
@@ -104,15 +102,12 @@ class CellModel(nn.Module):
             model = cls(torch.zeros(SHAPE), json.loads(file.read_text())["cells"])
             model.load_state_dict(load_file(file.with_name("model.safetensors")))
         except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            raise ValueError(f"{file.parent} holds no model of healthy maps: "
-                             f"{str(error).splitlines()[-1].strip()}") from error
+            raise ValueError(f"{file.parent} holds no model of healthy maps ({error})") from error
         return model.eval()
 
     @torch.no_grad()
-    def score(self, maps: HcalMaps, offsets: Tensor | None = None) -> Tensor:
-        """Log odds that a cell is sick (``log_odds``), each cell predicted while hidden. offsets:
-        (H, W) of the reference in units of theta; None: those of the training run."""
-        offsets = self.offsets if offsets is None else offsets
+    def score(self, maps: HcalMaps) -> Tensor:
+        """Log odds that a cell is sick (``log_odds``), each cell predicted while hidden."""
         seen, live = pulls(maps), maps.live
         # Which set a cell is in is pseudo-random, and always the same.
         order = torch.randperm(live.numel(), generator=torch.Generator().manual_seed(0))
@@ -123,8 +118,7 @@ class CellModel(nn.Module):
             some = Pulls(*(value[part] for value in seen))
             for group in range(GROUPS):
                 hidden = groups == group
-                visible = (~hidden).expand_as(some.x)
-                m, s = self(some, offsets.expand_as(some.x), visible, live)
+                m, s = self(some, self.offsets.expand_as(some.x), (~hidden).expand_as(some.x), live)
                 mean[part] = torch.where(hidden, m, mean[part])
                 sigma[part] = torch.where(hidden, s, sigma[part])
         return log_odds(seen.theta, seen.ring + mean * seen.spread, sigma * seen.spread,
@@ -209,8 +203,7 @@ class MaskedCells(nn.Module):
     Knowing only the ring (mean 0, sigma 1) has the loss ``trivial``. as_is: share of the maps that
     are shown as they are, not rearranged."""
 
-    def __init__(self, model: CellModel, rings: Tensor, live: Tensor,
-                 as_is: float = 0.25) -> None:
+    def __init__(self, model: CellModel, rings: Tensor, live: Tensor, as_is: float = 0.25) -> None:
         super().__init__()
         self.model, self.as_is = model, as_is
         self.register_buffer("rings", rings.float())

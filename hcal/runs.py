@@ -2,11 +2,10 @@
 its patch size, and their training through the cache. Maps are log(1 + count)."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -43,14 +42,13 @@ EPOCH = 250  # updates: R3's batches of 64 from 16,000 maps
 # R3's own log: cross-entropy and accuracy on its 4,000 validation maps after epochs 1, 2, 3.
 R3_LOG = {"vit": ((0.0915, 0.0552, 0.0302), (0.9972, 0.9975, 1.0)),
           "moe": ((0.6839, 0.3512, 0.3056), (0.6112, 0.9972, 0.9985))}
-# As many updates as R3, on 14,400 maps: a tenth of the 16,000 decides on the plateaus and the
-# epoch, which R3 let its test maps do. Selected by loss: the AUC is soon 1 at any threshold.
+# A tenth of the 16,000 maps decides on plateaus and epoch, which R3 let its test maps do.
+# Selected by loss: the AUC is soon 1 at any threshold.
 _FIT = dict(updates=3 * EPOCH, batch_size=64, weight_decay=0.05, warmup=0.0, schedule="plateau",
             clip=None, select="loss")
 R3_FIT = {"vit": dict(lr=3e-5, **_FIT), "moe": dict(lr=5e-6, **_FIT)}
 R3_LOSS = dict(mass_weight=0.0, balance=0.0, z=0.0)  # cross-entropy alone
-# Five validations an epoch; R3's rate falls after an epoch without progress, so three epochs of
-# validations without progress leave it alone.
+# Five validations an epoch; three epochs of them without progress lower the rate.
 VALIDATE = dict(every=50, plateau_patience=15)
 MODELS = {"vit": "vit", "moe_vit": "moe"}  # what the command line calls them
 METRICS = ("accuracy", "auc", "loss_class")
@@ -65,8 +63,7 @@ def read_as(maps: HcalMaps, reading: str) -> HcalMaps:
 
 def recipe(profile: Profile, kind: str = "vit", model: Mapping | None = None,
            loss: Mapping | None = None, epochs: float = 3, **fit: Any) -> dict:
-    """Settings of a run: a published recipe ("vit" or "moe") with changes; the smoke profile makes
-    a few updates instead of R3's three epochs."""
+    """Settings of a run: a published recipe ("vit" or "moe") with changes; smoke: few updates."""
     base = R3_VIT if kind == "vit" else R3_MOE
     how = {**R3_FIT[kind], "updates": round(EPOCH * epochs), **VALIDATE, **fit}
     if profile.name == "smoke":
@@ -84,14 +81,11 @@ class Trainer:
     test: Tensor
     profile: Profile
     log: Callable[[str], None] = print
-    _cut: dict[str, tuple[HcalMaps, HcalMaps]] = field(default_factory=dict)
 
     def parts(self, reading: str) -> tuple[HcalMaps, HcalMaps]:
-        """Maps for training and for the test, cut; the last reading is kept: it is large."""
-        if reading not in self._cut:
-            cut = read_as(self.maps, reading)
-            self._cut = {reading: (cut.subset(self.train), cut.subset(self.test))}
-        return self._cut[reading]
+        """Maps for training and for the test, cut."""
+        cut = read_as(self.maps, reading)
+        return cut.subset(self.train), cut.subset(self.test)
 
     def __call__(self, name: str, settings: Mapping, reading: str = "coded", seed: int = 0,
                  watch: Callable[[nn.Module], dict] | None = None, **more: Any) -> runs.Run:
@@ -123,15 +117,8 @@ def monitor(recipe: Recipe, maps: HcalMaps, watch: Callable | None) -> Callable:
     return accuracy
 
 
-def answers(run: runs.Run, reading: str = "coded") -> Callable[[HcalMaps], np.ndarray]:
-    """A trained model as a rule: maps of counts -> probability of the second run (N,)."""
-    objective = run.objective()
-    return lambda maps: predict(objective, Batches(read_as(scaled(maps, "log1p"), reading), None,
-                                                   256, "all")).score
-
-
 def both_runs(profile: Profile, files: Sequence[Path] = ()) -> HcalMaps:
-    """Maps of both runs, counts with labels: of ``files``, or of a folder that holds the published
+    """Maps of both runs: counts with labels, of ``files`` or of a folder that holds the published
     ones; without any simulated, or the public ones of the profile. DataError."""
     if not files and profile.data == "simulated":
         count = 240 if profile.name == "smoke" else 10_000

@@ -1,6 +1,6 @@
 """Simulated DigiOccupancy maps with the published statistics, and faults to find in them.
 
-Model: in a lumi-section of N events a cell is read out Binomial(N, p) times. The rings set p, and
+In a lumi-section of N events a cell is read out Binomial(N, p) times. The rings set p, and
 cells of a ring differ: with p = sin²(theta), theta of a cell is that of its ring plus a shift of
 fixed spread. That one number describes both runs: the relative spread of p, 2 sigma
 sqrt((1 - p) / p), is 8 % in the sparse rings of run 355456 and vanishes in the full ones of

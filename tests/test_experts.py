@@ -1,4 +1,4 @@
-"""Mixtures of experts against plain loops; R3's models; what the class token attends to."""
+"""Mixtures of experts against plain loops; R3's models."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from hcal.experts import (
     MixtureOfExperts,
     Routed,
     Routing,
-    active_parameters,
-    cls_attention,
     routing,
     watched,
 )
@@ -275,39 +273,6 @@ def test_the_objective_weighs_the_routers_losses_and_leaves_others_alone(recwarn
     assert not [w for w in recwarn if issubclass(w.category, UserWarning)]
 
 
-# --- what the class token attends to --------------------------------------------------------------
-
-
-@pytest.mark.parametrize("attention", ["softmax", "relu_linear", "elu_linear"])
-def test_the_class_tokens_attention_makes_its_output(attention):
-    """Rows of one over class token and valid tokens; times the values, the block's attention."""
-    hits = make_hits()
-    model = make_model(hits, experts=2, **{**LIKE_R3, "attention": attention}).eval()
-    tokens = padded(tokenize(hits, GRID), garbage=1.0)
-    seen = {}
-    last = model.blocks[-1].attention
-    hooks = [last.register_forward_pre_hook(lambda _, args: seen.update(x=args[0])),
-             last.proj.register_forward_pre_hook(lambda _, args: seen.update(out=args[0]))]
-    model(tokens)
-    for hook in hooks:
-        hook.remove()
-    attended = cls_attention(model, tokens)
-    assert attended.shape == (5, 2, 1 + tokens.valid.shape[1])
-    assert_close(attended.sum(-1), torch.ones(5, 2))
-    assert not attended[:, :, 1:][~tokens.valid[:, None].expand(-1, 2, -1)].any()
-    assert (attended[..., 0] > 0).all()
-    values = last.split(seen["x"])[2]  # (B, H, K, D)
-    expected = torch.einsum("bhk,bhkd->bhd", attended, values).flatten(1)
-    assert_close(seen["out"][:, 0], expected, atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("settings", [{"attention": "additive"}, {"pool": "mean"}])
-def test_an_attention_without_a_map_or_class_token_says_so(settings):
-    model = make_model(make_hits(), **{**LIKE_R3, **settings})
-    with pytest.raises(ValueError, match="needs 'cls', and 'softmax'"):
-        cls_attention(model, tokenize(make_hits(), GRID))
-
-
 # --- R3 -------------------------------------------------------------------------------------------
 
 
@@ -324,14 +289,6 @@ def test_r3_has_its_published_sizes():
     # the class token's position is a vector added to a vector: without it, one row less
     assert count({**R3_VIT, "cls_position": False}, "coded") == 266_178 - 64
     assert count({**R3_MOE, "cls_position": False}, "coded") == 117_610 - 32
-
-
-def test_active_parameters_leave_out_the_experts_that_are_not_called():
-    expert = 2 * 32 * 128 + 128 + 32
-    for router, idle in (("soft", 0), ("top2", 0), ("top1", 4 * expert)):
-        model = JetViT(ViTConfig.of(R3_GRIDS["coded"], **{**R3_MOE, "router": router}))
-        assert active_parameters(model) == 117_610 - idle
-    assert active_parameters(JetViT(ViTConfig.of(R3_GRIDS["coded"], **R3_VIT))) == 266_178
 
 
 @pytest.mark.parametrize("name", ["vit", "moe"])

@@ -10,6 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from test_experts import LIKE_R3
+from test_models import GRID, make_hits, make_model, padded
 
 from hcal import runs
 from hcal.maps import RUNS, HcalMaps
@@ -17,7 +19,9 @@ from hcal.plots import bands, cell_map
 from hcal.runs import R3_MOE, R3_VIT
 from hcal.simulation import Fault, inject, simulate
 from lib import profiles
-from lib.data.tokens import Grid
+from lib.data.batches import Batches
+from lib.data.tokens import Grid, tokenize
+from lib.evaluation.predictions import predict
 from lib.models.vit import JetViT, ViTConfig
 from lib.profiles import ROOT
 from lib.report.plots import new
@@ -41,7 +45,8 @@ def shown() -> SimpleNamespace:
 
     body = [node for node in ast.parse(SOURCE.read_text()).body if wanted(node)]
     space = {"np": np, "torch": torch, "math": math, "functools": functools,
-             "make_batches": make_batches, "RUN_A": RUNS[0], "RUN_B": RUNS[1]}
+             "make_batches": make_batches, "Batches": Batches,
+             "predict": predict, "RUN_A": RUNS[0], "RUN_B": RUNS[1]}
     module = type(sys)("shown")
     sys.modules["shown"] = module  # where dataclass looks for types
     module.__dict__.update(space)
@@ -103,12 +108,21 @@ def test_readings_have_the_published_number_of_tokens(maps):
 
 def test_an_epoch_counts_only_if_the_accuracy_stays(shown):
     def run(*accuracies):
-        return SimpleNamespace(history=[{"epoch": i + 1.0, "accuracy": a}
+        return SimpleNamespace(history=[{"update": 250 * (i + 1), "accuracy": a}
                                         for i, a in enumerate(accuracies)])
 
     assert shown.epochs_to(run(1, 1)) == 1
     assert shown.epochs_to(run(0.5, 1, 0.5, 1, 1)) == 4
     assert math.isnan(shown.epochs_to(run(1, 0.5)))
+    assert [shown.after(run(0.5, 0.7, 1), e, "accuracy") for e in (1, 2, 3, 15)] == [0.5, 0.7, 1, 1]
+
+
+def test_r3_s_models_start_from_a_truncated_normal():
+    torch.manual_seed(0)
+    weights = [part.weight for part in JetViT(ViTConfig.of(runs.R3_GRIDS["coded"], **R3_VIT))
+               .modules() if isinstance(part, torch.nn.Linear)]
+    assert {round(float(w.detach().std()), 2) for w in weights} == {0.02}
+    assert max(len(v) for log in runs.R3_LOG.values() for v in log) == 3
 
 
 def test_mutual_information_is_one_bit_for_one_expert_a_half_and_none_by_chance(shown):
@@ -136,11 +150,7 @@ def test_routers_are_described_without_touching_the_model(shown, maps):
     assert state["shuffled"] < state["information"]
     torch.testing.assert_close(model(tokens)[0], before)
     assert not any(block.mlp._forward_hooks for block in model.blocks)
-    place, by_class, bits = shown.expert_weights(model, some)
-    assert place.shape == (4, 8, 4)
-    assert by_class.shape == (4, 2)
-    assert 0 <= bits <= 1
-    drawings.experts(place, by_class, RUNS)
+    assert state["information"] <= state["share"] <= 1.001
 
 
 def test_uniform_attention_lands_on_live_cells_as_often_as_there_are_live_cells(shown, maps):
@@ -176,8 +186,9 @@ def test_a_run_is_trained_watched_and_found_again(shown, maps, tmp_path, monkeyp
     assert trainer("a", settings, "table", watch=watch).cached
     assert " maps, " in lines[0]
     assert not any(line.startswith("epoch") or " jets" in line for line in lines)
-    says = runs.answers(run, "table")(maps)
-    np.testing.assert_allclose(says[test.numpy()], run.predictions.score, atol=1e-5)
+    coded = trainer("b", runs.recipe(profile, "moe"))
+    np.testing.assert_allclose(shown.answers(coded)(maps)[test.numpy()], coded.predictions.score,
+                               atol=1e-5)
 
 
 def test_sick_cells_are_outlined_where_they_are(maps):
@@ -190,3 +201,35 @@ def test_sick_cells_are_outlined_where_they_are(maps):
     low, high = axes[0, 0].get_ylim()
     assert low < high  # ieta upwards
     cell_map(sick.counts[0] * 0, sick.counts[0] / 1000, maps.live, strength[0] != 1)
+
+
+@pytest.mark.parametrize("attention", ["softmax", "relu_linear", "elu_linear"])
+def test_the_class_tokens_attention_makes_its_output(shown, attention):
+    """Rows of one over class token and valid tokens; times the values, the block's attention."""
+    hits = make_hits()
+    model = make_model(hits, experts=2, **{**LIKE_R3, "attention": attention}).eval()
+    tokens = padded(tokenize(hits, GRID), garbage=1.0)
+    seen = {}
+    last = model.blocks[-1].attention
+    hooks = [last.register_forward_pre_hook(lambda _, args: seen.update(x=args[0])),
+             last.proj.register_forward_pre_hook(lambda _, args: seen.update(out=args[0]))]
+    model(tokens)
+    for hook in hooks:
+        hook.remove()
+    attended = shown.cls_attention(model, tokens)
+    assert attended.shape == (5, 2, 1 + tokens.valid.shape[1])
+    torch.testing.assert_close(attended.sum(-1), torch.ones(5, 2))
+    assert not attended[:, :, 1:][~tokens.valid[:, None].expand(-1, 2, -1)].any()
+    assert (attended[..., 0] > 0).all()
+    values = last.split(seen["x"])[2]  # (B, H, K, D)
+    expected = torch.einsum("bhk,bhkd->bhd", attended, values).flatten(1)
+    torch.testing.assert_close(seen["out"][:, 0], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_active_parameters_leave_out_the_experts_that_are_not_called(shown):
+    expert = 2 * 32 * 128 + 128 + 32
+    for router, idle in (("soft", 0), ("top2", 0), ("top1", 4 * expert)):
+        model = JetViT(ViTConfig.of(runs.R3_GRIDS["coded"], **{**R3_MOE, "router": router}))
+        assert shown.active_parameters(model) == 117_610 - idle
+    model = JetViT(ViTConfig.of(runs.R3_GRIDS["coded"], **R3_VIT))
+    assert shown.active_parameters(model) == 266_178

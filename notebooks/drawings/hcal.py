@@ -1,8 +1,8 @@
-"""Figures that notebook 09 draws once: maps of both runs, diagrams, experts and attention."""
+"""Figures that notebook 09 draws once: maps of both runs, a block with experts, attention."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from hcal.maps import LIVE, ieta
 from hcal.plots import AXES, label_columns
-from drawings.diagrams import arrow, blank, box, chain, joined, norm, residual, wire
+from drawings.diagrams import arrow, blank, box, joined, norm, residual, wire
 from lib.report.plots import (
     CYCLE,
     GREY,
@@ -20,9 +20,6 @@ from lib.report.plots import (
     array,
     colourbar,
     grid_map,
-    histograms,
-    lines,
-    matrix,
     new,
 )
 
@@ -75,37 +72,6 @@ def averages(means: Mapping[str, Any]) -> Figure:
     return fig
 
 
-def samples(maps: Mapping[str, Any]) -> Figure:
-    """Single maps, a row a run: name → (n, 64, 72)."""
-    fig, axes = new(len(maps), max(map(len, maps.values())), 1.5 * len(maps) + 0.3, sharex=True,
-                    sharey=True)
-    top = max(float(array(v).max()) for v in maps.values())
-    for row, (name, found) in zip(axes, maps.items(), strict=True):
-        for ax, counts in zip(row, found):
-            whole({name if ax is row[0] else "": counts}, ax=ax, bar=False, norm=Normalize(0, top))
-    colourbar(axes[0, 0].collections[0], axes, "count")
-    return fig
-
-
-def values(frequency: Any, counts: Mapping[str, Any]) -> Figure:
-    """How often each cell is not zero, and what is in the cells that are not.
-
-    Args:
-        frequency: (2, 64, 72) share of the maps of each run in which a cell is not zero.
-        counts: run → counts of live cells.
-    """
-    fig, axes = new(1, 3, 2.3, gridspec_kw={"width_ratios": [1, 1, 1.5]})
-    first, second = array(frequency)
-    everywhere = np.ones_like(first, dtype=bool)
-    whole({"share non-zero": first}, ax=axes[0, 0], live=everywhere, norm=Normalize(0, 1))
-    whole({"second minus first": second - first}, ax=axes[0, 1], live=everywhere,
-          norm=Normalize(-0.01, 0.01), cmap="RdBu_r")
-    top = max(float(array(found).max()) for found in counts.values())
-    histograms(counts, "count of a cell, non-zero", bins=np.linspace(0, top, 80), log=True,
-               ax=axes[0, 2])
-    return fig
-
-
 def symmetry(rows: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Ratio of the ring at +ieta to that at −ieta: run → ``ieta`` (|ieta|), ``ratio``, ``error``
     (of the lumi-sections) and ``spread`` (of the cells of a ring)."""
@@ -122,49 +88,7 @@ def symmetry(rows: Mapping[str, Mapping[str, Any]]) -> Figure:
     return fig
 
 
-def decisions(confusions: Mapping[str, Any], rocs: Mapping[str, Mapping[str, Any]],
-              runs: Sequence[str]) -> Figure:
-    """Confusion matrices (rows truth) and ROC curves of the same systems."""
-    fig, axes = new(1, len(confusions) + 1, 2.4,
-                    gridspec_kw={"width_ratios": [1] * len(confusions) + [1.3]})
-    for ax, (name, found) in zip(axes.flat, confusions.items()):
-        found = array(found)
-        matrix(found, runs, ax=ax, text=[[f"{n:,}" for n in row] for row in found], bar=False,
-               vmin=0, vmax=found.sum(), cmap="Blues")
-        ax.set(title=name, xlabel="predicted")
-        ax.tick_params(labelsize=6.5)
-    axes[0, 0].set_ylabel("true")
-    for number, (name, band) in enumerate(rocs.items()):
-        lines({name: [np.r_[0, array(band[k])] for k in ("background", "signal")]},
-              "false positive rate", "true positive rate", ax=axes[0, -1], first=number,
-              lw=2.4 - 0.6 * number)
-    axes[0, -1].plot([0, 1], [0, 1], **RULE)
-    axes[0, -1].legend(loc="lower right")
-    return fig
-
-
-# --- experts and attention ------------------------------------------------------------------------
-
-
-def experts(position: Any, classes: Any, runs: Sequence[str]) -> Figure:
-    """Weight of the first expert in each block, by patch and by class.
-
-    Args:
-        position: (blocks, rows, columns) mean weight of expert 0 on the grid of patches.
-        classes: (blocks, 2) the same by class.
-    """
-    position, classes = array(position), array(classes)
-    fig, axes = new(1, len(position) + 1, 2.4)
-    spread = max(np.abs(position - 0.5).max(), np.abs(classes - 0.5).max(), 0.01)
-    show = dict(norm=Normalize(0.5 - spread, 0.5 + spread), cmap="PuOr", square=False, bar=False)
-    blocks = [f"block {n + 1}" for n in range(len(position))]
-    grid_map(dict(zip(blocks, position)), ax=axes[0, :-1], **show)
-    grid_map({"by class": classes}, ax=axes[0, -1], names=("", ""), **show)
-    axes[0, -1].set_xticks([0.5, 1.5], runs, fontsize=6.5)
-    axes[0, -1].set_yticks(np.arange(len(blocks)) + 0.5, blocks, fontsize=7)
-    axes[0, -1].tick_params(labelleft=True)
-    colourbar(axes[0, 0].collections[0], axes, "weight of expert 1")
-    return fig
+# --- attention ------------------------------------------------------------------------------------
 
 
 def attention(rows: Mapping[str, tuple[Any, Any]], shape: tuple[int, int]) -> Figure:
@@ -199,13 +123,6 @@ def attention(rows: Mapping[str, tuple[Any, Any]], shape: tuple[int, int]) -> Fi
 # --- diagrams -------------------------------------------------------------------------------------
 
 
-def pipeline(steps: Sequence[tuple[str, str]]) -> Figure:
-    """Boxes in a row: (text, kind of ``diagrams.FILLS``)."""
-    fig, ax = blank(1.25 * len(steps), 0.95)
-    chain(ax, steps, 0.47, 1.05, 0.72, 0.2, 6.5)
-    return fig
-
-
 def expert_block(config: Any) -> Figure:
     """A transformer block whose MLP is a mixture of experts (a ``ViTConfig`` with experts)."""
     c, y = config, 0.95
@@ -236,23 +153,4 @@ def expert_block(config: Any) -> Figure:
     joined(ax, 6.1, y, "Σ")
     wire(ax, (6.22, y), (6.45, y))
     arrow(ax, (6.65, y), (6.95, y))
-    return fig
-
-
-def training_loop(batch: int, epochs: float, schedule: str, loss: str) -> Figure:
-    """One pass over the training maps, then a validation."""
-    fig, ax = blank(6.6, 1.9)
-    top, low = 1.4, 0.5
-    chain(ax, [(f"next {batch}\ntraining maps", "data"), ("forward:\nlogits", "attention"),
-               (loss, "mlp"), ("backward:\ngradients", "mlp"), ("AdamW\nupdate", "embed")],
-          top, 1.05, 0.6, 0.25)
-    arrow(ax, (5.8, top - 0.32), (5.8, low + 0.32))
-    box(ax, 5.8, low, 1.05, 0.6, "validation maps:\nloss, accuracy", "data")
-    box(ax, 4.2, low, 1.35, 0.6, {"plateau": "no progress?\nlower the rate"}.get(
-        schedule, f"{schedule} schedule"), "head")
-    box(ax, 2.5, low, 1.25, 0.6, "keep the best\nweights", "head")
-    arrow(ax, (5.25, low), (4.9, low))
-    arrow(ax, (3.5, low), (3.15, low))
-    arrow(ax, (1.85, low), (0.6, top - 0.32))
-    ax.text(0.05, low - 0.05, f"{epochs:.2g} epochs", fontsize=7, va="center")
     return fig

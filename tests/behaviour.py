@@ -216,7 +216,7 @@ def _attention(name: str):
         parts = [x.clone().requires_grad_() for x in (q, k, v)]
         out = MECHANISMS[name](2, 8)(*parts, mask)
         out.square().sum().backward()
-        found[case] = numbers(out, *(x.grad for x in parts))
+        found[case] = numbers(out, *(x.grad for x in parts if x.grad is not None))
     # Queries without a positive component, and small keys: what the floor of a division decides.
     found["floor"] = numbers(MECHANISMS[name](2, 8)(-q.abs(), 0.02 * k, v))
     layer = Attention(16, 2, name, temperature=0.3)

@@ -48,6 +48,9 @@ SETTINGS = {
     "two_scale": {"tokens": "two_scale"},
     "two_scale_batch": {"tokens": "two_scale", "lcm_norm": "batch", "position": "factorised"},
     "two_scale_cls": {"tokens": "two_scale", "pool": "cls"},
+    "mhla_cls": {"attention": "mhla", "pool": "cls"},
+    "mhla_two_scale": {"attention": "mhla", "tokens": "two_scale"},
+    "groups_two_scale": {"attention": "groups", "tokens": "two_scale", "position": "factorised"},
     "r1_small": {**R1, "dim": 16, "depth": 2, "heads": 2, "dropout": 0.0, "drop_path": 0.0},
 }
 

@@ -41,12 +41,12 @@ class Mechanism(nn.Module):
         self.register_parameter("temperature", factor)
 
 
-def _mask(x: Tensor, valid: Tensor | None) -> Tensor:
+def masked(x: Tensor, valid: Tensor | None) -> Tensor:
     """x (B, H, N, D) with the tokens that are not valid set to zero."""
     return x if valid is None else x * valid[:, None, :, None].to(x.dtype)
 
 
-def _over_keys(weight: Tensor, valid: Tensor | None) -> Tensor:
+def over_keys(weight: Tensor, valid: Tensor | None) -> Tensor:
     """Weights (B, H, N, N) of keys -> rows that add to one over the valid keys."""
     if valid is not None:
         weight = weight * valid[:, None, None, :]
@@ -68,7 +68,7 @@ class Softmax(Mechanism):
         scores = q.float() @ k.float().transpose(-2, -1) * q.shape[-1] ** -0.5
         if valid is not None:
             scores = scores.masked_fill(~valid[:, None, None, :], torch.finfo(scores.dtype).min)
-        return _over_keys(scores.softmax(-1), valid)
+        return over_keys(scores.softmax(-1), valid)
 
 
 class Kernel(Mechanism):
@@ -102,7 +102,7 @@ class Kernel(Mechanism):
         return out.to(dtype).transpose(1, 2)
 
     def map(self, q: Tensor, k: Tensor, valid: Tensor | None = None) -> Tensor:
-        return _over_keys(self.phi(q.float()) @ self.phi(k.float()).transpose(-2, -1), valid)
+        return over_keys(self.phi(q.float()) @ self.phi(k.float()).transpose(-2, -1), valid)
 
 
 @MECHANISMS.register("relu_linear")
@@ -130,7 +130,7 @@ class CrossCovariance(Mechanism):
     tempered = True
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None = None) -> Tensor:
-        q, k = (F.normalize(_mask(x.float(), valid), dim=-2) for x in (q, k))
+        q, k = (F.normalize(masked(x.float(), valid), dim=-2) for x in (q, k))
         scores = q.transpose(-2, -1) @ k
         if self.temperature is not None:
             scores = scores * self.temperature
@@ -152,7 +152,7 @@ class Additive(Mechanism):
             scores = torch.einsum("bhnd,hd->bhn", x, weight.float()) * x.shape[-1] ** -0.5
             if valid is not None:
                 scores = scores.masked_fill(~valid[:, None], torch.finfo(scores.dtype).min)
-            share = _mask(scores.softmax(-1)[..., None], valid)
+            share = masked(scores.softmax(-1)[..., None], valid)
             return (share * x).sum(2, keepdim=True)
 
         q, k, dtype = q.float(), k.float(), v.dtype

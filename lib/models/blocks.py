@@ -7,7 +7,8 @@ convolution and no statistic of a norm; its own output is never read.
 import torch
 from torch import Tensor, nn
 
-from lib.data.tokens import Grid
+from lib.data.tokens import TOP_QCD, Grid
+from lib.models import zoo  # noqa: F401 (its mechanisms enter themselves)
 from lib.models.attention import MECHANISMS
 from lib.models.fast import Dropout, depthwise
 from lib.registry import Registry
@@ -23,7 +24,7 @@ class Layout:
 
     def __init__(self, position: Tensor, valid: Tensor, grid: Grid, complete: bool,
                  fill: Tensor | None = None) -> None:
-        self.shape = len(position), grid.rows, grid.columns
+        self.shape, self.position = (len(position), grid.rows, grid.columns), position
         self.complete, self.fill = complete, fill
         self.on_grid = valid & (position >= 0) & (position < grid.patches)
         start = torch.arange(len(position), device=position.device).unsqueeze(1) * grid.patches
@@ -75,17 +76,20 @@ class MaskedBatchNorm(nn.Module):
 class Attention(nn.Module):
     """Projections to queries, keys and values, a mechanism between them, and a projection back.
 
-    settings: of the mechanism. In a file of weights a parameter of the mechanism has the name
+    settings: of the mechanism; a mechanism that is ``placed`` gets the grid too, and the positions
+    of the tokens. In a file of weights a parameter of the mechanism has the name
     ``attention.temperature``, without the word mechanism.
     """
 
     def __init__(self, dim: int, heads: int, mechanism: str, dropout: float = 0.0,
-                 **settings) -> None:
+                 grid: Grid = TOP_QCD, **settings) -> None:
         super().__init__()
         if dim % heads:
             raise ValueError(f"dim={dim} is not a multiple of heads={heads}")
-        self.heads = heads
-        self.mechanism = MECHANISMS.find(mechanism)(heads, dim // heads, **settings)
+        kind = MECHANISMS.find(mechanism)
+        self.heads, self.placed = heads, getattr(kind, "placed", False)
+        settings |= {"grid": grid} if self.placed else {}
+        self.mechanism = kind(heads, dim // heads, **settings)
         self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.dropout = Dropout(dropout)
         self.register_state_dict_post_hook(_without_the_word_mechanism)
@@ -95,10 +99,11 @@ class Attention(nn.Module):
         """x (B, K, D) -> queries, keys, values, each (B, H, K, D/H)."""
         return self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
 
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+    def forward(self, x: Tensor, valid: Tensor, position: Tensor | None = None) -> Tensor:
         q, k, v = self.split(x)
+        place = (position,) if self.placed else ()
         with torch.autocast(x.device.type, enabled=False):  # a mechanism chooses its precision
-            out = self.mechanism(q, k, v, valid)
+            out = self.mechanism(q, k, v, valid, *place)
         return self.dropout(self.proj(out.transpose(1, 2).flatten(2)))
 
 
@@ -164,8 +169,8 @@ class Block(nn.Module):
         dim, self.drop_path = config.dim, drop_path
         self.norm1 = nn.LayerNorm(dim)
         self.attention = Attention(
-            dim, config.heads, config.attention, config.dropout, normalizer=config.normalizer,
-            floor=config.floor, temperature=config.temperature)
+            dim, config.heads, config.attention, config.dropout, config.grid,
+            normalizer=config.normalizer, floor=config.floor, temperature=config.temperature)
         self.lcm = None
         if config.lcm_kernel:
             self.norm_lcm = nn.LayerNorm(dim)
@@ -182,7 +187,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor, layout: Layout, local: bool = True) -> Tensor:
         """local=False leaves the convolution out, as R1's masked pretraining does."""
-        x = x + self._residual(self.attention(self.norm1(x), valid))
+        x = x + self._residual(self.attention(self.norm1(x), valid, layout.position))
         if self.lcm is not None and local:
             x = x + self._residual(self.lcm(self.norm_lcm(x), layout))
         return x + self._residual(self.mlp(self.norm2(x), valid))

@@ -74,7 +74,7 @@ class Detector:
     """What of the detector was fitted (`collider.fit`), or is varied to see what hangs on it."""
 
     track_pt: float = 0.3  # GeV, pT at which tracks begin; fitted ([TRK]: 0.1)
-    chs_efficiency: float = 0.7  # share of other vertices' tracks that are known as such; fitted
+    chs_efficiency: float = 0.73  # share of other vertices' tracks that are known as such; fitted
     # Extra hits per crossing for each cm from the beam: what δ rays, conversions and nuclear
     # reactions on the way have made; fitted.
     secondary_rate: float = 0.039

@@ -30,7 +30,7 @@ ENERGY = 8000  # GeV, centre-of-mass energy of the 2012 run
 # run of 2012: 21 ± 6 (CMS, public results on luminosity).
 PILE_UP, PILE_UP_SPREAD = 21.0, 6 / 21
 # The pT spectrum of the public boosted jets: how it was biased is not published. Both fitted.
-P_HAT, POWER = 387.0, 0.5  # GeV, smallest p̂T; power of p̂T that multiplies dσ/dp̂T
+P_HAT, POWER = 391.0, 0.35  # GeV, smallest p̂T; power of p̂T that multiplies dσ/dp̂T
 POOL_EVENTS = {"train": 3000, "test": 3000}  # minimum-bias events in each pool
 POOL_SEEDS = {"train": 814, "test": 1408}
 POOL_ETA = 4.0  # particles of the pool beyond this |η| cannot enter an image

@@ -63,7 +63,7 @@ def default(function, name, value):
     ("objective.mae", default(MAE.__init__, "ratio", 0.7)),
     ("vit", default(ViTConfig.__init__, "floor", 2e-6)),
     ("detector", (detector, "ECAL_RESOLUTION", (0.029, 0.12, 0.003))),
-    ("sample.top_qcd", (detector, "TRACK_DZ_MAX", 0.2)),
+    ("sample.top_qcd", (detector, "ECAL_THRESHOLD", 0.1)),
     ("sample.quark_gluon", (detector, "HCAL_RESPONSE", (0.55, 0.16))),
     ("hcal.scores", (events, "SIGMA", 0.018)),
 ], ids=lambda x: x if isinstance(x, str) else f"{x[1]} {x[2]}"[:40])

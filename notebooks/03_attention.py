@@ -693,7 +693,7 @@ plots.save(fig, "03_rows", profile);
 # the unit vectors through.
 
 # %%
-layout = Layout(place[None], torch.ones(1, n, dtype=torch.bool), grid, True)
+layout = Layout(place[None], torch.ones(1, n, dtype=torch.bool), grid)
 local = LocalConcentration(dim=8, kernel=3)
 channel, units = 2, torch.eye(n)[None]           # (1, n, n): token, channel
 images = layout.spread(units).transpose(0, 1)    # (n, 1, rows, columns)

@@ -17,15 +17,14 @@ from lib.registry import Registry
 class Layout:
     """Where tokens with position and valid (B, K) sit on the grid of P patches.
 
-    complete: all that are valid have a place there; class tokens and coarse tokens have none.
-    fill: (B, P, D), added to what is on the grid; it is how a masked pretraining puts a mask token
-    where it hid a patch.
+    Class tokens and coarse tokens have no place there. fill: (B, P, D), added to what is on the
+    grid; it is how a masked pretraining puts a mask token where it hid a patch.
     """
 
-    def __init__(self, position: Tensor, valid: Tensor, grid: Grid, complete: bool,
+    def __init__(self, position: Tensor, valid: Tensor, grid: Grid,
                  fill: Tensor | None = None) -> None:
         self.shape, self.position = (len(position), grid.rows, grid.columns), position
-        self.complete, self.fill = complete, fill
+        self.fill = fill
         self.on_grid = valid & (position >= 0) & (position < grid.patches)
         start = torch.arange(len(position), device=position.device).unsqueeze(1) * grid.patches
         self.cells = len(position) * grid.patches
@@ -34,19 +33,38 @@ class Layout:
 
     def spread(self, x: Tensor) -> Tensor:
         """(B, K, D) -> (B, D, rows, columns), channels last; 0 or `fill` where there is none."""
-        buffer = x.new_zeros(self.cells + 1, x.shape[-1]).index_copy(0, self.flat, x.flatten(0, 1))
-        grid = buffer[:-1].view(*self.shape, -1)
+        if torch.is_autocast_enabled(x.device.type):  # what a convolution would do to all cells
+            x = x.to(torch.get_autocast_dtype(x.device.type))
+        grid = _Move.apply(x, self.flat, self.cells, True).view(*self.shape, -1)
         if self.fill is not None:
             grid = grid + self.fill.to(grid.dtype).view_as(grid)
         return grid.permute(0, 3, 1, 2)
 
     def collect(self, grid: Tensor) -> Tensor:
-        """(B, D, rows, columns) -> (B, K, D); zero for class and coarse tokens. Padding gets the
-        vector of some cell: no one reads it, and masking costs time."""
+        """(B, D, rows, columns) -> (B, K, D); zero where a token has no place there."""
         cells = grid.permute(0, 2, 3, 1).flatten(0, 2)
-        taken = cells.index_select(0, self.flat.clamp(max=self.cells - 1))
-        taken = taken.view(*self.on_grid.shape, -1)
-        return taken if self.complete else taken * self.on_grid.unsqueeze(-1).to(taken.dtype)
+        return _Move.apply(cells, self.flat, self.cells, False).view(*self.on_grid.shape, -1)
+
+
+class _Move(torch.autograd.Function):
+    """Tokens to cells, or back: each is the derivative of the other, and the library's own would
+    clear and copy all cells once more. A token whose cell is the last, one too many, has none."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, flat: Tensor, cells: int, there: bool) -> Tensor:
+        ctx.save_for_backward(flat)
+        ctx.how, ctx.shape = (cells, there), x.shape
+        if there:
+            x = x.flatten(0, -2)
+            return x.new_zeros(cells + 1, x.shape[-1]).index_copy_(0, flat, x)[:-1]
+        taken = x.index_select(0, flat.clamp(max=cells - 1))
+        return taken.mul_((flat < cells).unsqueeze(1))
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        cells, there = ctx.how
+        moved = _Move.apply(grad, *ctx.saved_tensors, cells, not there)
+        return moved.view(ctx.shape), None, None, None
 
 
 class MaskedBatchNorm(nn.Module):

@@ -1,5 +1,6 @@
 """What comes before the blocks of JetViT: scaled inputs, patch embeddings, positions, sums."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,17 +28,44 @@ class InputScale(nn.Module):
                 logs = (values / self.unit[channel]).log1p()
                 self.norm[channel] = logs.square().mean().sqrt().clamp(min=1e-6)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, places: Tensor | None = None) -> Tensor:
+        """places: of what is not zero, see `filled`; it saves nine tenths of the time."""
         if self.divisor is not None:
             return x / self.divisor
+        if places is not None:
+            value, channel = x.flatten()[places], _channel(x, places, len(self.unit))
+            unit, norm = self.unit[channel, 0], self.norm[channel, 0]
+            value = value.sign() * (value.abs() / unit).log1p() / norm
+            if torch.is_autocast_enabled(x.device.type):  # the stem would round it all the same
+                value = value.to(torch.get_autocast_dtype(x.device.type))
+            return value.new_zeros(x.numel()).index_copy(0, places, value).view_as(x)
         pixels = x.unflatten(-1, (len(self.unit), -1))
         return (pixels.sign() * (pixels.abs() / self.unit).log1p() / self.norm).flatten(-2)
 
 
-def patch_sums(features: Tensor, channels: int) -> Tensor:
-    """Multiplicity and energy of each channel in each patch: (B, K, C·p·q) -> (B, K, 2C)."""
+def filled(features: Tensor) -> Tensor | None:
+    """Where the features (B, K, F) are not zero, as places in their flat list (n,); None where it
+    pays to go through all of them, on a GPU or where many are not zero."""
+    if features.is_cuda or features.requires_grad:
+        return None
+    places = np.flatnonzero(features.bool().numpy())
+    return torch.from_numpy(places) if 4 * len(places) < features.numel() else None
+
+
+def _channel(features: Tensor, places: Tensor, channels: int) -> Tensor:
+    return places // (features.shape[-1] // channels) % channels
+
+
+def patch_sums(features: Tensor, channels: int, places: Tensor | None = None) -> Tensor:
+    """Multiplicity and energy of each channel in each patch: (B, K, C·p·q) -> (B, K, 2C). places:
+    of what is not zero, see `filled`."""
     pixels = features.unflatten(-1, (channels, -1))
-    return torch.cat([pixels.ne(0).to(pixels.dtype).sum(-1), pixels.abs().sum(-1)], -1)
+    if places is None:
+        return torch.cat([pixels.ne(0).to(pixels.dtype).sum(-1), pixels.abs().sum(-1)], -1)
+    patch = places // pixels.shape[-1]
+    value = torch.stack([torch.ones(len(places)), features.flatten()[places].abs()], 1)
+    sums = features.new_zeros(pixels[..., 0].numel(), 2).index_add(0, patch, value)
+    return sums.view(*pixels.shape[:-1], 2).transpose(-2, -1).flatten(-2)
 
 
 class Summary(nn.Module):
@@ -119,9 +147,8 @@ class Position(nn.Module):
             return self.table(position)
         if self.kind == "none":
             return torch.zeros(1, device=position.device)
-        fine = position.clamp(max=self.patches - 1)
-        out = self.row(fine // self.columns) + self.column(fine % self.columns)
-        if self.coarse is None:
-            return out
-        block = self.coarse((position - self.patches).clamp(min=0))
-        return torch.where((position < self.patches).unsqueeze(-1), out, block)
+        # One look-up in the table of all patches: three of each token took as long as an MLP.
+        table = (self.row.weight.unsqueeze(1) + self.column.weight).flatten(0, 1)
+        if self.coarse is not None:
+            table = torch.cat([table, self.coarse.weight])
+        return nn.functional.embedding(position, table)

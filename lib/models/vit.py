@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lib.data.tokens import Grid, Hits, TokenBatch
 from lib.files import replacing, write_json, write_text
 from lib.models.blocks import Block, Layout
-from lib.models.embedding import InputScale, Position, Summary, patch_sums, stem_of
+from lib.models.embedding import InputScale, Position, Summary, filled, patch_sums, stem_of
 from lib.models.fast import Dropout
 
 HEADS = ("class_head", "mass_head", "hidden")  # of a JetViT: not part of its backbone
@@ -158,24 +158,29 @@ class JetViT(nn.Module):
             self.mass_std.copy_(mass.std(correction=0).clamp(min=1e-6))
         return self
 
-    def embed(self, tokens: TokenBatch) -> Tensor:
-        """Scaled and embedded patches with their positions: (B, K, D)."""
-        x = self.stem(self.scale(tokens.features))
+    def embed(self, tokens: TokenBatch, places: Tensor | None = None,
+              sums: Tensor | None = None) -> Tensor:
+        """Scaled and embedded patches with their positions: (B, K, D). places, sums: of the tokens,
+        where they are known (`filled`, `patch_sums`)."""
+        if places is None:
+            places = filled(tokens.features)
+        x = self.stem(self.scale(tokens.features, places))
         if self.energy is not None:
-            x = x + self.energy(patch_sums(tokens.features, self.config.channels).log1p())
+            if sums is None:
+                sums = patch_sums(tokens.features, self.config.channels, places)
+            x = x + self.energy(sums.log1p())
         x = self.embed_norm(x)
         return self.dropout(x + self.position(tokens.position).to(x.dtype))
 
-    def _through(self, tokens: TokenBatch, local: bool, fill: Tensor | None) -> Tensor:
+    def _through(self, tokens: TokenBatch, local: bool, fill: Tensor | None, *known) -> Tensor:
         """The tokens behind the last block, the class token first if there is one."""
-        x, position, valid = self.embed(tokens), tokens.position, tokens.valid
+        x, position, valid = self.embed(tokens, *known), tokens.position, tokens.valid
         if self.cls is not None:
             first = self.cls if self.cls_position is None else self.cls + self.cls_position
             x = torch.cat([first.expand(len(x), -1, -1).to(x.dtype), x], 1)
             position = nn.functional.pad(position, (1, 0), value=-1)
             valid = nn.functional.pad(valid, (1, 0), value=True)
-        complete = self.cls is None and self.config.tokens != "two_scale"
-        layout = Layout(position, valid, self.config.grid, complete, fill)
+        layout = Layout(position, valid, self.config.grid, fill)
         for block in self.blocks:
             x = block(x, valid, layout, local)
         return self.norm(x)
@@ -189,9 +194,9 @@ class JetViT(nn.Module):
     def features(self, tokens: TokenBatch, summary: bool = True) -> Tensor:
         """One vector a jet: (B, width), float32; 0 without tokens. summary: with the model's own at
         the end (if it has one), in which nothing is learned."""
-        x = self._through(tokens, True, None).float()
-        summed = self.summary is not None or self.flow is not None
-        sums = patch_sums(tokens.features, self.config.channels) if summed else None
+        places = filled(tokens.features)
+        sums = patch_sums(tokens.features, self.config.channels, places)
+        x = self._through(tokens, True, None, places, sums).float()
         if self.cls is not None:
             parts = [x[:, 0]]
         else:

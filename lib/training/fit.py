@@ -108,7 +108,7 @@ class State:
                              "nothing to train on; give more jets or a smaller batch")
         self.every = settings.every or max(self.per_epoch, 20)  # updates between validations
         self.place = next(objective.parameters()).device  # where it was, and will be
-        optimizer = torch.optim.AdamW(parameter_groups(objective, settings))
+        optimizer = torch.optim.AdamW(parameter_groups(objective, settings), fused=True)
         self.step, self.optimizer = self.fabric.setup(_Loss(objective), optimizer)
         self.last, self.best = (Path(folder) / f"{n}.safetensors" if folder else None
                                 for n in ("last", "best"))

@@ -60,7 +60,7 @@ class Decoder(nn.Module):
         super().__init__()
         check_choices(reconstruct=(reconstruct, LOSSES))
         pixels = config.grid.patch_dim
-        self.grid, self.on_grid = config.grid, config.tokens != "two_scale"
+        self.grid = config.grid
         self.into = nn.Linear(config.dim, dim)
         position = "learned" if config.position == "none" else config.position
         config = dataclasses.replace(config, dim=dim, position=position, experts=0, dropout=0.0,
@@ -83,7 +83,7 @@ class Decoder(nn.Module):
         place, valid = _packed(wanted)
         x = _at(self.into(x), self.mask_token, _lookup(seen).gather(1, place))
         x = x + self.position(place)
-        layout = Layout(place, valid, self.grid, self.on_grid)
+        layout = Layout(place, valid, self.grid)
         for block in self.blocks:
             x = block(x, valid, layout, local)
         return self.out(self.norm(x)).float(), place, valid

@@ -33,12 +33,20 @@ def _problems(name: str, profile: Profile) -> Iterator[str]:
     if not made:
         yield "does not say what it was made with"
         return
+    if name.endswith("_grid") and results.earlier(found):
+        yield from _predictions(found, profile)  # shown as what it is, of an earlier simulation
+        return
     now = {part: one["version"] for part, one in contract.golden().items()}
     if raised := [f"{part} (version {version}, now {now.get(part, 'gone')})"
                   for part, version in made["components"].items() if now.get(part) != version]:
         yield f"stale, changed since: {', '.join(raised)}"
     if made["cells"] != results.measuring_cells(name):
         yield f"stale, a cell of notebook {name[:2]} that measures has changed since"
+    yield from _predictions(found, profile)
+
+
+def _predictions(found: dict, profile: Profile) -> Iterator[str]:
+    """What is wrong with the predictions that a result's metrics are recomputed from."""
     for run in found["runs"]:
         try:
             path = profile.results_dir / run["predictions"]

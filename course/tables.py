@@ -45,7 +45,8 @@ def flatten(found: Mapping[str, Any]) -> dict[str, Any]:
     keys |= {f"{row['a']}-{row['b']}/{row['metric']}": row for row in found["comparisons"]}
     keys |= _values("", found["values"])
     keys |= {f"meta/{k}": found[k] for k in ("commit", "created", "machine", "profile", "data")}
-    return keys | {"meta/date": str(found["created"])[:10]}
+    jets = "an earlier simulation" if results.earlier(found) else "the present simulation"
+    return keys | {"meta/date": str(found["created"])[:10], "meta/jets": jets}
 
 
 def _values(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -228,6 +229,7 @@ def write_readme(path: Path, profile: Profile) -> None:
         found = results.load(specs[name]["experiment"], profile)
         return (f"{start}\n{markdown_table(*made[name])}\n"
                 f"Profile {profile.name}, {profile.data} jets, commit {found['commit']}, "
-                f"{str(found['created'])[:10]}, {found['machine']}.\n\n{end}")
+                f"{str(found['created'])[:10]}, {found['machine']}"
+                f"{', on jets of an earlier simulation' * bool(results.earlier(found))}.\n\n{end}")
 
     write_text(path, BLOCK.sub(fill, path.read_text()))

@@ -1237,10 +1237,7 @@ live = {"summary": summary, "comparisons": experiment.comparisons,
         "values": {}, "curves": {}}
 try:
     shown = results.load("04_simclr_grid", profile)
-    made = (f"**Grid** of profile {profile.tag}, seeds "
-            f"{', '.join(map(str, profile.seeds))}; made "
-            f"{shown['created'][:10]} at commit {shown['commit']} on "
-            f"{shown['machine']}.")
+    made = results.whence(shown)
 except results.ResultsError:
     shown, made = live, (
         "No grid has been published for this profile; "

@@ -988,10 +988,7 @@ if GRIDS:
 # %%
 try:
     shown = results.load("05_mae_grid", profile)
-    made = (f"**Grid** of profile {profile.tag}, seeds "
-            f"{', '.join(map(str, profile.seeds))}; made "
-            f"{shown['created'][:10]} at commit {shown['commit']} on "
-            f"{shown['machine']}.")
+    made = results.whence(shown)
 except results.ResultsError as missing:
     shown, made = None, (f"No grid has been published for this profile: "
                          f"{missing}.")

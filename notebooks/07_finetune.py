@@ -780,10 +780,7 @@ if GRIDS:
 # %%
 try:
     shown = results.load("07_finetune_grid", profile)
-    seeds = sorted({r["seed"] for r in shown["runs"]})
-    made = (f"**Grid** of profile {profile.tag}, seeds "
-            f"{', '.join(map(str, seeds))}; made {shown['created'][:10]} at "
-            f"commit {shown['commit']} on {shown['machine']}.")
+    made = results.whence(shown)
 except results.ResultsError as problem:
     shown, made = seen, (f"No grid has been published for this profile "
                          f"({problem}). Below, the **live** arms, one seed.")
@@ -909,8 +906,8 @@ print(f"parameters: R1 {size:,}, ours {count:,}")
 # of $n$, so within a pair the scatter is smaller, by $1-N/n$ in $\sigma^2$. Nothing
 # is lost: $\delta$ comes from the same $n$ jets and scatters with $q/n$ itself, and
 # the two add up to $q/N$. (A file too small for this is drawn from with
-# replacement.) The predictions are those of the grid, or, where it is missing,
-# of a second seed trained here. Beside our model stand, where they are
+# replacement.) The predictions are those of the grid (on its own jets, see above),
+# or, where it is missing, of a second seed trained here. Beside our model stand, where they are
 # published, R1's recipe and the plain vision transformer of notebook 08's grid.
 
 # %%

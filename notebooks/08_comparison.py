@@ -497,10 +497,7 @@ if GRIDS:
 # %%
 try:
     shown = results.load("08_comparison_grid", profile)
-    made = (f"**Grid** of profile {profile.tag}, seeds "
-            f"{', '.join(map(str, profile.seeds))}; made "
-            f"{shown['created'][:10]} at commit {shown['commit']} on "
-            f"{shown['machine']}.")
+    made = results.whence(shown)
 except results.ResultsError:
     shown, made = seen, ("No grid has been published for this profile. "
                          "Below are the **live** systems with one seed.")
@@ -1248,9 +1245,7 @@ if GRIDS and PRETRAINED:
 # %%
 try:
     lab_grid = results.load("08_labels_grid", profile)
-    lab, made_labels = lab_grid["values"], (
-        f"**Grid** of profile {profile.tag}, made {lab_grid['created'][:10]} at "
-        f"commit {lab_grid['commit']} on {lab_grid['machine']}.")
+    lab, made_labels = lab_grid["values"], results.whence(lab_grid)
 except results.ResultsError as missing:
     lab_grid, lab = {}, experiment.values["probes"]
     made_labels = (f"No grid: {missing}. Below are the **live probes**, "

@@ -190,6 +190,25 @@ def test_a_raised_version_is_named_by_the_results_that_used_it(profile, monkeypa
     assert "01_collisions: stale" not in found
 
 
+def test_a_grid_of_an_earlier_simulation_says_so_and_is_not_stale(published, profile, monkeypatch):
+    known = contract.golden()
+    known["sample.top_qcd"]["version"] += 1
+    monkeypatch.setattr(contract, "golden", lambda: known)
+    experiment(profile).save()
+    assert freshness.check(profile) == []
+    known["sample.top_qcd"]["version"] += 1  # new jets, after both were made
+    known["fit"]["version"] += 1
+    found = results.load("07_finetune_grid", profile)
+    assert "sample.top_qcd" in results.earlier(found)
+    assert "of an earlier simulation" in results.whence(found)
+    assert tables.flatten(found)["meta/jets"] == "an earlier simulation"
+    (problem,) = freshness.check(profile)
+    assert "07_finetune: stale, changed since: fit (version 1, now 2), sample.top_qcd" in problem
+    (profile.results_dir / found["runs"][0]["predictions"]).unlink()
+    assert "07_finetune_grid: 07_finetune_grid.scratch.0.npz is missing" in "\n".join(
+        freshness.check(profile))
+
+
 def test_check_finds_uncommitted_code_and_predictions_that_say_something_else(profile):
     path = experiment(profile).save()
     content = json.loads(path.read_text())

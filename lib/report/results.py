@@ -168,6 +168,26 @@ def load(name: str, profile: Profile) -> dict[str, Any]:
         raise ResultsError(f"{path.name} is damaged ({error}): {todo}") from None
 
 
+def earlier(found: Mapping[str, Any]) -> str:
+    """Which simulated samples of a result give other jets now; empty where none does."""
+    now = contract.golden()
+    return ", ".join(
+        f"{part} {version}, now {now[part]['version']}"
+        for part, version in found.get("made_with", {}).get("components", {}).items()
+        if part.startswith("sample.") and part in now and now[part]["version"] != version)
+
+
+def whence(found: Mapping[str, Any]) -> str:
+    """Where, when and of what a published grid was made: a line of Markdown."""
+    seeds = ", ".join(str(seed) for seed in sorted({run["seed"] for run in found["runs"]}))
+    old = earlier(found)
+    return (f"**Grid** of profile {found['profile']}-{found['data']}"
+            + (f", seeds {seeds}" if seeds else "") + f"; made {found['created'][:10]} at commit "
+            f"{found['commit']} on {found['machine']}."
+            + (f" **Its jets are of an earlier simulation** ({old}): do not compare its numbers "
+               "with those of this notebook's own runs." if old else ""))
+
+
 def how_to_make(name: str, profile: Profile) -> str:
     """The command that makes an experiment's results."""
     return (f"run ./run_all.sh --profile {profile.name}"

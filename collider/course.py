@@ -1,5 +1,6 @@
 """The jets of the course: three files a profile, simulated where they are missing, or public."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -7,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from collider.events import SAMPLES
 from collider.simulate import Settings, holds, simulate
 from lib.data.images import JetImages
 from lib.files import DataError
@@ -83,6 +85,16 @@ def more_jets(profile: Profile, like: str, name: str | None = None, jets: int | 
     usual = source.sizes.get(profile.name, {}).get(like, getattr(profile, like))
     source.make(path, like, jets or usual, **changes)
     return path
+
+
+def opened(path: Path) -> JetImages:
+    """The jets of a file that a user names; where its sample has changed since, stderr says so."""
+    jets = JetImages.open(path)
+    process, made = (jets.attributes.get(name) for name in ("process", "version"))
+    if isinstance(process, str) and (now := SAMPLES.get(process)) and now.version != made:
+        print(f"{path}: version {made} of the sample {process}, which has version {now.version} by "
+              "now; simulate it again for jets like those of the course", file=sys.stderr)
+    return jets
 
 
 class CourseJets(NamedTuple):

@@ -1,7 +1,7 @@
 """Files of simulated jets: in parallel, reproducible, whole or not at all.
 
 A file is made of chunks. The content of a chunk depends on the settings and its number alone, so a
-file is the same whatever the number of workers.
+file is the same whatever the number of workers, or of hosts (``collider.shards``).
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import json
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from collider import events
+from collider import events, shards
 from collider.detector import DETECTORS
 from lib.cms import CHANNELS, SIZE
 from lib.data.encoding import encode_cms8
@@ -30,6 +31,7 @@ from lib.profiles import cores
 from lib.workers import processes
 
 CHUNK = 250  # jets per chunk: small enough to share out, large enough to hide Pythia's start
+AHEAD = 64  # chunks begun and not yet written, at most: some 2 MB each
 # What a file is known by. The version is that of its sample: a change to one sample does not touch
 # the files of another. Versions of Pythia and FastJet are recorded, but are not part of it.
 KNOWN_BY = ("process", "jets", "seed", "pool", "pool_events", "pile_up", "pile_up_removal",
@@ -101,32 +103,40 @@ def holds(path: Path, settings: Settings) -> bool:
         with h5py.File(path) as file:
             made, wanted = json.loads(file.attrs["provenance"]), settings.provenance()
             return (file.attrs["encoding"] == settings.encoding
-                    and ("Y" in file) == settings.labelled
+                    and ("Y" in file) == settings.labelled and "shard" not in made
                     and all(made.get(name) == wanted[name] for name in KNOWN_BY))
     except (OSError, KeyError, ValueError):
         return False
 
 
 def simulate(process: str, jets: int, out: str | Path, *, dense: bool = False,
-             workers: int | None = None, executor: Executor | None = None, progress: bool = True,
-             **settings: Any) -> Path:
+             shard: str | None = None, workers: int | None = None,
+             executor: Executor | None = None, progress: bool = True, **settings: Any) -> Path:
     """Simulate a file of jets, for `process`, `jets` and `settings` see `Settings`.
 
     out: file to write (HDF5, packed form; the public dense form with `dense`).
+    shard: "3/16" makes the third of sixteen parts of the file, in the folder `out`.
     workers: processes; by default one for each core that this one may use.
     executor: makes the chunks in place of processes of our own (a cluster's, for instance).
     Raises: DataError for settings that cannot be, a full disk, a worker that died.
     """
     made, out = Settings(process, jets, **settings), Path(out)
     events.pile_up_pool(made.pool, made.pool_events)  # made once, before the workers need it
-    numbers, shape = range(-(-jets // CHUNK)), (len(made.sample.channels), SIZE, SIZE)
-    make = partial(chunk, settings=made, size=CHUNK)
+    numbers, said = range(-(-jets // CHUNK)), made.provenance()
+    if shard and dense:
+        raise DataError("a shard is packed: leave out `dense`, merge all, and unpack that file")
+    if shard:
+        k, n, numbers = shards.numbers(shard, len(numbers))
+        said |= {"shard": k, "shards": n}
+        out = out / f"{process}-seed{made.seed}-{k:0{len(str(n))}}-of-{n}.h5"
+    shape, make = (len(made.sample.channels), SIZE, SIZE), partial(chunk, settings=made, size=CHUNK)
     with _mapped(make, numbers, min(workers or cores(), len(numbers)), executor) as chunks:
+        jets = min(numbers.stop * CHUNK, jets) - numbers.start * CHUNK
         content = _reported(chunks, jets, out.name, progress), shape, made.encoding
         if not dense:
-            return write_packed(out, *content, made.provenance())
+            return write_packed(out, *content, said)
         with replacing(out) as whole, tempfile.TemporaryDirectory(dir=out.parent) as folder:
-            unpack(write_packed(Path(folder) / "packed", *content, made.provenance()), whole)
+            unpack(write_packed(Path(folder) / "packed", *content, said), whole)
     return out
 
 
@@ -181,14 +191,26 @@ def _encode(jet: events.Jet, encoding: str, channels: tuple[str, ...]) -> tuple[
 
 @contextlib.contextmanager
 def _mapped(make: partial, numbers: range, workers: int, executor: Executor | None) -> Iterator:
-    """Chunks in order, from this process or from several workers, which end with the block."""
+    """Chunks in order, from this process or from several workers, which end with the block. Few are
+    begun before they are taken: memory does not grow with the file."""
     own = executor is None and workers > 1
     with processes(workers) if own else contextlib.nullcontext(executor) as executor:
         try:
-            yield executor.map(make, numbers) if executor else map(make, numbers)
+            yield (_ahead(executor, make, numbers, max(AHEAD, 2 * workers)) if executor
+                   else map(make, numbers))
         except BrokenExecutor as error:
             raise DataError("a worker that simulated jets was killed (out of memory?); run again "
                             "with fewer workers") from error
+
+
+def _ahead(executor: Executor, make: partial, numbers: range, most: int) -> Iterator[Chunk]:
+    waiting = deque()
+    for number in numbers:
+        waiting.append(executor.submit(make, number))
+        if len(waiting) == most:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def _reported(chunks: Iterable[Chunk], jets: int, name: str, progress: bool) -> Iterator[Chunk]:

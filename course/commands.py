@@ -41,18 +41,28 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
     "simulate": ("collider.simulate:simulate", "simulate jets into a file", [
         arg("process", choices=["top_qcd", "quark_gluon"]),
         arg("--jets", type=positive, required=True, metavar="N"), OUT,
+        arg("--shard", metavar="K/N", help="only part K of N, as a file in the folder --out; any "
+                                           "hosts make the parts, and `pack` merges them"),
         arg("--seed", type=int, default=1, metavar="S", help="the same seed gives the same file"),
         arg("--workers", type=positive, metavar="W", help="processes (default: one a core)"),
         arg("--encoding", choices=["cms8", "gev"], default="cms8",
             help="the published 8-bit scaling (default), or energies in GeV"),
         arg("--dense", action="store_true", help="the public layout instead of the packed one"),
-        arg("--unlabelled", dest="labelled", action="store_false", help="without Y, m and pT")]),
+        arg("--unlabelled", dest="labelled", action="store_false", help="without Y, m and pT"),
+        arg("--pool", choices=["train", "test"], default="train", help="of pile-up collisions"),
+        arg("--pool-events", type=positive, metavar="N", help="its size (default: 3000)"),
+        arg("--pile-up", type=float, metavar="MEAN", help="collisions an event, without spread"),
+        arg("--pile-up-removal", choices=["chs", "none"], default="chs", help="from the jets"),
+        arg("--detector", choices=["nominal", "varied"], default="nominal",
+            help="varied: more noise, more material, worse tracks")]),
     "download": ("course.download:download", "fetch the public CMS files", [
         arg("which", choices=["labelled", "unlabelled", "all"]),
         arg("--sample", type=positive, metavar="N", help="only N jets, by range requests"),
         arg("--out", dest="folder", type=Path, metavar="DIR", help="folder (default: data/cms)",
             default=lambda: profiles.get("laptop", "cms").data_dir)]),
-    "pack": ("lib.data.store:pack", "pack a dense file, without loss", FROM_TO),
+    "pack": ("collider.shards:pack", "pack a dense file, without loss, or merge shards", [
+        arg("sources", nargs="+", type=Path, metavar="SRC", help="SRC DST, or all shards"),
+        arg("--out", type=Path, metavar="DST", help="the file that shards become")]),
     "unpack": ("lib.data.store:unpack", "write the dense public layout of a packed file",
                FROM_TO),
     "inspect": ("course.contents:inspect", "say what a file of jets holds", [

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from collider.course import course_files
+from collider.course import course_files, opened
 from hcal import runs as hcal_runs
 from lib.data.batches import Batches
 from lib.data.images import JetImages
@@ -49,7 +49,7 @@ def train(name: str, profile: Profile, seed: int = 0,
     if files[part] is None:
         raise ValueError("the public unlabelled file is not here; run python -m lib download "
                          "unlabelled, or give --file")
-    jets = JetImages.open(files[part])
+    jets = opened(files[part])
     if jets.labels is None and not alone:
         raise ValueError(f"{file} has no labels (Y): training needs a labelled file; without "
                          f"labels there are {', '.join(recipes.PRETRAININGS)}")
@@ -136,7 +136,7 @@ def evaluate(names: Sequence[str], profile: Profile,
         jets, index = hcal_runs.held_out(profile, _listed(file)), None
     else:
         file = _one(file)
-        jets, index = (JetImages.open(file), None) if file else test_jets(profile)
+        jets, index = (opened(file), None) if file else test_jets(profile)
     if jets.labels is None:
         raise ValueError(f"{file} has no labels (Y): use predict")
     answers, said = {}, []
@@ -165,7 +165,7 @@ def predict(run: str, file: Path, out: Path) -> Path:
     """Write scores (probability of top) and masses (GeV) for all jets of ``file`` to an npz;
     ``run`` is the folder of a run or of published weights."""
     _check_out(out)  # before the work, not after it
-    jets, folder = JetImages.open(file), Path(run)
+    jets, folder = opened(file), Path(run)
     if (folder / "run.json").is_file():
         predictions = runs.Run.open(folder).predict(jets)
     elif (folder / "config.json").is_file():

@@ -40,8 +40,9 @@ def one_line(capsys) -> str:
 
 
 OPTIONS = {  # what a reader types
-    "simulate": "process --jets --out --seed --workers --encoding --dense --unlabelled",
-    "download": "which --sample --out", "pack": "source target", "unpack": "source target",
+    "simulate": "process --jets --out --shard --seed --workers --encoding --dense --unlabelled "
+                "--pool --pool-events --pile-up --pile-up-removal --detector",
+    "download": "which --sample --out", "pack": "sources --out", "unpack": "source target",
     "inspect": "path", "closure": "file --profile --data",
     "train": "name --profile --data --seed --file --start",
     "evaluate": "names --profile --data --file --out", "verify": "--folder",

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from collider import course, events
+from collider import course, events, shards
 from collider import simulate as simulation
 from collider.simulate import Settings, holds, quotas, simulate
 from lib import profiles
@@ -127,7 +127,9 @@ def test_same_seed_same_file_whatever_the_workers(home, monkeypatch):
     other = simulate("top_qcd", 2, home / "other.h5", workers=1, **settings | {"seed": 10})
     with ThreadPoolExecutor(2) as executor:  # any executor will do
         three = simulate("top_qcd", 4, home / "three.h5", executor=executor, **settings)
-    assert len({JetImages.open(path).fingerprint() for path in (one, two, three)}) == 1
+    parts = [simulate("top_qcd", 4, home, shard=f"{k}/2", workers=1, **settings) for k in (2, 1)]
+    merged = shards.merge(parts, home / "merged.h5")
+    assert len({path.read_bytes() for path in (one, two, three, merged)}) == 1
     masses = [JetImages.open(path).mass.tolist() for path in (one, other)]
     assert len(set(masses[0])) == 4  # chunks differ
     assert not set(masses[0]) & set(masses[1])  # and so do seeds
@@ -206,7 +208,7 @@ def test_a_killed_worker_is_an_error_and_leaves_no_file(home, tmp_path, monkeypa
     monkeypatch.setattr(simulation, "CHUNK", 2)
     monkeypatch.setattr(simulation, "chunk", chunk_that_dies)
     with pytest.raises(DataError, match="simulated jets was killed"):
-        simulate("top_qcd", 8, tmp_path / "x.h5", workers=2, pool_events=POOL, progress=False)
+        simulate("top_qcd", 16, tmp_path, shard="1/2", workers=2, pool_events=POOL, progress=False)
     assert not list(tmp_path.iterdir())
 
 
@@ -263,6 +265,19 @@ def test_a_file_is_known_by_its_settings_and_its_samples_version(tmp_path, monke
     assert holds(path, WANTED)  # a change to one sample does not touch another
     samples["top_qcd"] = replace(samples["top_qcd"], version=99)
     assert not holds(path, WANTED)
+
+
+def test_a_file_of_an_earlier_version_says_so_where_it_is_opened_by_name(tmp_path, capsys):
+    images = np.zeros((2, 8, 125, 125))
+    now = WANTED.provenance()
+    for said, expected in ((now, False), (now | {"version": 1}, True), ({"seed": 3}, False),
+                           (now | {"process": "mine"}, False), (now | {"process": [1]}, False)):
+        path = JetImages.from_dense(images, attributes=said).save(tmp_path / "x.h5")
+        assert len(course.opened(path)) == 2
+        told = capsys.readouterr().err
+        assert (f"x.h5: version 1 of the sample top_qcd, which has version {now['version']}"
+                in told) == expected
+        assert bool(told) == expected
 
 
 def test_files_from_before_samples_had_versions_are_recognised(tmp_path):

@@ -16,6 +16,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,13 @@ def scan(path: str | Path, consume: Callable[[Header, Iterator[Chunk]], Any]) ->
     that is not an integer of 0...255; then ``consume`` is called again from the start, with the
     encoding ``gev``. Raises: DataError for anything missing, damaged, foreign or inconsistent.
     """
+    with opening(path) as (header, read):
+        return in_its_encoding(header, lambda header: consume(header, read(header)))
+
+
+@contextlib.contextmanager
+def opening(path: str | Path) -> Iterator[tuple[Header, Callable[[Header], Iterator[Chunk]]]]:
+    """A file's header, and what reads its images while the block lasts; see ``scan``."""
     path = Path(path)
     require(path.exists(), path,
             "no such file; make it with `python -m lib simulate` or `python -m lib download`")
@@ -105,8 +113,7 @@ def scan(path: str | Path, consume: Callable[[Header, Iterator[Chunk]], Any]) ->
         cause = "cut off before its end" if "truncated" in str(error) else "not an HDF5 file"
         raise DataError(f"{path}: {cause}; fetch or make it again ({error})") from error
     with file:
-        return in_its_encoding(read_header(file, path),
-                               lambda header: consume(header, _read_chunks(file, header)))
+        yield read_header(file, path), partial(_read_chunks, file)
 
 
 def in_its_encoding(header: Header, work: Callable[[Header], Any]) -> Any:

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from collider.events import SAMPLES
 from collider.simulate import Settings, holds, simulate
+from lib.cms import PUBLIC
 from lib.data.images import JetImages
+from lib.data.store import pack
 from lib.files import DataError
 from lib.profiles import Profile
 from lib.registry import Registry
@@ -48,13 +50,17 @@ class TopQCD(DataSet):
     process = "top_qcd"
 
     def public(self, profile: Profile) -> dict[str, Path | None]:
-        labelled, unlabelled = (profile.data_dir / f"{n}.h5" for n in ("labelled", "unlabelled"))
-        if not labelled.exists():
-            raise DataError(f"{labelled}: the public labelled file is not here; run "
-                            "`python -m lib download labelled`")
-        # 30 GB that supervised lessons do not need.
-        return {"labelled": labelled, "test": None,
-                "unlabelled": unlabelled if unlabelled.exists() else None}
+        found = {"labelled": None, "test": None, "unlabelled": None}
+        for part, name in PUBLIC.items():
+            dense, packed = profile.data_dir / name, profile.data_dir / f"{part}.h5"
+            if dense.exists() and not packed.exists():
+                print(f"{packed.name}: packing {name}", flush=True)
+                pack(dense, packed)
+            found[part] = packed if packed.exists() else None
+        if found["labelled"] is None:  # the other is 30 GB that supervised lessons do not need
+            raise DataError(f"{profile.data_dir / 'labelled.h5'}: the public labelled file is not "
+                            "here; run `python -m lib download labelled` (5 GB)")
+        return found
 
 
 @DATASETS.register("quark_gluon")

@@ -6,6 +6,8 @@ References: Pythia 8.3, SciPost Phys. Codebases 8 (2022); FastJet, EPJC 72 (2012
 anti-kT, JHEP 04 (2008) 063.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Iterator
@@ -13,16 +15,20 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 
-import awkward as ak
-import fastjet
 import numpy as np
-import pythia8mc
+
+try:
+    import awkward as ak
+    import fastjet
+    import pythia8mc
+except ImportError:  # public files and published results need none of them
+    pythia8mc = None
 
 from collider import detector
 from collider.detector import NOMINAL, Detector
 from collider.particles import INVISIBLE, Particles, wrap
 from lib.cms import CHANNELS
-from lib.files import replacing
+from lib.files import DataError, guarded, read_npz, replacing
 from lib.profiles import home
 
 ENERGY = 8000  # GeV, centre-of-mass energy of the 2012 run
@@ -125,6 +131,9 @@ class Jet:
 
 def generator(settings: tuple[str, ...], seed: int) -> pythia8mc.Pythia:
     """An initialised Pythia. A new one for each chunk: no state is carried from one to the next."""
+    if pythia8mc is None:
+        raise DataError("Pythia or FastJet is not installed: they have wheels for Linux x86-64 and "
+                        "macOS, Python 3.11 to 3.13; elsewhere, --data cms works")
     pythia = pythia8mc.Pythia("", False)
     for line in (*COMMON, *settings, f"Random:seed = {1 + seed % 900_000_000}"):
         if not pythia.readString(line):
@@ -182,23 +191,33 @@ class PileUp:
 
 
 def pile_up_pool(name: str = "train", events: int | None = None) -> PileUp:
-    """The pool `name` ("train" or "test"): read from its file, made first where it is missing."""
+    """The pool `name` ("train" or "test"): read from its file, made where that is missing or
+    damaged."""
     if name not in POOL_SEEDS:
         raise ValueError(f"unknown pile-up pool {name!r}; there are {', '.join(POOL_SEEDS)}")
     seed, events = POOL_SEEDS[name], events or POOL_EVENTS[name]
     recipe = dict(settings=COMMON, seed=seed, events=events, eta=POOL_ETA, pythia="8.317")
     key = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:10]
     path = home() / "data" / f"pileup-{name}-{key}.npz"
-    if not path.exists():
+    try:
+        return load_pool(path)
+    except DataError:
         _make_pool(path, seed, events)
-    return _load_pool(path)
+    return load_pool(path)
 
 
 @lru_cache(maxsize=1)  # every chunk of a file draws from the same pool
-def _load_pool(path: Path) -> PileUp:
-    with np.load(path, allow_pickle=False) as stored:
+def load_pool(path: Path) -> PileUp:
+    """A pool from its file. Raises: DataError for one that is missing or damaged."""
+    todo, what = "delete it, it is made again", "no pile-up pool"
+    with guarded(path, todo, what):
+        stored = read_npz(path, todo, what)
         pdg, *rest = (stored[name].astype(int if name == "pdg" else float) for name in STORED)
-        return PileUp(Particles(pdg, *rest, np.zeros(len(pdg), int)), stored["offsets"])
+        offsets, sizes = stored["offsets"], {column.shape for column in (pdg, *rest)}
+        if (sizes != {(offsets[-1],)} or offsets[0] != 0 or (np.diff(offsets) < 0).any()
+                or offsets.dtype.kind not in "iu" or not np.isfinite(rest).all()):
+            raise ValueError("its columns do not fit together")
+        return PileUp(Particles(pdg, *rest, np.zeros(len(pdg), int)), offsets)
 
 
 def _make_pool(path: Path, seed: int, events: int) -> None:

@@ -40,7 +40,7 @@ def command(whole: Mapping[str, Any], shard: int, folder: Path) -> str:
                      f"--shard {shard}/{whole['shards']} --out {folder}"])
 
 
-def pack(sources: Sequence[Path], out: Path | None = None) -> Path:
+def pack(sources: Sequence[Path], out: Path | None = None, encoding: str | None = None) -> Path:
     """Pack a dense file, without loss, or merge the shards of a simulation; ``out`` is the file to
     write, without it the second of two. Raises: DataError that names the file at fault."""
     if out is None and len(sources) != 2:
@@ -49,7 +49,7 @@ def pack(sources: Sequence[Path], out: Path | None = None) -> Path:
     if len(sources) == 1:
         with opening(sources[0]) as (header, _):
             if "shard" not in header.attributes:
-                return store.pack(sources[0], out)
+                return store.pack(sources[0], out, encoding)
     return merge(sources, out)
 
 

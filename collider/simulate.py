@@ -93,7 +93,7 @@ class Settings:
             "detector": self.detector,
             "settings": [list(p.settings) for p in self.sample.processes],
             "version": self.sample.version,
-            "pythia8mc": version("pythia8mc"), "fastjet": version("fastjet"),
+            **{name: version(name) for name in ("pythia8mc", "fastjet") if events.pythia8mc},
         }
 
 

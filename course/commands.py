@@ -62,7 +62,9 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
             default=lambda: profiles.get("laptop", "cms").data_dir)]),
     "pack": ("collider.shards:pack", "pack a dense file, without loss, or merge shards", [
         arg("sources", nargs="+", type=Path, metavar="SRC", help="SRC DST, or all shards"),
-        arg("--out", type=Path, metavar="DST", help="the file that shards become")]),
+        arg("--out", type=Path, metavar="DST", help="the file that shards become"),
+        arg("--encoding", choices=["cms8", "gev"],
+            help="that of a file that does not declare it (default: cms8)")]),
     "unpack": ("lib.data.store:unpack", "write the dense public layout of a packed file",
                FROM_TO),
     "inspect": ("course.contents:inspect", "say what a file of jets holds", [
@@ -151,11 +153,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options["profile"] = profiles.get(options["profile"], options.pop("data"))
         module, _, function = COMMANDS[command][0].partition(":")
         found = getattr(importlib.import_module(module), function)(**options)
-    except (ValueError, OSError, MemoryError) as error:
+    except (ValueError, OSError, MemoryError, ArithmeticError, RuntimeError) as error:
         message = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, MemoryError) or "memory" in message:
+            message = f"not enough memory ({message:.200}); close other programs or take fewer jets"
+        elif isinstance(error, RuntimeError) and type(error) is not RuntimeError:
+            raise  # a mistake of ours
         if isinstance(error, OSError) and error.filename and error.strerror:
             message = f"{error.filename}: {error.strerror}; check this path and who may write there"
         print(f"python -m lib {command}: {message}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        print(f"python -m lib {command}: needs the package {error.name}: run ./run_all.sh --setup, "
+              "then .venv/bin/python -m lib", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\npython -m lib {command}: interrupted", file=sys.stderr)

@@ -20,17 +20,18 @@ def inspect(path: str | Path) -> dict[str, Any]:
 
 def _content(header: Header, chunks: Iterable[Chunk]) -> dict[str, Any]:
     (channels, height, width), columns = header.shape, header.columns
-    hits, total = np.zeros(channels, np.int64), np.zeros(channels)
+    hits, total, empty = np.zeros(channels, np.int64), np.zeros(channels), 0
     for chunk in chunks:
         channel = chunk.indices // (height * width)
         hits += np.bincount(channel, minlength=channels)
         total += np.bincount(channel, weights=chunk.data, minlength=channels)
+        empty += int((np.diff(chunk.indptr) == 0).sum())
     size, pixels = header.path.stat().st_size, header.jets * height * width
     facts = {
         "path": str(header.path), "kind": header.kind, "jets": header.jets,
         "shape": list(header.shape), "encoding": header.encoding, "bytes": size,
         "bytes_per_jet": size / header.jets, "smaller_than_dense": 4 * pixels * channels / size,
-        "zeros": 1 - int(hits.sum()) / (pixels * channels),
+        "zeros": 1 - int(hits.sum()) / (pixels * channels), "empty_images": empty,
         "nonzero_per_image": (hits / header.jets).tolist(),
         "mean_pixel": (total / pixels).tolist(), "attributes": header.attributes,
         "columns": sorted(set(columns) & set(COLUMNS)),

@@ -117,19 +117,18 @@ class Course:
         print(("\r" if terminal else "") + line.rstrip(), flush=True)
 
     def public_files(self) -> None:
-        """--data cms: pack the public files that were downloaded and are not packed yet."""
-        from course.download import SOURCES
-        from lib.data.store import pack
+        """--data cms: pack what was downloaded; leave out a notebook whose own files are absent."""
+        from collider.course import course_files
+        from hcal.maps import RUNS, find
 
-        folder = self.profile.data_dir
-        for name, source in SOURCES.items():
-            packed, dense = folder / f"{name}.h5", folder / source.name
-            if not packed.exists() and dense.exists():
-                with self.step(f"pack {name}") as said:
-                    said.append(shown(pack(dense, packed)))
-        if set(self.chosen) - OTHER_DATA and not (folder / "labelled.h5").exists():
-            raise NotebookError(f"{shown(folder / 'labelled.h5')} is missing: "
-                                "run python -m lib download labelled (5 GB)")
+        if set(self.chosen) - OTHER_DATA:
+            course_files(self.profile)
+        if "09" in self.chosen:
+            try:
+                for run in RUNS:
+                    find(self.profile.data_dir, run)
+            except ValueError as error:
+                print(f"{self.chosen.pop('09').stem:<22}    skipped  {error}")
 
     def notebook(self, source: Path, grids: bool) -> Path:
         """Run one notebook and check that everything it promised is there and new."""

@@ -5,12 +5,14 @@ GB) goes on from where it was, a sample is the jets wanted (500 kB each), packed
 are never mixed: every answer must bring the length and the version (ETag, or date) of the first.
 """
 
+import contextlib
 import hashlib
 import http.client
 import io
-import json
+import os
 import re
 import shutil
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -18,16 +20,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
 import h5py
 import numpy as np
+from tqdm import tqdm
 
+from lib.cms import PUBLIC
 from lib.data import store
-from lib.files import DataError, write_json
+from lib.files import DataError, read_json, write_json
 
 JET_BYTES = 125 * 125 * 8 * 4
 PIECE = 1 << 20  # bytes written at once
 PAGE = 1 << 16  # bytes fetched at least, when reading the structure of a remote file
 SAMPLE_BLOCK = 10  # jets fetched with one request: 5 MB
+CHANGED = "has changed on the server while it was being read; run the command again"
 TIMEOUT = 60  # seconds without an answer before a connection counts as lost
 
 
@@ -66,11 +72,11 @@ class Source:
 
 SOURCES = {
     "labelled": Source(
-        "https://portal.nersc.gov/cfs/m4392/G25/Dataset_Specific_labelled_full_only_for_2i.h5",
+        f"https://portal.nersc.gov/cfs/m4392/G25/{PUBLIC['labelled']}",
         10_000, ("Y", "m", "pT"), 5_000_122_216),
     "unlabelled": Source(
         "https://cernbox.cern.ch/remote.php/dav/public-files/e3pqxcIznqdYyRv/"
-        "Dataset_Specific_Unlabelled.h5", 60_000),
+        f"{PUBLIC['unlabelled']}", 60_000),
 }
 
 
@@ -100,23 +106,45 @@ def download(which: str, folder: str | Path, sample: int | None = None, *,
 
 
 def _whole(source: Source, remote: "Remote", folder: Path) -> Path:
+    """The file, fetched or gone on with; nobody else fetches it meanwhile."""
     target, part, record, tag = (folder / f"{source.name}{end}" for end in
                                  ("", ".part", ".json", ".part.json"))
+    with contextlib.ExitStack() as stack:
+        lock = folder / f".{source.name}.lock"
+        try:
+            stack.enter_context(filelock.FileLock(lock, timeout=0))
+        except filelock.Timeout as error:
+            raise DataError(f"{target}: another download of it is under way; wait") from error
+        stack.callback(lock.unlink, missing_ok=True)
+        return _fetched(source, remote, target, part, record, tag)
+
+
+def _fetched(source: Source, remote: "Remote", target: Path, part: Path, record: Path,
+             tag: Path) -> Path:
+    folder, again = target.parent, f"delete it and {target.name}, and fetch them again"
+    known = read_json(record, again, sha256=str) if record.exists() else {}
     if target.exists():
         source.check_file(target)
+        store.require(known.get("sha256") in (None, sha256(target)), target, "is not the file that "
+                      f"{record.name} describes; {again}")
         remote.log(f"{target}: already here")
     else:
         size = remote.identify()
         source.check_size(size, source.url)
-        same = part.exists() and tag.exists() and json.loads(tag.read_text()) == remote.identity
-        have = part.stat().st_size if same and part.stat().st_size <= size else 0
+        have = _trusted(part, tag, remote.identity)
         missing, free = size - have, shutil.disk_usage(folder).free
         store.require(missing <= free, target, f"{missing / 1e9:.1f} GB are missing and "
                       f"{free / 1e9:.1f} GB of the disk are free; free some space and run again")
         remote.log(f"{target}: fetching from {source.url}, {have:,} bytes are here already")
         write_json(tag, remote.identity)
-        with part.open("ab" if have else "wb") as file:
-            file.writelines(remote.stream(have, size))
+        bar = tqdm(total=size, initial=have, unit="B", unit_scale=True, desc=target.name,
+                   disable=not sys.stderr.isatty())
+        with bar, part.open("r+b" if have else "w+b") as file:
+            file.seek(max(0, have - PAGE))
+            seen = file.read()  # compared with what the server has there now
+            for piece in remote.stream(have, size, seen):
+                file.write(piece)
+                bar.update(len(piece))
         try:
             source.check_file(part)
         except DataError:
@@ -124,13 +152,28 @@ def _whole(source: Source, remote: "Remote", folder: Path) -> Path:
             raise
         part.replace(target)
         tag.unlink()
-    if not record.exists():
-        with target.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        write_json(record, {"url": source.url, "bytes": target.stat().st_size, "sha256": digest,
-                            "version": remote.identity.get("version"),
+        known = {}
+    if not known:
+        write_json(record, {"url": source.url, "bytes": target.stat().st_size,
+                            "sha256": sha256(target), "version": remote.identity.get("version"),
                             "date": time.strftime("%Y-%m-%d")})
     return target
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _trusted(part: Path, tag: Path, identity: dict) -> int:
+    """How many bytes of a part can be gone on from: of the same version, and without holes."""
+    with contextlib.suppress(DataError, OSError), part.open("rb") as file:
+        have = part.stat().st_size
+        whole = os.lseek(file.fileno(), 0, os.SEEK_HOLE) == have <= identity["bytes"]
+        if whole and identity["version"] and read_json(tag, "") == identity:
+            return have
+    return 0
 
 
 def _sample(source: Source, remote: "Remote", folder: Path, jets: int) -> Path:
@@ -159,8 +202,8 @@ def _sample(source: Source, remote: "Remote", folder: Path, jets: int) -> Path:
                 chunk = store.sparse(np.moveaxis(file["jet"][start:stop], -1, 1))
                 yield store.checked(chunk, header, start)
 
-        return store.in_its_encoding(header, lambda header: store.write_packed(
-            target, chunks(header), header.shape, header.encoding, provenance))
+        return store.write_packed(target, chunks(header), header.shape, header.encoding,
+                                  provenance)
 
 
 class Remote(io.RawIOBase):
@@ -177,16 +220,22 @@ class Remote(io.RawIOBase):
         list(self.stream(0, 1))
         return self.identity["bytes"]
 
-    def stream(self, start: int, stop: int) -> Iterator[bytes]:
-        """The bytes from ``start`` to ``stop`` in pieces, going on after a lost connection."""
+    def stream(self, start: int, stop: int, seen: bytes = b"") -> Iterator[bytes]:
+        """The bytes from ``start`` to ``stop`` in pieces, going on after a lost connection. Where
+        the server has no strong tag to tell that its file has changed, what was ``seen`` last,
+        before ``start``, is fetched again and compared."""
         failures = 0
         while start < stop:
             cause = "the connection was cut"
+            if str(self.identity.get("version")).startswith('"'):
+                seen = b""
             try:
-                with self._ask(start, stop) as answer:
-                    while piece := answer.read(PIECE):
+                with self._ask(start - len(seen), stop) as answer:
+                    again = answer.read(len(seen))
+                    store.require(seen.startswith(again), self.url, CHANGED)
+                    while piece := answer.read(min(PIECE, stop - start)):
                         yield piece
-                        start, failures = start + len(piece), 0
+                        start, failures, seen = start + len(piece), 0, piece[-PAGE:]
             except (OSError, http.client.HTTPException) as error:
                 cause, code = str(error) or type(error).__name__, getattr(error, "code", 500)
                 if code < 500 and code not in (408, 429):
@@ -208,8 +257,7 @@ class Remote(io.RawIOBase):
                       "--sample) with another tool, into the same folder")
         found = {"bytes": int(told[2]),
                  "version": answer.headers.get("ETag") or answer.headers.get("Last-Modified")}
-        store.require(self.identity in ({}, found), self.url,
-                      "has changed on the server while it was being read; run the command again")
+        store.require(self.identity in ({}, found), self.url, CHANGED)
         self.identity = found
         return answer
 

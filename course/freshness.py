@@ -51,9 +51,6 @@ def _predictions(found: dict, profile: Profile) -> Iterator[str]:
         try:
             path = profile.results_dir / run["predictions"]
             kept = measure.evaluate(measure.Predictions.load(path))
-        except FileNotFoundError:
-            yield f"{run['predictions']} is missing"
-            continue
         except ValueError as error:
             yield str(error)
             continue

@@ -142,9 +142,6 @@ def evaluate(names: Sequence[str], profile: Profile,
     answers, said = {}, []
     for folder in folders:
         run = runs.Run.open(folder)
-        if not run.record["predicts"]:
-            raise ValueError(f"{folder.name} is a pretraining and predicts nothing yet: fine-tune "
-                             f"it first (train finetune --start {folder.name})")
         answers[folder.name] = run.predict(jets, index)
         said.append((folder.name, metrics.summary(answers[folder.name])))
         if out is not None:

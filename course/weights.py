@@ -5,7 +5,6 @@ numbers and what they were measured on, the same for people in ``README.md``, an
 ``history.json`` of the run, by which ``lib.training.runs.published`` finds it.
 """
 
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,7 +21,7 @@ from lib.evaluation import metrics
 from lib.evaluation.metrics import Predictions
 from lib.evaluation.predictions import predict
 from lib.evaluation.probes import embed, linear_probe
-from lib.files import write_json
+from lib.files import guarded, read_json, write_json
 from lib.models.vit import JetViT
 from lib.profiles import Profile
 from lib.report.numbers import format_number, markdown_table, with_interval
@@ -118,14 +117,12 @@ def verify(folder: Path) -> int:
                          "(./run_all.sh --only 07)")
     failed = 0
     for path in cards:
-        try:
-            card = json.loads(path.read_text())
+        todo, what = "publish the weights again", "not a card of published weights"
+        with guarded(path, todo, what):
+            card = read_json(path, todo, metrics=dict, precision=str)
             profile = profiles.get(card["profile"], card["data"])
             where, stated = MEASURES[card["measure"]][-1], card["metrics"]
             bounds = {k: (float(row["low"]), float(row["high"])) for k, row in stated.items()}
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}: not a card of published weights ({error}); publish the "
-                             "weights again") from error
         print(f"{path.parent.name}: {where}")
         found = _measured(card, path.parent, profile)
         for name, (low, high) in bounds.items():

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from lib.data.images import Images
 from lib.data.tokens import HCAL, Batch, Grid, Hits, TokenBatch
-from lib.files import DataError
+from lib.files import DataError, check_npy, guarded, read_npz
 
 SHAPE = (64, 72)
 RUNS = (355456, 357479)  # label 0 and label 1
@@ -291,17 +290,14 @@ def _array(path: Path) -> tuple[np.ndarray, list[str]]:
 
 def _members(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a file by name; that of an .npy has none."""
-    try:
-        if not zipfile.is_zipfile(path):
-            return {"": np.lib.format.open_memmap(path, mode="r")}
-        with np.load(path, allow_pickle=False) as members:
-            return dict(members)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "Python objects" in cause or "Object arrays" in cause:
-            cause = "it holds pickled objects, which are never loaded"
-        raise DataError(f"{path}: is damaged, or no .npy or .npz file of numbers ({cause}); "
-                        "download it again, or write the maps with numpy.save") from error
+    todo = "download it again, or write the maps with numpy.save"
+    what = "no .npy or .npz file of numbers"
+    if zipfile.is_zipfile(path):
+        return read_npz(path, todo, what)
+    with guarded(path, todo, what):
+        with path.open("rb") as file:
+            check_npy(file, path.stat().st_size)
+        return {"": np.lib.format.open_memmap(path, mode="r")}
 
 
 def live_cells(counts: Tensor) -> Tensor:

@@ -13,3 +13,5 @@ PIXEL = math.pi / 180  # size of a pixel in η and in φ: one barrel crystal
 TOWER = 5  # pixels a side of an HCAL tower
 ECAL_RESOLUTION = (0.028, 0.12, 0.003)  # σ/E: stochastic √GeV, noise GeV, constant
 HCAL_RESOLUTION = (1.10, 0.07)  # σ/E: stochastic √GeV, constant
+PUBLIC = {"labelled": "Dataset_Specific_labelled_full_only_for_2i.h5",
+          "unlabelled": "Dataset_Specific_Unlabelled.h5"}  # the published files

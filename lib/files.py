@@ -1,14 +1,26 @@
-"""The one way to write a file: all of it under its name, or nothing."""
+"""The one way to write a file, all of it under its name or nothing; and to read what others wrote,
+believing nothing that a file says of itself before it was checked."""
 
 import contextlib
 import errno
+import glob
+import hashlib
 import json
 import math
 import os
+import platform
 import shutil
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+
+JSON_BYTES = 1 << 26  # of a file of JSON at most
+DEFLATE = 1032  # nothing becomes smaller by more than this
+NPY_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 class DataError(ValueError):
@@ -26,7 +38,8 @@ def replacing(path: str | Path, room: int = 0) -> Iterator[Path]:
     path = Path(path)
     if path.exists() and not path.is_file():
         raise DataError(f"{path}: is a folder or a device, not a file; choose another name")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    own = f".{path.name}.{platform.node()}"  # a process is one of its host; a disk may have several
+    temporary = path.with_name(f"{own}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
@@ -34,7 +47,7 @@ def replacing(path: str | Path, room: int = 0) -> Iterator[Path]:
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror}); choose another place or "
                         "mend this one") from error
-    for left in path.parent.glob(f".{path.name}.*.part"):  # of a run that was killed
+    for left in path.parent.glob(f"{glob.escape(own)}.*.part"):  # of a run that was killed
         if not _alive(left.name.split(".")[-2]):
             left.unlink(missing_ok=True)
     full = f"{path}: the disk is full, nothing was left behind; free some space"
@@ -99,3 +112,98 @@ def plain(value: Any, digits: int | None = None) -> Any:
     if isinstance(value, float) and digits is not None:
         return float(f"{value:.{digits}g}") if math.isfinite(value) else None
     return value
+
+
+@contextlib.contextmanager
+def guarded(path: str | Path, todo: str, what: str = "not what its name says") -> Iterator[None]:
+    """Whatever a decoder raises in the block becomes a DataError: ``path`` is missing, damaged, or
+    ``what``, and ``todo`` about it. A forbidden file or a full memory stays what it is."""
+    try:
+        yield
+    except (DataError, PermissionError, MemoryError):
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"{error.filename or path}: is missing; {todo}") from error
+    except Exception as error:  # there is no end to what decoders raise
+        cause = (str(error).strip() or type(error).__name__).splitlines()[-1][:200]
+        raise DataError(f"{path}: is damaged, or {what} ({cause}); {todo}") from error
+
+
+def read_json(path: str | Path, todo: str, **keys: type | tuple[type, ...]) -> dict[str, Any]:
+    """An object from a file of JSON; ``keys`` are those that it must have, each of a type.
+    Raises: DataError, which says ``todo``."""
+    with guarded(path, todo, "no JSON of this kind"):
+        if (size := os.path.getsize(path)) > JSON_BYTES:
+            raise ValueError(f"{size:,} bytes")
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise TypeError(f"a {type(found).__name__}, not an object")
+        for key, kind in keys.items():
+            if not isinstance(found.get(key), kind):
+                raise TypeError(f"`{key}` is {type(found.get(key)).__name__}")
+        return found
+
+
+def read_npz(path: str | Path, todo: str, what: str = "no .npz file of numbers",
+             ) -> dict[str, np.ndarray]:
+    """The arrays of an npz, by name, all of it read and compared with its check sums. Nothing is
+    allocated on the word of a header: a member is as long as its shape and type ask for, and no
+    longer than so few bytes can become. Raises: DataError, which says ``what`` it may be and
+    ``todo``."""
+    with guarded(path, todo, what), zipfile.ZipFile(path) as archive:
+        members, arrays = archive.infolist(), {}
+        if sum(m.file_size for m in members) > DEFLATE * os.path.getsize(path):
+            raise ValueError("its members claim more than so few bytes can become")
+        for member in members:
+            with archive.open(member) as file:
+                check_npy(file, member.file_size)
+            with archive.open(member) as file:
+                arrays[member.filename.removesuffix(".npy")] = npy.read_array(file)
+                file.read(1)  # its end, where the check sum is compared
+        return arrays
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, Any], **notes: Any) -> Path:
+    """Tensors by name, and notes as JSON, into a safetensors file with a hash of both, all or
+    nothing; returns the path."""
+    from safetensors.torch import save_file  # brings torch, which is slow
+
+    text = {name: json.dumps(note) for name, note in notes.items()}
+    with replacing(path) as part:
+        save_file(dict(tensors), part, {**text, "hash": _hash(tensors, text)})
+    return Path(path)
+
+
+def read_tensors(path: str | Path, todo: str, what: str = "no file of tensors",
+                 ) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The tensors and notes of a safetensors file. Raises: DataError where they are not those that
+    ``write_tensors`` wrote (a file without a hash is believed)."""
+    from safetensors import safe_open
+
+    with guarded(path, todo, what), safe_open(path, "pt") as file:
+        text = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        if text.pop("hash", None) not in (None, _hash(tensors, text)):
+            raise ValueError("its content has changed since it was written")
+        return tensors, {name: json.loads(note) for name, note in text.items()}
+
+
+def _hash(tensors: Mapping[str, Any], notes: Mapping[str, str]) -> str:
+    import torch
+
+    digest = hashlib.blake2b(json.dumps(notes, sort_keys=True).encode(), digest_size=16)
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().reshape(-1, 1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def check_npy(file: Any, size: int) -> None:
+    """ValueError where the head of an open .npy file does not say that it has ``size`` bytes."""
+    shape, _, dtype = NPY_HEADERS[npy.read_magic(file)](file)
+    if dtype.hasobject:
+        raise ValueError("it holds pickled objects, which are never loaded")
+    if dtype.kind not in "biufcSU" or not dtype.itemsize:
+        raise ValueError(f"it holds {dtype}, no numbers")
+    if min(shape, default=0) < 0 or file.tell() + math.prod(shape) * dtype.itemsize != size:
+        raise ValueError(f"an array of {shape} {dtype} in {size:,} bytes")

@@ -42,8 +42,8 @@ def one_line(capsys) -> str:
 OPTIONS = {  # what a reader types
     "simulate": "process --jets --out --shard --seed --workers --encoding --dense --unlabelled "
                 "--pool --pool-events --pile-up --pile-up-removal --detector",
-    "download": "which --sample --out", "pack": "sources --out", "unpack": "source target",
-    "inspect": "path", "closure": "file --profile --data",
+    "download": "which --sample --out", "pack": "sources --out --encoding",
+    "unpack": "source target", "inspect": "path", "closure": "file --profile --data",
     "train": "name --profile --data --seed --file --start",
     "evaluate": "names --profile --data --file --out", "verify": "--folder",
     "predict": "run --file --out", "score-hcal": "maps --reference --out --threshold",

@@ -6,6 +6,7 @@ import json
 import re
 import threading
 
+import filelock
 import h5py
 import numpy as np
 import pytest
@@ -172,6 +173,45 @@ def test_a_file_that_changed_on_the_server_is_not_mixed_with_the_old_one(public,
     with pytest.raises(DataError, match="has changed on the server"):
         fetch(server, tmp_path, log=publish)
     assert fetch(server, tmp_path).read_bytes() == content
+
+
+@pytest.mark.parametrize("tag", ['W/"one"', ""])
+def test_a_change_is_noticed_on_a_server_that_does_not_tell_of_it(public, serve, tmp_path, tag):
+    content, _ = public
+    server = serve(content[:4_900_000] + b"x" * (len(content) - 4_900_000), cut=5_000_000)
+    server.tag = tag
+
+    def publish(line):
+        if "trying again" in line:
+            server.content, server.cut = content, None
+
+    with pytest.raises(DataError, match="has changed on the server"):
+        fetch(server, tmp_path, log=publish)
+
+
+def test_a_part_with_a_hole_is_thrown_away(public, serve, tmp_path):
+    content, _ = public
+    left(tmp_path, b"", len(content))
+    with (tmp_path / "labelled.h5.part").open("r+b") as file:
+        file.truncate(9_000_000)
+    assert fetch(serve(content), tmp_path).read_bytes() == content
+
+
+def test_two_downloads_do_not_meet(public, serve, tmp_path):
+    content, _ = public
+    with filelock.FileLock(tmp_path / ".labelled.h5.lock"), pytest.raises(
+            DataError, match="another download"):
+        fetch(serve(content), tmp_path)
+
+
+def test_a_file_beside_the_record_of_another_is_not_taken_for_it(public, serve, tmp_path):
+    content, _ = public
+    path = fetch(serve(content), tmp_path)
+    changed = bytearray(content)
+    changed[-5] ^= 1
+    path.write_bytes(changed)
+    with pytest.raises(DataError, match=r"not the file that labelled\.h5\.json describes"):
+        fetch(serve(content), tmp_path)
 
 
 @pytest.mark.parametrize("sample", [None, 5])

@@ -218,15 +218,15 @@ def test_check_finds_uncommitted_code_and_predictions_that_say_something_else(pr
     path.write_text(json.dumps(content))
     found = "\n".join(freshness.check(profile))
     assert "uncommitted code" in found
-    assert "07_finetune.scratch.0.npz is missing" in found
+    assert "07_finetune.scratch.0.npz: is missing" in found
     assert "07_finetune.scratch.1.npz gives another auc" in found
     damaged = profile.results_dir / content["runs"][1]["predictions"]
     whole = damaged.read_bytes()
     for size in (0, 10, 300):
         damaged.write_bytes(whole[:size])
-        assert f"{damaged.name} is damaged" in "\n".join(freshness.check(profile))
+        assert f"{damaged.name}: is damaged" in "\n".join(freshness.check(profile))
     (profile.results_dir / "02_sparsity.json").write_text("{")
-    assert "02_sparsity: 02_sparsity.json is damaged" in "\n".join(freshness.check(profile))
+    assert "02_sparsity.json: is damaged" in "\n".join(freshness.check(profile))
 
 
 def test_a_shallow_clone_knows_what_it_can(tmp_path, monkeypatch):

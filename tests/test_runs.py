@@ -284,6 +284,7 @@ def test_two_processes_train_one_run_and_each_reads_its_share(tmp_path):
     """Through the cache: no lock is held while the second process is launched."""
     process = script(tmp_path, f"""
 import itertools, types
+from lib.training.runs import Order
 read, of = [], JetImages.batch
 def batch(self, index, *rest):
     read.extend(index.tolist() if len(index) == 8 else [])

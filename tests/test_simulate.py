@@ -12,11 +12,13 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from jetfiles import LABELLED, cms, write
 
 from collider import course, events, shards
 from collider import simulate as simulation
 from collider.simulate import Settings, holds, quotas, simulate
 from lib import profiles
+from lib.cms import PUBLIC
 from lib.data.encoding import encode_cms8
 from lib.data.images import JetImages
 from lib.data.store import Chunk, write_packed
@@ -305,8 +307,16 @@ def test_files_of_the_course_are_made_once_and_when_they_are_missing(tmp_path, m
     other = course.course_files(profile, "quark_gluon")
     assert not set(files.values()) & set(other.values())
     assert [a[0] for a in asked[3:]] == ["quark_gluon"] * 3
+    public = profiles.get("smoke", "cms")
     with pytest.raises(DataError, match="download labelled"):
-        course.course_files(profiles.get("smoke", "cms"))
+        course.course_files(public)
+    public.data_dir.mkdir(parents=True)
+    write(public.data_dir / PUBLIC["labelled"], cms(), **LABELLED)
+    for _ in range(2):  # what was downloaded is packed once
+        found = course.course_files(public)
+        assert found == {"labelled": public.data_dir / "labelled.h5", "test": None,
+                         "unlabelled": None}
+    assert len(JetImages.open(found["labelled"])) == 5
 
 
 # --- a new data set is one file -------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Files: a clear error for everything that is wrong, and nothing left half-written."""
 
 import json
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -119,7 +120,7 @@ def change_packed(name, values):
     (lambda f: f.attrs.modify("encoding", "mp3"), "encoding is 'mp3'"),
     (lambda f: f.attrs.pop("encoding"), "encoding is None"),
     (lambda f: f.attrs.create("shape", [8, 125]), r"`shape` is \[8, 125\]"),
-    (lambda f: f.attrs.modify("shape", [1, 25, 25]), "leave the image of 625 pixels"),
+    (lambda f: f.attrs.modify("shape", [1, 25, 25]), "image of 625 pixels"),
     (lambda f: f.attrs.modify("provenance", "{"), "not JSON"),
     (lambda f: f.pop("jet/indices"), "lacks jet/indices"),
     (change_packed("jet/indptr", np.array([0, 9, 8, 10, 11, 12])), "start at 0 and grow"),
@@ -211,10 +212,13 @@ def test_an_interrupted_write_leaves_nothing_and_remains_are_cleared(packed, tmp
     with pytest.raises(KeyboardInterrupt):
         store.write_packed(tmp_path / "new.h5", chunks(), (8, 125, 125), "cms8")
     assert set(tmp_path.iterdir()) == before
-    killed = tmp_path / ".new.h5.999999999.part"  # no process has this number
+    killed = tmp_path / f".new.h5.{platform.node()}.999999999.part"  # no process has this number
+    elsewhere = tmp_path / ".new.h5.another-host.999999999.part"  # who knows
     killed.write_text("half")
+    elsewhere.write_text("half")
     pack(packed, tmp_path / "new.h5")
     assert not killed.exists()
+    assert elsewhere.exists()
 
 
 def test_images_without_a_dense_format_stay_packed(tmp_path):
@@ -260,6 +264,11 @@ def _attribute(name, value):
     _attribute("shape", [8, 2**31, 2**31]),
     lambda file: file.create_group("truth/deeper"),
     lambda file: file.create_dataset("truth/alone", data=3.0),
+    lambda file: file.create_dataset("truth/name", data=["top"] * 5),
+    lambda file: file.__setitem__("truth/type", np.dtype("f4")),
+    _swap("Y", np.dtype("f4")), _swap("jet", np.dtype("f4")), _swap("Y", h5py.SoftLink("/gone")),
+    _swap("jet", h5py.ExternalLink("gone.h5", "/jet")), _attribute("provenance", "[" * 9000),
+    _swap("m", h5py.Empty("f4")),
 ])
 def test_a_strangely_built_packed_file_is_an_error_that_names_it(tmp_path, edit):
     dense = write(tmp_path / "dense.h5", cms(), **LABELLED)
@@ -268,6 +277,109 @@ def test_a_strangely_built_packed_file_is_an_error_that_names_it(tmp_path, edit)
         edit(file)
     with pytest.raises(DataError, match=r"strange\.h5"):
         inspect(path)
+
+
+def _dense(file, **options):
+    return file.create_dataset("jet", (40, 125, 125, 8), np.float32, **options)
+
+
+def _by_parts(file):
+    layout = h5py.VirtualLayout((40, 125, 125, 8), np.float32)
+    layout[:] = h5py.VirtualSource("moved_away.h5", "jet", (40, 125, 125, 8), np.float32)
+    file.create_virtual_dataset("jet", layout)
+
+
+def _stopped(file):
+    _dense(file, chunks=(10, 125, 125, 8), compression="gzip")[:20] = cms(20)
+
+
+def _elsewhere(file):
+    _dense(file, external=[("/etc/passwd", 0, h5py.h5f.UNLIMITED)])
+
+
+def _without_filter(file):
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_chunk((10, 125, 125, 8))
+    plist.set_filter(32004, h5py.h5z.FLAG_OPTIONAL, (1,))  # LZ4
+    space = h5py.h5s.create_simple((40, 125, 125, 8))
+    h5py.h5d.create(file.id, b"jet", h5py.h5t.NATIVE_FLOAT, space, plist)
+
+
+@pytest.mark.parametrize(("build", "message"), [
+    (lambda file: file.__setitem__("jet", h5py.ExternalLink("moved_away.h5", "jet")),
+     "is a link to jet in moved_away.h5"),
+    (_by_parts, "lies in other files"), (_elsewhere, "lies in other files"),
+    (_stopped, "rows that were never written"), (_dense, "rows that were never written"),
+    (_without_filter, r"filters \[32004\]; pip install hdf5plugin"),
+    (lambda file: _dense(file, chunks=(40, 125, 125, 8), compression="gzip"), "never written"),
+])
+def test_data_that_are_not_in_the_file_are_missed(build, message, tmp_path):
+    with h5py.File(tmp_path / "jets.h5", "w") as file:
+        build(file)
+    with pytest.raises(DataError, match=rf"jets\.h5: `jet` .*{message}"):
+        inspect(tmp_path / "jets.h5")
+
+
+@pytest.mark.parametrize(("columns", "message"), [
+    (dict(m=np.array(LABELLED["m"]) * 1000), r"`m` goes from 9e\+04.*GeV"),
+    (dict(m=[100, 0, 1, 1, 1]), "above 0"), (dict(pT=[500, -1, 1, 1, 1]), "above 0"),
+    (dict(y=[1, 0, 1, 0, 1]), r"calls `Y` \['y'\]: rename it"),
+    (dict(Y=[1, 0, 1, 0, 1], mass=[100] * 5), r"calls `m` \['mass'\]"),
+])
+def test_columns_of_another_unit_or_name_are_named(columns, message, tmp_path):
+    path = write(tmp_path / "dense.h5", cms(), **columns)
+    with pytest.raises(DataError, match=rf"dense\.h5: .*{message}"):
+        JetImages.open(path)
+
+
+def test_pixels_that_no_collision_gives_are_refused(tmp_path):
+    images = cms()
+    images[3, :, :, 2] = 3e38
+    path = write(tmp_path / "huge.h5", images)
+    with pytest.raises(DataError, match=r"image 3 holds a pixel of 3e\+38"):
+        JetImages.open(path)
+
+
+def test_empty_images_are_counted(tmp_path):
+    images = cms(10)
+    images[4:] = 0
+    path = write(tmp_path / "dense.h5", images)
+    assert inspect(path)["empty_images"] == 6
+    with pytest.warns(UserWarning, match="6 of 10 images are empty"):
+        JetImages.open(path)
+
+
+def test_a_file_that_is_being_written_is_locked_not_damaged(packed):
+    with h5py.File(packed, "a"):
+        [said] = python(f"""
+from lib.data.store import scan
+from lib.files import DataError
+try:
+    scan({str(packed)!r}, print)
+except DataError as error:
+    print(error)
+""", packed.parent)
+    assert "packed.h5: is locked, for another program writes it" in said
+
+
+def test_a_disk_without_locks_is_read(packed, monkeypatch):
+    real = h5py.File
+
+    def opened(path, mode="r", locking=None):
+        if locking:
+            raise BlockingIOError("unable to lock file, errno = 37, 'No locks available'")
+        return real(path, mode, locking=locking)
+
+    monkeypatch.setattr(h5py, "File", opened)
+    assert len(JetImages.open(packed)) == 5
+
+
+@pytest.mark.parametrize(("head", "kind"), [
+    (b"PAR1", "parquet"), (b"\x93NUMPY", "a NumPy array"), (b"PK\3\4", "an archive")])
+def test_another_format_is_named(head, kind, tmp_path):
+    (tmp_path / "a.h5").write_bytes(head + bytes(5000))
+    with pytest.raises(DataError, match=f"is {kind}.*not an HDF5 file"):
+        JetImages.open(tmp_path / "a.h5")
 
 
 def test_a_target_that_is_no_file_is_refused_before_the_work(tmp_path):

@@ -153,8 +153,13 @@ class JetImages(Images):
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """Read a packed or a dense file. Raises: DataError for anything unusable."""
-        return store.scan(path, cls._assemble)
+        """Read a packed or a dense file; warns of empty images, which a writer that stopped leaves.
+        Raises: DataError for anything unusable."""
+        jets = store.scan(path, cls._assemble)
+        if empty := int((jets.indptr.diff() == 0).sum()):
+            warnings.warn(f"{path}: {empty:,} of {len(jets):,} images are empty; look for what "
+                          "wrote the file", stacklevel=2)
+        return jets
 
     @classmethod
     def from_arrays(cls, indptr: Any, indices: Any, data: Any, shape: tuple[int, int, int],

@@ -10,6 +10,7 @@ the ``cms8`` encoding, float32 for ``gev``; ``truth`` what only a simulation kno
 """
 
 import contextlib
+import importlib
 import io
 import json
 import math
@@ -25,7 +26,7 @@ import h5py
 import numpy as np
 
 from lib.cms import CHANNELS, SIZE
-from lib.files import DataError, replacing
+from lib.files import DataError, guarded, replacing
 
 SCHEMA = 1
 ENCODINGS = {"cms8": np.dtype("uint8"), "gev": np.dtype("float32")}
@@ -35,6 +36,12 @@ SIGNED = {8: (CHANNELS.index("track dz"), CHANNELS.index("track d0")), 3: ()}  #
 DENSE_JETS = 16  # images read at once from a dense file: 8 MB
 PACKED_JETS = 512  # images read at once from a packed file: a million hits
 HDF5_CHUNK = 1 << 17  # hits in one compressed chunk: 512 kB of indices
+MOST = 14_000  # GeV, all that the LHC collides: no pixel and no jet has more
+SMALLER = 4096  # no filter in use makes images smaller than by this
+FORMATS = {b"PAR1": "parquet", b"\x93NUM": "a NumPy array", b"PK\3\4": "an archive (npz?)",
+           b"root": "a ROOT file"}
+ALIASES = {"Y": "y label labels is_signal isQuark", "m": "M mass jetMass jet_mass",
+           "pT": "pt PT jetPt jet_pt"}  # what others call the columns
 
 AGAIN = "pack it again from its source"
 
@@ -43,10 +50,6 @@ def require(good: bool, path: str | Path, message: str) -> None:
     """A DataError that names the file, the cause and the next step, unless all is good."""
     if not good:
         raise DataError(f"{path}: {message}")
-
-
-class _NotEightBit(Exception):
-    """A dense file taken for cms8 holds a value that is not an integer of 0...255."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says about itself; ``encoding`` is a guess for an undeclared dense file."""
+    """What a file says of itself; an undeclared dense file is taken for ``cms8``."""
 
     path: Path | str  # or the address of a remote file
     kind: str  # "dense" or "packed"
@@ -78,10 +81,11 @@ class Header:
         require(known, self.path, f"its encoding is {self.encoding!r}; use cms8 or gev: {AGAIN}")
 
 
-def pack(source: str | Path, target: str | Path) -> Path:
-    """Write the packed form of a dense file, without loss, or nothing; returns ``target``."""
+def pack(source: str | Path, target: str | Path, encoding: str | None = None) -> Path:
+    """Write the packed form of a dense file, without loss, or nothing; returns ``target``.
+    encoding: that of a file that does not declare it; cms8 unless given."""
     return scan(source, lambda header, chunks: write_packed(
-        target, chunks, header.shape, header.encoding, header.attributes))
+        target, chunks, header.shape, header.encoding, header.attributes), encoding)
 
 
 def unpack(source: str | Path, target: str | Path) -> Path:
@@ -89,70 +93,121 @@ def unpack(source: str | Path, target: str | Path) -> Path:
     return scan(source, lambda header, chunks: write_dense(target, header, chunks))
 
 
-def scan(path: str | Path, consume: Callable[[Header, Iterator[Chunk]], Any]) -> Any:
+def scan(path: str | Path, consume: Callable[[Header, Iterator[Chunk]], Any],
+         encoding: str | None = None) -> Any:
     """The result of ``consume(header, chunks)`` on a dense or packed file.
 
-    The public files do not say how they are encoded. They are read as ``cms8`` until a value is met
-    that is not an integer of 0...255; then ``consume`` is called again from the start, with the
-    encoding ``gev``. Raises: DataError for anything missing, damaged, foreign or inconsistent.
+    The public files do not say how they are encoded: they are ``cms8``. Another ``encoding`` of a
+    file that does not declare it must be given. Raises: DataError for anything missing, locked,
+    damaged, foreign, inconsistent or out of range.
     """
-    with opening(path) as (header, read):
-        return in_its_encoding(header, lambda header: consume(header, read(header)))
+    with opening(path, encoding) as (header, read):
+        return consume(header, read(header))
 
 
 @contextlib.contextmanager
-def opening(path: str | Path) -> Iterator[tuple[Header, Callable[[Header], Iterator[Chunk]]]]:
+def opening(path: str | Path, encoding: str | None = None,
+            ) -> Iterator[tuple[Header, Callable[[Header], Iterator[Chunk]]]]:
     """A file's header, and what reads its images while the block lasts; see ``scan``."""
     path = Path(path)
     require(path.exists(), path,
             "no such file; make it with `python -m lib simulate` or `python -m lib download`")
     require(not path.is_dir(), path, "is a folder; give the HDF5 file in it")
+    with _opened(path) as file:
+        header = read_header(file, path)
+        if encoding not in (None, header.encoding):
+            require(not header.declared, path, f"declares {header.encoding}, not {encoding}")
+            header = replace(header, encoding=encoding, declared=True)
+        yield header, partial(_read_chunks, file)
+
+
+def _opened(path: Path, locking: bool | str = "best-effort") -> h5py.File:
     try:
-        file = h5py.File(path, "r")
-    except OSError as error:
+        return h5py.File(path, "r", locking=locking)
+    except (OSError, RuntimeError) as error:
+        if locking and "lock" in str(error):
+            require("errno = 11," not in str(error), path, "is locked, for another program writes "
+                    "it: wait for that, or end it and run again")
+            return _opened(path, False)  # a network disk without locks
+        with path.open("rb") as file:  # an OSError that names the path, where it may not be read
+            kind = FORMATS.get(file.read(4))
+        require(kind is None, path, f"is {kind}, not an HDF5 file; write `jet` into one with h5py")
         cause = "cut off before its end" if "truncated" in str(error) else "not an HDF5 file"
         raise DataError(f"{path}: {cause}; fetch or make it again ({error})") from error
-    with file:
-        yield read_header(file, path), partial(_read_chunks, file)
 
 
-def in_its_encoding(header: Header, work: Callable[[Header], Any]) -> Any:
-    """``work(header)``, done again as ``gev`` where the file proves not to be ``cms8``."""
-    try:
-        return work(header)
-    except _NotEightBit:
-        return work(replace(header, encoding="gev"))
+def _reading(path: Path | str, part: str) -> contextlib.AbstractContextManager:
+    return guarded(path, "fetch or make it again", f"{part} cannot be read")
 
 
-@contextlib.contextmanager
-def _reading(path: Path | str, part: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, RuntimeError, KeyError) as error:
-        raise DataError(f"{path}: {part} cannot be read, the file is damaged ({error}); fetch or "
-                        "make it again") from error
+def _member(file: h5py.File, name: str, path: Path | str) -> h5py.Dataset | h5py.Group | None:
+    """A group or dataset; DataError for a dataset that is not numbers, all of them in this file."""
+    with _reading(path, f"`{name}`"):
+        link = file.get(name, getlink=True)
+        external = isinstance(link, h5py.ExternalLink)
+        require(not external, path, external and f"`{name}` is a link to {link.path} in "
+                f"{link.filename}; give that file, or copy it into this one")
+        found = file.get(name)
+        require(found is not None or link is None, path, f"`{name}` is a link to nothing; make "
+                                                         "the file again")
+        if found is None or isinstance(found, h5py.Group):
+            return found
+        require(isinstance(found, h5py.Dataset), path,
+                f"`{name}` is a type, not numbers; make the file again")
+        _check_dataset(found, name, path)
+        return found
+
+
+def _check_dataset(data: h5py.Dataset, name: str, path: Path | str) -> None:
+    plist = data.id.get_create_plist()
+    filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+    if not all(map(h5py.h5z.filter_avail, filters)):
+        with contextlib.suppress(ImportError):
+            importlib.import_module("hdf5plugin")  # brings the filters that h5py lacks
+    missing = [code for code in filters if not h5py.h5z.filter_avail(code)]
+    known = data.dtype.kind in "fiub" and data.shape is not None
+    kept, chunks = data.id.get_storage_size(), data.chunks or ()
+    due = math.prod(-(-size // step) for size, step in zip(data.shape or (), chunks))
+    for good, what, todo in (
+            (known, f"is {data.dtype}, not numbers", "make the file again"),
+            (not data.is_virtual and not data.external, "lies in other files, by parts",
+             "copy it into one file"),
+            (not missing, f"needs the HDF5 filters {missing}", "pip install hdf5plugin, or write "
+                                                               "it with gzip"),
+            (not known or (data.id.get_num_chunks() == due if chunks else kept >= data.nbytes),
+             "has rows that were never written: its writer stopped", "make the file again"),
+            (not known or data.nbytes <= SMALLER * kept + HDF5_CHUNK,
+             f"claims {data.size:,} numbers in {kept:,} bytes", "make the file again"),
+            (math.prod(chunks) * data.dtype.itemsize < 1 << 28, f"has chunks of {chunks}",
+             "write smaller ones")):
+        require(good, path, f"`{name}` {what}; {todo}")
 
 
 def read_header(file: h5py.File, path: Path | str) -> Header:
     """Shape, encoding, columns and attributes of an open file, checked for consistency."""
     with _reading(path, "its table of contents"):
-        jet, names = file.get("jet"), ", ".join(sorted(file)) or "nothing"
+        names = ", ".join(sorted(file)) or "nothing"
         attributes = {name: value.decode(errors="replace") if isinstance(value, bytes) else value
                       for name, value in file.attrs.items()}
+    jet = _member(file, "jet", path)
     require(jet is not None, path,
             f"holds no `jet` (it holds {names}); this is not a file of jet images")
     dense = isinstance(jet, h5py.Dataset)
-    shape, jets = _dense_shape(jet, path) if dense else _packed_shape(jet, attributes, path)
+    shape, jets = _dense_shape(jet, path) if dense else _packed_shape(file, attributes, path)
     encoding = attributes.get("encoding", "cms8" if dense else None)
     require(jets >= 1, path, "holds no images; make it again")
-    try:
-        provenance = json.loads(attributes.get("provenance", "{}"))
-    except (TypeError, ValueError):
-        provenance = None
-    require(isinstance(provenance, dict), path,
-            "its attribute `provenance` is not JSON of an object; make the file again")
+    with guarded(path, "make the file again", "its attribute `provenance` is not JSON"):
+        provenance = dict(json.loads(attributes.get("provenance", "{}")))
+    patch = provenance.get("patch", (5, 5))
+    require(isinstance(patch, list | tuple) and len(patch) == 2 and all(
+        isinstance(side, int) and 0 < side <= max(shape) for side in patch), path,
+        "its attribute `patch` is not the height and width of a patch; make the file again")
     with _reading(path, "truth"):
-        truth = list(file["truth"]) if isinstance(file.get("truth"), h5py.Group) else ()
+        truth = _member(file, "truth", path)
+        truth = sorted(truth) if isinstance(truth, h5py.Group) else ()
+    for name, others in ALIASES.items():
+        other = [alias for alias in others.split() if alias in file and name not in file]
+        require(not other, path, f"calls `{name}` {other}: rename it with file.move(old, new)")
     names = [name for name in COLUMNS if name in file] + [f"truth/{name}" for name in truth]
     columns = {name: _column(file, name, jets, path) for name in names}
     return Header(path, "dense" if dense else "packed", jets, shape, encoding,
@@ -172,7 +227,7 @@ def _dense_shape(jet: h5py.Dataset, path: Path | str) -> tuple[tuple, int]:
     return (channels, height, width), jets
 
 
-def _packed_shape(jet: h5py.Group, attributes: dict, path: Path | str) -> tuple[tuple, int]:
+def _packed_shape(file: h5py.File, attributes: dict, path: Path | str) -> tuple[tuple, int]:
     schema = attributes.get("schema")
     require(isinstance(schema, (int, np.integer)), path,
             f"has no attribute `schema`, so it is no packed file; {AGAIN}")
@@ -182,8 +237,8 @@ def _packed_shape(jet: h5py.Group, attributes: dict, path: Path | str) -> tuple[
     good = (shape.shape == (3,) and shape.dtype.kind in "iu" and (shape >= 1).all()
             and math.prod(shape.tolist()) < 2**31)  # indices are int32
     require(good, path, f"its attribute `shape` is {shape.tolist()}, not (C, H, W); {AGAIN}")
-    for name in ("indptr", "indices", "data"):
-        stored = jet.get(name)
+    jet = {name: _member(file, f"jet/{name}", path) for name in ("indptr", "indices", "data")}
+    for name, stored in jet.items():
         require(isinstance(stored, h5py.Dataset) and stored.ndim == 1, path,
                 f"lacks jet/{name}, one row of numbers; {AGAIN}")
         require(name == "data" or stored.dtype.kind in "iu", path,
@@ -196,33 +251,42 @@ def _packed_shape(jet: h5py.Group, attributes: dict, path: Path | str) -> tuple[
 
 def _column(file: h5py.File, name: str, jets: int, path: Path | str) -> np.ndarray:
     """Y, m or pT (N,) float32, or what is in the group ``truth`` (N, ...), as it is."""
+    dataset = _member(file, name, path)
+    require(isinstance(dataset, h5py.Dataset), path,
+            f"`{name}` is a group, not numbers; make the file again")
+    require(name not in COLUMNS or dataset.shape in ((jets, 1), (jets,)), path,
+            f"`{name}` has the shape {dataset.shape} for {jets} images, expected is ({jets}, 1); "
+            "make the file again")
+    _check_rows(dataset, name, jets, path)
     with _reading(path, f"`{name}`"):
-        dataset = file[name]
-        require(isinstance(dataset, h5py.Dataset), path,
-                f"`{name}` is a group, not numbers; make the file again")
-        values = np.asarray(dataset[()])
-    if name in COLUMNS:
-        require(values.shape in ((jets, 1), (jets,)), path,
-                f"`{name}` has the shape {values.shape} for {jets} images, expected is "
-                f"({jets}, 1); make the file again")
-        values = values.reshape(-1)
+        values = dataset[()]
+    values = values.reshape(-1) if name in COLUMNS else values
     exact = check_column(values, name, jets, path)
     require(exact is values or np.array_equal(exact, values), path,
             f"`{name}` is {values.dtype} and would lose digits as float32; write it as float32")
     return exact
 
 
-def check_column(values: np.ndarray, name: str, jets: int, path: str | Path) -> np.ndarray:
-    """A column with one row an image, Y, m and pT as float32 (n,); DataError if not possible."""
+def _check_rows(values: Any, name: str, jets: int, path: str | Path) -> None:
     require(values.shape[:1] == (jets,), path,
             f"{name} has {(*values.shape, 'no')[0]} rows for {jets} images; give one for each")
+
+
+def check_column(values: np.ndarray, name: str, jets: int, path: str | Path) -> np.ndarray:
+    """A column with one row an image, Y, m and pT as float32 (n,); DataError if not possible."""
+    _check_rows(values, name, jets, path)
     if name not in COLUMNS:
         return values
     require(values.dtype.kind in "fiub" and np.isfinite(values).all(), path,
             f"`{name}` holds something that is not a finite number; mend or leave out these jets")
-    require(name != "Y" or np.isin(values, (0, 1)).all(), path,
-            f"the labels `Y` hold {np.unique(values)[:5].tolist()}; they must be 0 (QCD, or gluon) "
-            "or 1 (top, or quark)")
+    if name == "Y":
+        require(np.isin(values, (0, 1)).all(), path, f"the labels `Y` hold "
+                f"{np.unique(values)[:5].tolist()}; they must be 0 (QCD, or gluon) or 1 (top, or "
+                "quark)")
+    else:
+        low, high = (float(values.min()), float(values.max())) if jets else (1, 1)
+        require(low > 0 and high < MOST, path, f"`{name}` goes from {low:.4g} to {high:.4g}: it "
+                f"must be above 0 and below {MOST:,} GeV; mend or leave out these jets")
     return values.astype(np.float32)
 
 
@@ -244,6 +308,8 @@ def rows_of(indptr: np.ndarray, indices: Any, data: Any, header: Header) -> Iter
     """CSR arrays, in memory or in a file, in checked chunks. Raises: DataError."""
     good = indptr.ndim == 1 and indptr.size and indptr[0] == 0 and (np.diff(indptr) >= 0).all()
     require(good, header.path, f"jet/indptr does not start at 0 and grow; {AGAIN}")
+    require(np.diff(indptr).max(initial=0) <= math.prod(header.shape), header.path,
+            f"jet/indptr has more hits than an image of {math.prod(header.shape)} pixels; {AGAIN}")
     require(indptr[-1] == indices.size == data.size, header.path,
             f"jet/indptr ends at {indptr[-1]}, but there are {indices.size} indices and "
             f"{data.size} values; {AGAIN}")
@@ -270,15 +336,9 @@ def checked(chunk: Chunk, header: Header, first: int = 0) -> Chunk:
     size = channels * height * width
     require(((chunk.indices >= 0) & (chunk.indices < size)).all(), path,
             f"jet/indices leave the image of {size} pixels; {AGAIN}")
-    with np.errstate(invalid="ignore"):
-        data = chunk.data.astype(ENCODINGS[header.encoding], copy=False)
-    if not np.array_equal(data, chunk.data, equal_nan=True):
-        require(not header.declared, path, f"declares {header.encoding} but holds other values: "
-                "cms8 has integers of 0...255, gev float32; correct the encoding")
-        raise _NotEightBit
     counts = np.diff(chunk.indptr)
     columns = {name: values[first:first + len(counts)] for name, values in header.columns.items()}
-    key = np.repeat(np.arange(len(counts)) * size, counts) + chunk.indices
+    key, data = np.repeat(np.arange(len(counts)) * size, counts) + chunk.indices, chunk.data
     if (key[1:] <= key[:-1]).any():
         order = np.argsort(key, kind="stable")
         key, data = key[order], data[order]
@@ -286,19 +346,38 @@ def checked(chunk: Chunk, header: Header, first: int = 0) -> Chunk:
     if not data.all():
         key, data = key[data != 0], data[data != 0]
         counts = np.bincount(key // size, minlength=len(counts))
-    if header.encoding == "gev":  # bytes can be neither NaN nor negative
-        channel = key % size // (height * width)
-        signed = SIGNED.get(channels, range(channels)) if header.declared else ()
-        finite = np.isfinite(data)
-        bad = ~finite | (data < 0) & ~np.isin(channel, tuple(signed))
-        for place in bad.nonzero()[0][:1]:
-            what = f"negative pixels in channel {channel[place]}" if finite[place] else (
-                "NaN or infinite pixels")
-            raise DataError(
-                f"{path}: image {first + key[place] // size} holds {what}; mend or leave out that "
-                "image: only dz and d0 have signs, in a file with the attribute encoding = 'gev'")
+    data = _in_range(data, key, header, first)
     return Chunk(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
                  (key % size).astype(np.int32), data, columns or chunk.columns)
+
+
+def _in_range(data: np.ndarray, key: np.ndarray, header: Header, first: int) -> np.ndarray:
+    """Values in the dtype of the encoding; DataError for one that cannot be. key: image x size +
+    pixel."""
+    wanted, path, (channels, height, width) = ENCODINGS[header.encoding], header.path, header.shape
+    if data.dtype == wanted == np.uint8:
+        return data
+    with np.errstate(invalid="ignore"):
+        exact = data.astype(wanted, copy=False)
+    fits = np.array_equal(exact, data, equal_nan=True)
+    require(fits or not header.declared, path, f"declares {header.encoding} but holds other "
+            "values: cms8 has integers of 0...255, gev float32; correct the encoding")
+    signed = header.encoding == "gev" and header.declared
+    free = SIGNED.get(channels, range(channels)) if signed else ()
+    channel = key // (height * width) % channels
+    bad = ~(np.abs(data) < MOST) | (data < 0) & ~np.isin(channel, tuple(free))
+    for place in bad.nonzero()[0][:1]:
+        value = data[place]
+        what = (f"negative pixels in channel {channel[place]}" if -MOST < value < 0 else
+                f"a pixel of {value:.3g}" if np.isfinite(value) else "NaN or infinite pixels")
+        raise DataError(
+            f"{path}: image {first + key[place] // math.prod(header.shape)} holds {what}; mend or "
+            "leave out that image: only dz and d0 have signs, in a file with the attribute "
+            f"encoding = 'gev', and nothing reaches {MOST:,}")
+    require(fits, path, "does not declare its encoding and holds values that are no integers of "
+            "0...255, so it is not cms8; if they are energies in GeV, say so: python -m lib pack "
+            f"{path} packed.h5 --encoding gev")
+    return exact
 
 
 class _Disk(io.FileIO):

@@ -10,20 +10,18 @@ from Student's t with S - 1 degrees of freedom (a parametric bootstrap). The fie
 what an interval is over: jets or events, and seeds.
 """
 
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
-from zipfile import BadZipFile
 
 import numpy as np
 from scipy import stats
 
 from lib.data.images import Images, to_numpy
-from lib.files import replacing
+from lib.files import guarded, read_npz, replacing
 
 CELLS = 4_000_000  # elements of one block of resamples (R x N): bounds the memory to about 100 MB
 SMALLEST = 1e-7  # a float32 probability can round to 0 or 1; its logarithm must stay finite
@@ -83,15 +81,16 @@ class Predictions:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what ``save`` wrote; ValueError: damaged, or not a file of predictions."""
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                if not {"index", "y", "score"} <= set(file.files):
-                    raise ValueError("without index, y, score")
-                return cls(**{k: file[k] for k in cls.__dataclass_fields__ if k in file})
-        except (ValueError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
-            raise ValueError(f"{path} is damaged, or holds no predictions ({error}): evaluate "
-                             "again") from error
+        """Read what ``save`` wrote. DataError: damaged, or not a file of predictions."""
+        todo, what = "evaluate again", "it holds no predictions"
+        with guarded(path, todo, what):
+            file = read_npz(path, todo, what)
+            if not {"index", "y", "score"} <= set(file):
+                raise ValueError("without index, y, score")
+            columns = {k: file[k] for k in cls.__dataclass_fields__ if k in file}
+            if other := [k for k, v in columns.items() if v.ndim != 1 or v.dtype.kind in "cSU"]:
+                raise ValueError(f"{other[0]} is no row of numbers")
+            return cls(**columns)
 
 
 # --- metrics: predictions, weights (R,N) -> (R,) --------------------------------------------------

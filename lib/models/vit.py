@@ -1,18 +1,15 @@
 """JetViT: a vision transformer with linear attention on the patches that hold something."""
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lib.data.tokens import Grid, Hits, TokenBatch
-from lib.files import replacing, write_json, write_text
+from lib.files import guarded, read_json, read_tensors, write_json, write_tensors, write_text
 from lib.models.blocks import Block, Layout
 from lib.models.embedding import InputScale, Position, Summary, filled, patch_sums, stem_of
 from lib.models.fast import Dropout
@@ -119,7 +116,7 @@ class JetViT(nn.Module):
         self.position = Position(config)
         self.dropout = Dropout(config.dropout)
         self.cls = nn.Parameter(torch.zeros(1, 1, dim)) if config.pool == "cls" else None
-        rates = torch.linspace(0, config.drop_path, config.depth).tolist()
+        rates = torch.linspace(0, config.drop_path, config.depth, device="cpu").tolist()
         self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
         self.norm = nn.LayerNorm(dim)
         self.summary = Summary(config.grid) if config.summary else None
@@ -227,21 +224,25 @@ class JetViT(nn.Module):
         """Write config.json, model.safetensors and, if given, a model card to `folder`."""
         folder = Path(folder)
         write_json(folder / "config.json", dataclasses.asdict(self.config))
-        with replacing(folder / "model.safetensors") as part:
-            save_file(self.state_dict(), part)
+        write_tensors(folder / "model.safetensors", self.state_dict())
         if card:
             write_text(folder / "README.md", card)
         return folder
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
-        """Rebuild what `save_pretrained` wrote. FileNotFoundError or ValueError name the file."""
-        file, trouble = Path(folder) / "config.json", "is not a JetViT's"
-        try:
-            model = cls(ViTConfig(**json.loads(file.read_text())))
-            file, trouble = file.with_name("model.safetensors"), "does not fit its config.json"
-            model.load_state_dict(load_file(file))
-        except (TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            raise ValueError(f"{file} {trouble}: {str(error).splitlines()[-1].strip()}") from error
+        """Rebuild what `save_pretrained` wrote. DataError names the file."""
+        file, weights = Path(folder) / "config.json", Path(folder) / "model.safetensors"
+        todo = "take the whole folder from where it was published"
+        with guarded(file, todo, "it is not a JetViT's"):
+            config = ViTConfig(**read_json(file, todo))
+            tensors, _ = read_tensors(weights, todo)
+            with torch.device("meta"):  # shapes alone: nothing is allocated that does not fit
+                shapes = {k: v.shape for k, v in cls(config).state_dict().items()}
+        with guarded(weights, todo, "it does not fit its config.json"):
+            if other := [k for k in shapes.keys() | tensors.keys()
+                         if k not in tensors or tensors[k].shape != shapes.get(k)]:
+                raise ValueError(f"{min(other)} is missing, or has another shape")
+            model = cls(config)
+            model.load_state_dict(tensors)
         return model.eval()
-

@@ -9,7 +9,6 @@ its runs, content of their jets, a hash of the cells that measure. ``report --ch
 
 import hashlib
 import io
-import json
 import math
 import os
 import re
@@ -23,7 +22,7 @@ import numpy as np
 
 from lib import profiles, provenance
 from lib.evaluation import metrics as measure
-from lib.files import write_json
+from lib.files import DataError, guarded, read_json, write_json
 from lib.profiles import ROOT, Profile
 from lib.report import contract
 from lib.training.runs import Run
@@ -35,7 +34,11 @@ SILENT = ("import", "from", "print", "display", "plots", "diagrams", "drawings",
 TIMES = "course"  # the experiment in which the runner notes how long each notebook took
 
 
-class ResultsError(ValueError):
+RESULTS = dict(runs=list, summary=dict, comparisons=list, values=dict, curves=dict, commit=str,
+               created=str, machine=str, profile=str, data=str)  # keys of a file of results
+
+
+class ResultsError(DataError):
     """A result that is missing or damaged; the message says which notebook makes it."""
 
 
@@ -159,13 +162,23 @@ def load(name: str, profile: Profile) -> dict[str, Any]:
     """The published or just written results of an experiment. Raises: ResultsError where they are
     missing (the message names the notebook to run) or damaged."""
     path, todo = profile.results_dir / f"{name}.json", how_to_make(name, profile)
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
+    if not path.exists():
         shown = os.path.relpath(path, profiles.home())
-        raise ResultsError(f"{shown} is missing: {todo}") from None
-    except json.JSONDecodeError as error:
-        raise ResultsError(f"{path.name} is damaged ({error}): {todo}") from None
+        raise ResultsError(f"{shown} is missing: {todo}")
+    try:
+        with guarded(path, todo, "it holds no results"):
+            found = read_json(path, todo, **RESULTS)
+            for run in found["runs"]:
+                if not isinstance(run["metrics"], dict) or Path(run["predictions"]).name != (
+                        run["predictions"]):
+                    raise ValueError(f"a run of {run['name']!s:.20}")
+            summary = [row for part in found["summary"].values() for row in part.values()]
+            for rows, keys in ((summary, {"mean"}), (found["comparisons"], {"a", "b", "metric"})):
+                if not all(keys <= row.keys() for row in rows):
+                    raise ValueError(f"a row without {', '.join(sorted(keys))}")
+            return found
+    except DataError as error:
+        raise ResultsError(str(error)) from None
 
 
 def earlier(found: Mapping[str, Any]) -> str:

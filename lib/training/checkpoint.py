@@ -1,18 +1,15 @@
 """Checkpoints that are whole or not there, and signals that wait for the end of an update."""
 
 import contextlib
-import json
 import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from lib.files import replacing
+from lib.files import read_tensors, write_tensors
 
 
 @contextlib.contextmanager
@@ -40,22 +37,14 @@ def interrupts() -> Iterator[list[int]]:
 
 def write(path: Path, tensors: dict[str, Tensor], **notes: object) -> None:
     """Tensors and JSON notes into one safetensors file, all or nothing."""
-    flat = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    with replacing(path) as part:
-        save_file(flat, part, metadata={k: json.dumps(v) for k, v in notes.items()})
+    write_tensors(path, {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()},
+                  **notes)
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict]:
-    """What ``write`` wrote: tensors and notes. ValueError if the file is missing, damaged or
+    """What ``write`` wrote: tensors and notes. DataError if the file is missing, damaged or
     something else."""
-    try:
-        with safe_open(path, "pt") as file:
-            notes = {k: json.loads(v) for k, v in (file.metadata() or {}).items()}
-            return {k: file.get_tensor(k) for k in file.keys()}, notes
-    except FileNotFoundError as error:
-        raise ValueError(f"{path} is missing: train the run again") from error
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not a checkpoint ({error}): delete its folder") from error
+    return read_tensors(path, "train the run again, in a new folder", "not a checkpoint")
 
 
 def stored(optimizer: torch.optim.Optimizer, device: torch.device) -> dict[str, Tensor]:

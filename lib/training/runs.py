@@ -35,7 +35,7 @@ from lib.data.images import JetImages
 from lib.evaluation.metrics import Predictions
 from lib.evaluation.predictions import predict
 from lib.evaluation.probes import Monitor
-from lib.files import write_json
+from lib.files import DataError, guarded, read_json, write_json
 from lib.profiles import Profile
 from lib.registry import Registry
 from lib.training import backbone, checkpoint
@@ -45,6 +45,10 @@ from lib.training.split import indices
 
 TOLERANCE = 1e-3  # relative, of the numbers of a fingerprint
 SAMPLE = 8  # jets of a fingerprint: enough to notice, few enough to be quick
+AGAIN = "train the run again"
+RECORD = dict(settings=dict, fit=dict, content=str, began=(int, float))  # of every run.json
+FINISHED = dict(name=str, predicts=bool, parameters=int, train_jets=int, train_seconds=(int, float),
+                created=str, machine=str, commit=str, fingerprint=list)
 Jets = JetImages | Path | str
 Log = Callable[[str], None]
 
@@ -67,15 +71,12 @@ class Run:
         """A finished run from its folder, without asking whether it is stale. ValueError for no
         such run, not finished, or damaged."""
         folder = Path(folder)
-        record = record_of(folder)
-        if not record.get("finished"):
-            raise ValueError(f"{folder} is not a finished run: train it first")
-        try:
-            history = History.from_json(json.loads((folder / "history.json").read_text()))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{folder / 'history.json'} is missing or damaged: train the run "
-                             "again") from error
-        return cls(record["name"], folder, Recipe.of(record["settings"]), record, history)
+        if not record_of(folder).get("finished"):
+            raise DataError(f"{folder} is not a finished run: train it first")
+        with guarded(folder, AGAIN, "it is no finished run"):
+            record = read_json(folder / "run.json", AGAIN, **RECORD, **FINISHED)
+            history = History.from_json(read_json(folder / "history.json", AGAIN, rows=list))
+            return cls(record["name"], folder, Recipe.of(record["settings"]), record, history)
 
     @property
     def parameters(self) -> int:
@@ -103,13 +104,14 @@ class Run:
 
     def objective(self) -> nn.Module:
         """The objective with the weights that validation chose, in evaluation mode."""
-        objective = build(self.recipe)
-        if self.record["predicts"] and self.published:  # the model is all of it
-            model = checkpoint.read(self.folder / "model.safetensors")[0]
-            objective.model.load_state_dict(model)
-        else:
-            objective.load_state_dict(checkpoint.read(self.folder / "best.safetensors")[0])
-        return objective.eval()
+        with guarded(self.folder, AGAIN, "its weights do not fit its recipe"):
+            objective = build(self.recipe)
+            if self.record["predicts"] and self.published:  # the model is all of it
+                model = checkpoint.read(self.folder / "model.safetensors")[0]
+                objective.model.load_state_dict(model)
+            else:
+                objective.load_state_dict(checkpoint.read(self.folder / "best.safetensors")[0])
+            return objective.eval()
 
     def model(self) -> nn.Module:
         """Its model, in evaluation mode."""
@@ -118,10 +120,14 @@ class Run:
     def predict(self, jets: JetImages, index: Any = None) -> Predictions:
         """Predictions for jets (all, or those of ``index``), in the precision of the training; kept
         beside the run, so that the same jets are predicted once."""
+        if not self.record["predicts"]:
+            raise ValueError(f"{self.folder.name} is a pretraining and predicts nothing yet: fine-"
+                             f"tune it first (train finetune --start {self.folder.name})")
         grid = self.recipe.grid
         if jets.shape != (wanted := (grid.channels, grid.height, grid.width)):
             raise ValueError(f"{self.folder.name} was trained on images of {wanted} (C, H, W) and "
                              f"these are {jets.shape}: give jets of that kind")
+        encodings_agree(self.record, self.folder, jets)
         index = torch.as_tensor(torch.arange(len(jets)) if index is None else index).cpu()
         key = _hash(jets.fingerprint(), hashlib.sha256(index.numpy().tobytes()).hexdigest())
         path = self.folder / f"predictions-{key}.npz"
@@ -131,17 +137,25 @@ class Run:
         predictions = predict(self.objective(), Batches(jets, index, 256, self.recipe.tokens),
                               how.precision, how.accelerator)
         if not self.published:  # those are left as they are
-            predictions.save(path)
+            with contextlib.suppress(DataError):  # on a disk that is read-only, or full
+                predictions.save(path)
         return predictions
 
 
 def record_of(folder: Path) -> dict:
     """run.json; empty where it is missing or is not what ``train`` wrote."""
     with contextlib.suppress(OSError, ValueError):
-        record = json.loads((folder / "run.json").read_text())
-        if isinstance(record, dict) and {"settings", "fit", "content", "began"} <= set(record):
-            return record
+        return read_json(folder / "run.json", AGAIN, **RECORD)
     return {}
+
+
+def encodings_agree(record: Mapping, folder: Path, jets: JetImages) -> None:
+    """ValueError where a run learned from images of another encoding than that of the jets."""
+    learned = record.get("data")
+    learned = learned.get("encoding") if isinstance(learned, dict) else None
+    if learned not in (None, jets.encoding):
+        raise ValueError(f"{folder.name} was trained on images in {learned} and these are in "
+                         f"{jets.encoding}: give jets in {learned}")
 
 
 def opened(jets: Jets | None) -> JetImages | None:
@@ -170,6 +184,7 @@ class Order:
         self.content, self.weights = jets.fingerprint(), None
         if self.recipe.start is not None:
             self.weights = backbone.find(self.recipe.start, self.runs, self.recipe.seed)
+            encodings_agree(record_of(self.weights.parent), self.weights.parent, jets)
             self.recipe = self.recipe.but(start=backbone.content(self.weights))
         self.key = _hash(self.recipe.to_json(), self.content)
 
@@ -300,12 +315,14 @@ def _fault(record: dict, folder: Path, order: Order) -> str | None:
         return "damaged"
     if record["began"] < profiles.fresh_since():
         return "ignored, as asked"
-    if record.get("finished"):
-        try:
-            Run.open(folder)
-            checkpoint.read(folder / "best.safetensors")
-        except ValueError as error:
-            return f"damaged ({error})"
+    try:
+        if record.get("finished"):
+            Run.open(folder).objective()
+        else:
+            for path in folder.glob("*.safetensors"):
+                checkpoint.read(path)
+    except ValueError as error:
+        return f"damaged ({error})"
     now = asdict(order.recipe.fit)
     if other := [k for k, v in record["fit"].items() if now.get(k) != v]:
         return f"stale (another {', '.join(other)})"

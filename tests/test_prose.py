@@ -43,6 +43,20 @@ SAID = {
             ("simclr", "r1_simclr"), ("simclr", "random"), ("aug_translation", "aug_r1"),
             ("aug_no_eta_flip", "aug_r1"), ("simclr", "observables"))),
         lambda: trees("phi_roll"), lambda: trees("flips")],
+    "09_hcal": [
+        *(lambda k=k, e=e, d=d: f"{hcal('r3_' + k, f'epoch_{e}', 'mean'):.{d}f}"
+          for k, d in (("vit", 3), ("moe", 3)) for e in (1, 2, 3)),
+        *(lambda k=k, d=d: f"{published('09_hcal')['summary'][k]['val_loss']['mean']:.{d}f}"
+          for k, d in (("moe_as_vit", 4), ("vit", 4), ("vit_as_moe", 3), ("moe", 3))),
+        lambda: "{mean:.2f} ± {std:.2f} bits".format(**hcal("routing_random", "information")),
+        *(lambda n=n, k=k: f"{hcal('routing_' + n, k):.2f}" for n, k in (
+            ("published", "information"), ("soft", "share"), ("top1", "share"),
+            ("soft", "distance"), ("top1", "distance"))),
+        *(lambda w=w, s=s: f"{hcal(w, s, 'fpr95_0.9', 'value'):.3%}".replace("%", " %")
+          for w in ("A_to_B", "A_to_B_few_events", "B_to_A", "B_to_A_few_events")
+          for s in ("rule_no_network", "masked_model")),
+        lambda: f"{hcal('B_to_A', 'rule_no_network', 'auprc_0.9', 'value'):.3f}",
+        lambda: f"{hcal('attention', 'MoE-ViT_table', 'trained'):.3f}"],
     "08_comparison": [
         *(lambda a=a, b=b: difference("08_comparison_grid", a, b) for a, b in (
             ("boosted_trees", "ours"), ("plain_vit", "ours"), ("resnet15", "ours"),
@@ -65,6 +79,13 @@ SAID = {
 
 def chance(arm):
     return published("07_finetune")["values"]["chance"][arm]
+
+
+def hcal(*keys):
+    found = published("09_hcal")["values"]
+    for key in keys:
+        found = found[key]
+    return found
 
 
 @pytest.mark.parametrize(("notebook", "value"), [(n, v) for n, all_ in SAID.items() for v in all_])

@@ -1018,8 +1018,8 @@ def class_attention(model, maps):
 
 # %%
 coarse = {"ViT": of["vit"][0].model(), "MoE-ViT": of["moe"][0].model()}
-of["vit_table"] = [trained("09-vit_table", recipe(lr=1e-3, epochs=1),
-                           "table")]
+of["vit_table"] = [trained("09-vit_table", recipe(        # Xavier's start: it
+    model=dict(start=0.0), lr=1e-3, epochs=1), "table")]  # is to have learnt
 added(experiment, "vit_table", of["vit_table"])
 finer = {"ViT": of["vit_table"][0].model(),
          "MoE-ViT": routed["soft"].model()}

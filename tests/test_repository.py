@@ -77,7 +77,7 @@ def test_every_requirement_is_pinned_and_says_what_it_is_for():
 
 
 # Started as programs, or needed by what is imported; no file here imports them.
-TOOLS = {"jupyterlab", "ipykernel", "ruff", "pytest"}
+TOOLS = {"jupyterlab", "ipykernel", "ruff", "pytest", "onnxscript"}
 MODULES = {"torch": "torch", "lightning-fabric": "lightning_fabric", "scikit-learn": "sklearn",
            "pillow": "PIL", "ipython": "IPython"}  # where the module is called something else
 

@@ -29,6 +29,30 @@ def trees(what):
     return f"{published('04_simclr')['values']['symmetry']['cms8'][what]['trees']['mean']:.3f}"
 
 
+def closure():
+    found = published("01_collisions")["values"]["closure_met"]
+    return ("Of {of} rows {met} are met: {fitted_met} of {fitted_rows} that were fitted, and "
+            "{free_met} of {free_rows} that were not".format(**found))
+
+
+def humps(key):
+    rows = published("01_collisions")["values"]["closure"]
+    return " and ".join(f"{row[key]:.0f}" for kind in ("low", "high") for row in rows
+                        if row["quantity"].startswith(f"m: {kind} mode"))
+
+
+def densities():
+    found = published("01_collisions")["values"]["pile_up"]["density"]
+    return "{chs_20:.2f} and {chs_40:.2f} with CHS, {none_20:.2f} and {none_40:.2f} without".format(
+        **found)
+
+
+def empty_pixels(when=""):
+    pulls = published("05_mae")["values"]["pulls"]
+    name, = (n for n in pulls if n.startswith("a, ") and n.endswith("before") == bool(when))
+    return f"{sum(pulls[name][k]['loss'] for k in ('empty patches', 'empty pixels')):.0%}"
+
+
 def auc(name, system):
     row = published(name)["summary"][system]["auc"]
     return "{} [{}, {}]".format(*(f"{row[k]:.3f}" for k in ("mean", "low", "high")))
@@ -38,7 +62,28 @@ SAID = {
     "00_start_here": [
         lambda: auc("00_start_here", "tiny"),
         lambda: difference("00_start_here", "tiny", "mass_only")],
+    "01_collisions": [
+        closure, densities, lambda: f"ours at {humps('measured')} GeV",
+        lambda: humps("published"),
+        lambda: "{auc:.2f}, but at equal mass {at_equal_mass:.2f}".format(
+            **published("01_collisions")["values"]["tell_tales"]["jet_pT"])],
+    "02_sparsity": [
+        lambda: "{:.1f} here".format(
+            625 / published("02_sparsity")["values"]["occupancy"]["active_patches"])],
+    "03_attention": [
+        *(lambda a=a, b=b: difference("03_attention", a, b)
+          for a, b in (("linear", "softmax"), ("linear + local", "linear"))),
+        lambda: "{linear:.3f} against {softmax:.3f}".format(
+            **published("03_attention")["values"]["entropy"])],
+    "05_mae": [
+        *(lambda a=a: difference("05_mae", a, "random", digits=2)
+          for a in ("e", "a", "dae", "summary")),
+        lambda: f"{empty_pixels('before')} of the loss before and {empty_pixels()} after".replace(
+            "%", " %")],
     "04_simclr": [
+        *(lambda a=a, b=b, d=d: difference("04_simclr", a, b, digits=d)
+          for a, b, d in (("simclr", "random", 2), ("simclr", "summary", 3),
+                          ("summary_simclr", "summary", 2), ("simclr", "observables", 3))),
         *(lambda a=a, b=b: difference("04_simclr_grid", a, b) for a, b in (
             ("simclr", "r1_simclr"), ("simclr", "random"), ("aug_translation", "aug_r1"),
             ("aug_no_eta_flip", "aug_r1"), ("simclr", "observables"))),

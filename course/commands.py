@@ -94,6 +94,16 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
     "predict": ("course.models:predict", "scores and masses for the jets of a file", [
         arg("run", metavar="RUN", help="a folder of runs/ or weights/"),
         arg("--file", type=Path, required=True, metavar="F"), OUT]),
+    "export": ("course.models:export", "write a model as an ONNX file, or check such a file", [
+        arg("run", nargs="?", metavar="RUN", help="a folder of runs/ or weights/"),
+        arg("out", nargs="?", type=Path, metavar="model.onnx"), PROFILE, DATA,
+        arg("--check", type=Path, metavar="F", help="check a file, with RUN against its weights"),
+        arg("--input", dest="kind", choices=["frame", "image", "tokens"],
+            help="frame: physical units, 8-bit scaling in the graph; image: as in files; tokens"),
+        arg("--opset", type=positive, default=18, metavar="N", help="18; 15 up to CMSSW 13_0"),
+        arg("--target", default="mass", metavar="NAME", help="of the second head (mass)"),
+        arg("--int8", action="store_true", help="8-bit weights, and what they change"),
+        arg("--file", type=Path, metavar="F", help="jets for --int8 (default: the test jets)")]),
     "score-hcal": ("hcal.command:score", "find sick channels in HCAL DigiOccupancy maps", [
         arg("maps", type=Path, metavar="MAPS",
             help=".npy, .npz or FILE.npz:KEY; (N, 64, 72), (64, 72) or (64, 72, N) counts of one "

@@ -179,6 +179,50 @@ def predict(run: str, file: Path, out: Path) -> Path:
     return out
 
 
+def export(profile: Profile, run: str | None = None, out: Path | None = None,
+           check: Path | None = None, kind: str | None = None, opset: int = 18,
+           target: str = "mass", int8: bool = False, file: Path | None = None) -> list[str]:
+    """Write a run or published weights as an ONNX file (`course.export`), or check one, with a run
+    also against its weights; lines to print. int8 is measured on ``file``, or on the test jets."""
+    from course.export import TOLERANCE, Graph, OnnxModel, parity, quantized
+    from course.export import check as checked
+    from course.export import export as write
+
+    if check is None and (run is None or out is None):
+        raise ValueError("give a run and the file to write, or --check FILE")
+    if run is None:
+        return checked(check)
+    folder = Path(run) if (Path(run) / "config.json").is_file() else find(run, profile)
+    record = runs.record_of(folder)
+    if record and not record["predicts"]:
+        raise ValueError(f"{folder.name} is a pretraining and predicts nothing yet: fine-tune it")
+    if record:
+        opened = runs.Run.open(folder)
+        model, grid, keep = opened.model(), opened.recipe.grid, opened.recipe.tokens
+    else:
+        model = JetViT.from_pretrained(folder)
+        grid, keep = model.config.grid, model.config.tokens
+    if check is not None:
+        found = OnnxModel(check)
+        worst = parity(found, Graph(model, grid, keep, found.kind)) * TOLERANCE
+        if worst > TOLERANCE:
+            raise ValueError(f"{check} differs from {folder.name} by {worst:.2g}")
+        return [*checked(check), f"agrees with {folder.name} to {worst:.1g}"]
+    scaled = record.get("data", {}).get("encoding") != "gev" and grid.channels == 8
+    kind = kind or ("frame" if scaled else "image")
+    jets, index = (file and JetImages.open(file), None) if file or not int8 else test_jets(profile)
+    if int8 and kind == "frame" and jets.encoding != "gev":
+        raise ValueError("--int8 of frames needs jets in gev: give --file, or --input image")
+    said = checked(write(Graph(model, grid, keep, kind), out, opset, target))
+    if int8:
+        before = OnnxModel(out).predict(jets, index)
+        after = OnnxModel(quantized(out, out)).predict(jets, index, batch=1)
+        said += [f"8-bit weights: {out.stat().st_size / 1e6:.2f} MB"]
+        said += [f"8-bit minus float, {metric}: {with_interval(row)}"
+                 for metric, row in metrics.compare(after, before).items()]
+    return said
+
+
 def _check_out(out: Path) -> None:
     if out.suffix != ".npz":
         raise ValueError(f"{out}: predictions are written as .npz")

@@ -37,7 +37,6 @@ ASYMMETRY = 0.25  # of a ring and its mirror image; healthy ones differ by up to
 @dataclass
 class Region:
     """Neighbouring sick cells of one kind. score: the largest log odds."""
-
     kind: str
     rows: list[int]
     columns: list[int]
@@ -58,7 +57,6 @@ class Region:
 @dataclass
 class Findings:
     """What ``judge`` found, (H, W) arrays."""
-
     score: np.ndarray  # log odds that a cell is sick, all sections together
     ratio: np.ndarray  # count over expected
     kind: np.ndarray  # 0...3, see ``KINDS``

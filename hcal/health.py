@@ -96,8 +96,7 @@ def compare(scores: Mapping[str, Score], maps: HcalMaps, strengths: Sequence[flo
 
 
 def measured(folder: Path) -> dict[str, dict]:
-    """What a published ``CellModel``'s card states, metric -> mean, low, high: weak faults in 60
-    maps of few events of the run that it was not trained on."""
+    """What a ``CellModel``'s card states: metric -> mean, low, high, on weak faults in run B."""
     row, = compare({"model": CellModel.from_pretrained(folder).score},
                    healthy(RUNS[1], 60, low=True, seed=77), (0.9,), resamples=200)
     return {key: {"mean": row[key], "low": row[f"{key}_low"], "high": row[f"{key}_high"]}

@@ -34,8 +34,8 @@ _SHARED = dict(
 # mixes both experts, weighted by the router ("soft").
 R3_VIT = dict(dim=64, depth=4, heads=2, **_SHARED)
 R3_MOE = dict(dim=32, depth=4, heads=2, experts=2, router="soft", **_SHARED)
-# Three readings of "patch 32 (8×4 patch grid)". The first is what the code does: a crop of 64
-# columns in 4 patches. The second is what the table says: 8 rows and 4 columns of patches.
+# Three readings of "patch 32 (8×4 patch grid)": what the code does, a crop of 64 columns in 4
+# patches; what the table says, 8 rows and 4 columns of patches; and patches of 8 x 4 cells.
 R3_GRIDS = {"coded": Grid(1, 64, 64, 32, 32), "table": Grid(1, 64, 72, 8, 18),
             "fine": Grid(1, 64, 72, 8, 4)}  # fmt: skip
 EPOCH = 250  # updates: R3's batches of 64 from 16,000 maps
@@ -154,8 +154,7 @@ def held_out(profile: Profile, files: Sequence[Path] = ()) -> HcalMaps:
 
 
 def measured(folder: Path) -> dict[str, dict]:
-    """What the card of R3's published models states: metric -> mean, low, high, on 1,000 maps of
-    each run."""
+    """What a card of R3's models states: metric -> mean, low, high, on 1,000 maps of each run."""
     maps = scaled(HcalMaps.concat([simulate(run, 1000, seed=77) for run in RUNS]), "log1p")
     model = JetViT.from_pretrained(folder)
     return metrics.summary(predict(model, Batches(read_as(maps, "coded"), None, 256, "all")),

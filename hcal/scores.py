@@ -57,7 +57,6 @@ def ring_centre(theta: Tensor, live: Tensor) -> Tensor:
 
 class Pulls(NamedTuple):
     """Maps on the common scale."""
-
     theta: Tensor  # (N, H, W)
     ring: Tensor  # (N, H, 1), theta of the ring
     spread: Tensor  # (N, 1, 1), of theta - ring over the live cells of a map, robust
@@ -140,8 +139,8 @@ def ring_z_odds(maps: HcalMaps) -> Tensor:
 
 
 def pattern_odds(maps: HcalMaps, offsets: Tensor) -> Tensor:
-    """The rule without a network: what the cells of another run are off their rings, times one
-    slope fitted to each map, with the prior of boxes. offsets: (H, W), ``rings_and_offsets``."""
+    """The rule without a network: what cells of another run are off their rings (``offsets``, (H,
+    W), see ``rings_and_offsets``), times one slope fitted to each map, with the prior of boxes."""
     seen = pulls(maps)
     mean, sigma = from_pattern(seen.theta, seen.ring, offsets, seen.events, maps.live)
     return log_odds(seen.theta, mean, sigma, seen.events, maps.live)
@@ -169,8 +168,6 @@ def from_pattern(theta: Tensor, ring: Tensor, offsets: Tensor, events: Tensor,
 
 SIMPLE = {"ratio to ring": ring_ratio, "ring z": ring_z, "ratio to ring, boxes": ring_ratio_odds,
           "ring z, boxes": ring_z_odds}  # fmt: skip
-
-
 FAULTS = (0.0, 0.25, 0.5, 0.7, 0.82, 0.9, 1.15, 1.5, 2.0, 3.0)  # strengths that are tried
 BOXES = ((1, 3), (1, 5), (2, 1), (2, 3), (3, 1), (3, 3), (3, 5))  # rows x columns, likewise
 SICK, BOX, INSIDE = 1e-3, 1e-4, 0.5  # how likely: a cell; a box of one kind; a cell inside one

@@ -21,7 +21,6 @@ from hcal.maps import LIVE, ROWS, RUNS, SHAPE, HcalMaps
 
 class Conditions(NamedTuple):
     """What is published of a run (10,000 maps each), and what was concluded from it."""
-
     rows: tuple[float, ...]  # mean count of the live cells, rows 3...13 and 50...60
     mean: float  # this and the next two: of all cells of all maps
     std: float
@@ -162,7 +161,6 @@ def simulate(run: int, sections: int, seed: int = 0, low_statistics: bool = True
 
 class Fault(NamedTuple):
     """Live cells of a box that count wrongly: strength times what they should."""
-
     strength: float
     row: int
     column: int

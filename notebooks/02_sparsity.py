@@ -331,7 +331,7 @@ plots.save(ax, "02_active_patches", profile);
 
 # %% [markdown]
 # *Histograms of the number of active patches for QCD and top jets.* The spread
-# within a class is wide, because it mostly follows the number of pile-up
+# within a class is wide, because much of it follows the number of pile-up
 # collisions; the difference between the classes is small beside it. But is it
 # nil? This matters for training: batches of jets of similar length waste
 # little on padding, and if length told the class, such batches would be
@@ -537,13 +537,13 @@ assert 0.5 < work["active"] / formula < 3
 
 # %% [markdown]
 # The formula leaves out what depends on the version of the model (the layers
-# after the blocks, the convolution on cells that hold no token, the product
-# that serves all heads at once), and still lands close. It also says where
-# the money goes: the MLP and the four projections take most of it, linear
-# attention proper, the part with the interesting name, a few per cent. Note
-# what is *not* in the formula: a term in $N^2$. Softmax attention would add
-# $2N^2d$, and dropping tokens would pay twice. How much that is beside the
-# rest depends on $N/d$, tokens over width; notebook 03 draws the comparison.
+# after the blocks, the convolution on cells that hold no token, the product that
+# serves all heads at once), and still lands within a sixth of the count. It also
+# says where the money goes: the MLP and the four projections take most of it,
+# linear attention proper, the part with the interesting name, a few per cent.
+# Note what is *not* in the formula: a term in $N^2$. Softmax attention would add
+# $2N^2d$, and dropping tokens would pay twice. How much that is beside the rest
+# depends on $N/d$, tokens over width; notebook 03 draws the comparison.
 #
 # ## 7. The invariant
 #
@@ -619,12 +619,12 @@ print(f"attention spent on empty tokens: {leak:.0%} without the mask, "
 assert float((shut * nothing).sum()) == 0 and leak > 0
 
 # %% [markdown]
-# That is about what one gets by spreading attention over all patches alike. A
-# trained model can learn not to, at the price of capacity, and of computing
-# all those keys.
-# (A model may also learn to *use* empties, as a count of how empty the jet is:
-# the dense model of `keep="all"` can. Ours gets the multiplicity handed to it
-# instead, beside the pooled tokens.)
+# That is even more than one gets by spreading attention over all patches alike,
+# of which 42 % are empty here. A trained model can learn not to, at the price of
+# capacity, and of computing all those keys. (A model may also learn to *use*
+# empties, as a count of how empty the jet is: the dense model of `keep="all"`
+# can. Ours gets the multiplicity handed to it instead, beside the pooled
+# tokens.)
 #
 # **Door three**: a convolution spreads what it sees by half its kernel, and
 # adds a bias even where it sees nothing. A second one behind it would read
@@ -700,11 +700,11 @@ print("seven tokens of rubbish as padding: no change; "
 # ## 8. What we saw
 #
 # Sparsity is two different savings. In **bytes** it is a factor of hundreds,
-# lossless, because a pixel costs only if it is not zero. In **compute** it is
-# the ratio of 625 to the number of active patches, a factor of a few, because
-# pile-up puts lone pixels in many patches; coarse tokens for those would raise
-# it again. And the saving is free only if empty tokens are kept out of
-# everything, which we checked instead of believing.
+# lossless, because a pixel costs only if it is not zero. In **compute** it is at
+# best the ratio of 625 to the number of active patches, 1.8 here, because
+# pile-up puts lone pixels in many patches; in a batch 1.2 was left of it. Coarse
+# tokens for those patches raise it again. And the saving is free only if empty
+# tokens are kept out of everything, which we checked instead of believing.
 #
 # The limits: the counts are those of one pile-up scenario, and more pile-up
 # (the next run of the LHC has several times as much) would fill the floor

@@ -177,7 +177,7 @@ print(f"{len(learn):,} jets to learn from, {len(check)} held out; "
 # pixel layers saw elsewhere. So a patch counts as *active* here if it holds a
 # track or calorimeter energy; one with hits of the pixel layers alone has given
 # them to its block and counts as empty. On R1's dense image any hit would count,
-# and only about half of the patches would be empty.)
+# and fewer than half of the patches would be empty.)
 
 # %%
 def hide_by_hand(active, everywhere, ratio=0.75):
@@ -709,7 +709,11 @@ plots.save(ax, "05_occupancy", profile);
 # The gap between the mended arm and the map, channel by channel, is what it has
 # drawn from the rest of *this* jet. Where there is none, the patches in view
 # say nothing about a hidden one that its place does not say already: pile-up
-# hits of the pixel layers are independent of everything else.
+# hits of the pixel layers are independent of everything else. In the published run
+# the gap is 0.07 for the HCAL and 0.04 for the ECAL, and nil for the pixel layers.
+# For the impact parameters it has the other sign: 0.52 against 0.58 of the map
+# for $d_0$, 0.68 against 0.71 for $d_z$. Of what is so rare the network has not
+# even learned the map.
 #
 # The denoiser can be examined in the same spirit. Of the pixels that the damaged
 # jet shows empty, does it know which were hit? Of the hits that it shows, which
@@ -912,7 +916,9 @@ plots.save(fig, "05_probes", profile);
 #
 # Set this beside the loss curves. A loss that falls throughout while the probe
 # stands still says that what the decoder learns about pixels is not what
-# separates tops from QCD.
+# separates tops from QCD. In the published run it does not stand still: the linear
+# probe climbs from 0.80 of the random encoder to 0.87, the neighbours from 0.76 to
+# 0.80.
 #
 # ## 11. The grid
 #
@@ -1111,12 +1117,23 @@ else:
 #
 # **R1's reasons.** Its second reason is a fact of the program (no gradient
 # reaches a skipped convolution, section 5); whether it *matters* is what the
-# comparison with and without convolutions tells; mind its sign. For its first, read
-# arm a's two rows in section 9: before training, background may have most of the
-# loss; look whether it still has afterwards, and whether its gradient is balanced by
-# that of the hits.
+# comparison with and without convolutions tells; mind its sign. For its first,
+# read arm a's two rows in section 9: before training, background may have most
+# of the loss; look whether it still has afterwards, and whether its gradient is
+# balanced by that of the hits. In the published run empty pixels have 69 % of
+# the loss before and 5 % after 75 updates; then their gradient and that of the
+# hits are about equally long and opposite, with a cosine of -0.94.
 #
-# **Use.** Read the verdicts with the width of their intervals. "Cannot be told apart"
+# **Use.** In the live run (one seed, intervals over jets) the mended arm has
+# taught the probe something, 0.06 [0.03, 0.09] of AUC above random weights; we
+# had expected less. So has the denoiser after its short run, 0.04 [0.01, 0.07].
+# Arm a after its own cannot be told apart, 0.01 [-0.02, 0.04]. But the 32 sums,
+# which no training has touched, are above random weights too, by 0.05 [0.02,
+# 0.08]: the mended arm has 0.87 [0.84, 0.89], they have 0.85 [0.82, 0.88]. In
+# the published grid, on jets of an earlier simulation and with the scatter of
+# three seeds in its intervals, no arm can be told apart from random weights.
+#
+# Read the verdicts with the width of their intervals. "Cannot be told apart"
 # is not "equal": a wide interval excludes neither no gain nor a large one. Only a
 # narrow one around zero would say that an arm has taught nothing that a linear probe
 # can see. If the 32 sums do as well as the arms, this probe has shown no use of the

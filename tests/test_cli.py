@@ -51,6 +51,7 @@ OPTIONS = {  # what a reader types
     "course": "--profile --data --only --from --grids --fresh --publish --submission --check "
               "--notebooks",
     "bench": "--profile --data --file --rounds --no-memory",
+    "export": "run out --profile --data --check --input --opset --target --int8 --file",
 }
 
 

@@ -29,6 +29,30 @@ def trees(what):
     return f"{published('04_simclr')['values']['symmetry']['cms8'][what]['trees']['mean']:.3f}"
 
 
+def closure():
+    found = published("01_collisions")["values"]["closure_met"]
+    return ("Of {of} rows {met} are met: {fitted_met} of {fitted_rows} that were fitted, and "
+            "{free_met} of {free_rows} that were not".format(**found))
+
+
+def humps(key):
+    rows = published("01_collisions")["values"]["closure"]
+    return " and ".join(f"{row[key]:.0f}" for kind in ("low", "high") for row in rows
+                        if row["quantity"].startswith(f"m: {kind} mode"))
+
+
+def densities():
+    found = published("01_collisions")["values"]["pile_up"]["density"]
+    return "{chs_20:.2f} and {chs_40:.2f} with CHS, {none_20:.2f} and {none_40:.2f} without".format(
+        **found)
+
+
+def empty_pixels(when=""):
+    pulls = published("05_mae")["values"]["pulls"]
+    name, = (n for n in pulls if n.startswith("a, ") and n.endswith("before") == bool(when))
+    return f"{sum(pulls[name][k]['loss'] for k in ('empty patches', 'empty pixels')):.0%}"
+
+
 def auc(name, system):
     row = published(name)["summary"][system]["auc"]
     return "{} [{}, {}]".format(*(f"{row[k]:.3f}" for k in ("mean", "low", "high")))
@@ -38,11 +62,46 @@ SAID = {
     "00_start_here": [
         lambda: auc("00_start_here", "tiny"),
         lambda: difference("00_start_here", "tiny", "mass_only")],
+    "01_collisions": [
+        closure, densities, lambda: f"ours at {humps('measured')} GeV",
+        lambda: humps("published"),
+        lambda: "{auc:.2f}, but at equal mass {at_equal_mass:.2f}".format(
+            **published("01_collisions")["values"]["tell_tales"]["jet_pT"])],
+    "02_sparsity": [
+        lambda: "{:.1f} here".format(
+            625 / published("02_sparsity")["values"]["occupancy"]["active_patches"])],
+    "03_attention": [
+        *(lambda a=a, b=b: difference("03_attention", a, b)
+          for a, b in (("linear", "softmax"), ("linear + local", "linear"))),
+        lambda: "{linear:.3f} against {softmax:.3f}".format(
+            **published("03_attention")["values"]["entropy"])],
+    "05_mae": [
+        *(lambda a=a: difference("05_mae", a, "random", digits=2)
+          for a in ("e", "a", "dae", "summary")),
+        lambda: f"{empty_pixels('before')} of the loss before and {empty_pixels()} after".replace(
+            "%", " %")],
     "04_simclr": [
+        *(lambda a=a, b=b, d=d: difference("04_simclr", a, b, digits=d)
+          for a, b, d in (("simclr", "random", 2), ("simclr", "summary", 3),
+                          ("summary_simclr", "summary", 2), ("simclr", "observables", 3))),
         *(lambda a=a, b=b: difference("04_simclr_grid", a, b) for a, b in (
             ("simclr", "r1_simclr"), ("simclr", "random"), ("aug_translation", "aug_r1"),
             ("aug_no_eta_flip", "aug_r1"), ("simclr", "observables"))),
         lambda: trees("phi_roll"), lambda: trees("flips")],
+    "09_hcal": [
+        *(lambda k=k, e=e, d=d: f"{hcal('r3_' + k, f'epoch_{e}', 'mean'):.{d}f}"
+          for k, d in (("vit", 3), ("moe", 3)) for e in (1, 2, 3)),
+        *(lambda k=k, d=d: f"{published('09_hcal')['summary'][k]['val_loss']['mean']:.{d}f}"
+          for k, d in (("moe_as_vit", 4), ("vit", 4), ("vit_as_moe", 3), ("moe", 3))),
+        lambda: "{mean:.2f} ± {std:.2f} bits".format(**hcal("routing_random", "information")),
+        *(lambda n=n, k=k: f"{hcal('routing_' + n, k):.2f}" for n, k in (
+            ("published", "information"), ("soft", "share"), ("top1", "share"),
+            ("soft", "distance"), ("top1", "distance"))),
+        *(lambda w=w, s=s: f"{hcal(w, s, 'fpr95_0.9', 'value'):.3%}".replace("%", " %")
+          for w in ("A_to_B", "A_to_B_few_events", "B_to_A", "B_to_A_few_events")
+          for s in ("rule_no_network", "masked_model")),
+        lambda: f"{hcal('B_to_A', 'rule_no_network', 'auprc_0.9', 'value'):.3f}",
+        lambda: f"{hcal('attention', 'MoE-ViT_table', 'trained'):.3f}"],
     "08_comparison": [
         *(lambda a=a, b=b: difference("08_comparison_grid", a, b) for a, b in (
             ("boosted_trees", "ours"), ("plain_vit", "ours"), ("resnet15", "ours"),
@@ -65,6 +124,13 @@ SAID = {
 
 def chance(arm):
     return published("07_finetune")["values"]["chance"][arm]
+
+
+def hcal(*keys):
+    found = published("09_hcal")["values"]
+    for key in keys:
+        found = found[key]
+    return found
 
 
 @pytest.mark.parametrize(("notebook", "value"), [(n, v) for n, all_ in SAID.items() for v in all_])

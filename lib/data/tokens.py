@@ -200,7 +200,7 @@ def _packed(active: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def densify(tokens: TokenBatch) -> Tensor:
     """Tokens back to images: (B, C, H, W), the inverse of `tokenize` (not of "two_scale")."""
-    grid, count = tokens.grid, len(tokens.valid)
+    grid, count = tokens.grid, tokens.valid.shape[0]
     patches = tokens.features.new_zeros(count * grid.patches + 1, grid.patch_dim)
     start = torch.arange(count, device=patches.device).unsqueeze(1) * grid.patches
     flat = torch.where(tokens.valid, start + tokens.position, count * grid.patches).flatten()

@@ -96,7 +96,7 @@ class Kernel(Mechanism):
         one = torch.eye(heads, device=q.device, dtype=dtype)
         block = one.repeat_interleave(width, 0)
         keys = self.phi(k) * weight.unsqueeze(-1).to(dtype)
-        values = torch.cat([v, v.new_ones(*v.shape[:2], heads)], -1)
+        values = torch.cat([v, v[..., :heads].detach() * 0 + 1], -1)
         kv = (keys.transpose(1, 2) @ values) * (block @ torch.cat([block.T, one], 1))
         out, norm = (self.phi(q) @ kv).float().split([heads * width, heads], -1)
         share = norm.clamp(min=self.floor).reciprocal()

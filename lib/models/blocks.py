@@ -23,11 +23,11 @@ class Layout:
 
     def __init__(self, position: Tensor, valid: Tensor, grid: Grid,
                  fill: Tensor | None = None) -> None:
-        self.shape, self.position = (len(position), grid.rows, grid.columns), position
+        self.shape, self.position = (position.shape[0], grid.rows, grid.columns), position
         self.fill = fill
         self.on_grid = valid & (position >= 0) & (position < grid.patches)
-        start = torch.arange(len(position), device=position.device).unsqueeze(1) * grid.patches
-        self.cells = len(position) * grid.patches
+        start = torch.arange(self.shape[0], device=position.device).unsqueeze(1) * grid.patches
+        self.cells = self.shape[0] * grid.patches
         # the row of each token in a buffer, whose last row takes what has no place on the grid
         self.flat = torch.where(self.on_grid, start + position, self.cells).flatten()
 

@@ -39,14 +39,15 @@ class InputScale(nn.Module):
             if torch.is_autocast_enabled(x.device.type):  # the stem would round it all the same
                 value = value.to(torch.get_autocast_dtype(x.device.type))
             return value.new_zeros(x.numel()).index_copy(0, places, value).view_as(x)
-        pixels = x.unflatten(-1, (len(self.unit), -1))
+        pixels = x.unflatten(-1, (self.unit.shape[0], -1))
         return (pixels.sign() * (pixels.abs() / self.unit).log1p() / self.norm).flatten(-2)
 
 
 def filled(features: Tensor) -> Tensor | None:
     """Where the features (B, K, F) are not zero, as places in their flat list (n,); None where it
-    pays to go through all of them, on a GPU or where many are not zero."""
-    if features.is_cuda or features.requires_grad:
+    pays to go through all of them, on a GPU or where many are not zero; or for an exporter."""
+    exported = torch.compiler.is_exporting() or torch.jit.is_tracing()
+    if exported or features.is_cuda or features.requires_grad:
         return None
     places = np.flatnonzero(features.bool().numpy())
     return torch.from_numpy(places) if 4 * len(places) < features.numel() else None

@@ -56,7 +56,10 @@ class ResNet15(nn.Module):
         return self
 
     def forward(self, tokens: TokenBatch) -> tuple[Tensor, Tensor]:
-        image = densify(tokens)
+        return self.on_images(densify(tokens))
+
+    def on_images(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The same for dense images (B, C, H, W)."""
         image = image.sign() * image.abs().log1p() / 3
         image = image.contiguous(memory_format=torch.channels_last)
         x = self.blocks(F.relu(self.norm(self.stem(image)))).float().mean((2, 3))

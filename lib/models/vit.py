@@ -174,7 +174,7 @@ class JetViT(nn.Module):
         x, position, valid = self.embed(tokens, *known), tokens.position, tokens.valid
         if self.cls is not None:
             first = self.cls if self.cls_position is None else self.cls + self.cls_position
-            x = torch.cat([first.expand(len(x), -1, -1).to(x.dtype), x], 1)
+            x = torch.cat([first.expand(x.shape[0], -1, -1).to(x.dtype), x], 1)
             position = nn.functional.pad(position, (1, 0), value=-1)
             valid = nn.functional.pad(valid, (1, 0), value=True)
         layout = Layout(position, valid, self.config.grid, fill)

@@ -852,11 +852,14 @@ experiment.values["pile_up"] = {
 # against the mean number of pile-up collisions, with charged-hadron subtraction
 # and without; right: non-zero pixels of four channels.* Pile-up adds mass, as
 # predicted, because soft particles at the rim of a wide jet weigh in with their
-# distance from the axis. Subtraction removes less than the predicted three
-# fifths: charged particles below the threshold of the tracker have no track to
-# be recognised by, some tracks are not assigned to their vertex, and what other
-# bunch crossings leave in the calorimeters has no track at all. The tracks'
-# channel fills all the same, so mass and image do not have the same noise. In
+# distance from the axis. But subtraction removes only a sixth of the rise at 20
+# collisions and a quarter at 40, far less than the predicted three fifths. Three
+# reasons: half of the charged energy of pile-up is too soft for a track of high
+# purity and comes back through the calorimeters as if it were neutral; of the
+# tracks, a quarter is not assigned to its vertex (the number is fitted, see
+# below); and the energies of soft hadrons are measured so badly that those above
+# the threshold are mostly overestimates. The tracks' channel fills with CHS and
+# without, so mass and image do not have the same noise. In
 # *absolute* numbers the HCAL gains most pixels of all, because one struck tower
 # is 25 pixels; relative to what it held without pile-up it gains least. Even
 # at zero the shift need not vanish: resolution and response move it. The public
@@ -936,9 +939,10 @@ plots.save(fig, "01_pile_up_removal", profile);
 # *The published mass spectrum (grey) and ours of jets with and without
 # charged-hadron subtraction, scaled to the same number.* Without it both humps
 # move up, QCD's more than the tops': a light jet has little mass of its own. The
-# subtraction was not fitted; how many collisions pile up, was, with CHS and
-# before anyone looked at the humps. So the curve with CHS may be judged by its
-# $\chi^2$, and the other shows only how far the choice moves it.
+# number of collisions is that of the run of 2012, 21 ± 6; the share of other
+# vertices' tracks that CHS recognises was *fitted*, to the mean of the published
+# $m$ alone. So the mean of the curve with CHS proves nothing; its shape, and the
+# distance of the other curve, may be judged by their $\chi^2$.
 #
 # ## 8. The experiment: are they the right jets?
 #

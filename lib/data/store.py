@@ -196,9 +196,9 @@ def read_header(file: h5py.File, path: Path | str) -> Header:
     require(jets >= 1, path, "holds no images; make it again")
     with guarded(path, "make the file again", "its attribute `provenance` is not JSON"):
         provenance = dict(json.loads(attributes.get("provenance", "{}")))
-    patch = provenance.get("patch", (5, 5))
-    require(isinstance(patch, list | tuple) and len(patch) == 2 and all(
-        isinstance(side, int) and 0 < side <= max(shape) for side in patch), path,
+    patch = provenance.get("patch")
+    require(patch is None or (isinstance(patch, list) and len(patch) == 2 and all(
+        isinstance(side, int) and 0 < side <= max(shape) for side in patch)), path,
         "its attribute `patch` is not the height and width of a patch; make the file again")
     with _reading(path, "truth"):
         truth = _member(file, "truth", path)

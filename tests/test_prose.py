@@ -91,7 +91,10 @@ SAID = {
         *(lambda a=a, b=b: difference("04_simclr_grid", a, b) for a, b in (
             ("simclr", "r1_simclr"), ("simclr", "random"), ("aug_translation", "aug_r1"),
             ("aug_no_eta_flip", "aug_r1"), ("simclr", "observables"))),
-        lambda: trees("phi_roll"), lambda: trees("flips")],
+        lambda: trees("phi_roll"), lambda: trees("flips"),
+        lambda: "from {:.3f} to {:.3f}".format(*(
+            published("04_simclr")["values"]["monitor"][when]["probe_auc"]
+            for when in ("start", "end")))],
     "09_hcal": [
         *(lambda k=k, e=e, d=d: f"{hcal('r3_' + k, f'epoch_{e}', 'mean'):.{d}f}"
           for k, d in (("vit", 3), ("moe", 3)) for e in (1, 2, 3)),

@@ -134,7 +134,7 @@ print(f"{len(pool):,} jets to pretrain on; probes learn from {len(known):,} "
 # To know what a bad one looks like we write five more, which image recognition
 # uses all the time and R1 rules out: our *controls*. They need the whole image, so
 # here is the way from hits to images and back. In `cms8` values are rounded to
-# integers, and a pixel that rounds to 0 is empty; in `gev` dz and d0 keep a sign.
+# integers, and a pixel that rounds to 0 is empty; in `gev` d0 and dz keep a sign.
 
 # %%
 CONTROLS = ("quarter_turn", "random_crop", "blur", "channel_mixing",
@@ -557,6 +557,9 @@ print(f"\nR1's roll: AUC {roll:.3f}; the quarter turn that it replaced: "
       f"{turn:.3f}")
 
 # %% [markdown]
+# The prediction holds. In `cms8` the trees give flips 0.49; roll, shift and crop
+# 0.97 to 0.99; energies measured again 0.69 and exchanged pile-up 0.72.
+#
 # Three readings that the numbers above support or contradict.
 #
 # - **The controls are the test of the test.** If blur and mixed channels were not
@@ -855,6 +858,10 @@ print("collapsed" if collapsed else "no sign of collapse")
 assert SMALL or not collapsed
 
 # %% [markdown]
+# The prediction holds in the published run: the loss on held-out jets ends at 3.58,
+# between 2.89 and the guess, 4.84, and the linear probe rises from 0.805 to 0.877
+# without falling back.
+#
 # A falling rank is no alarm in itself: to overlook what views do is to give up
 # directions. A rank of a few, or a mean cosine near one that grows, would be one.
 #

@@ -193,11 +193,12 @@ assert {*RIVALS, *ZOO, *INGREDIENTS, *SAME_TIME} <= set(LABEL)
 # %% [markdown]
 # ## 2. Two scales of tokens
 #
-# Most active patches of a jet hold a few hits of the pixel layers and nothing
-# else: the floor that pile-up leaves. Is each of them worth a token? *Two-scale*
-# tokens keep the patches with a track or calorimeter energy as they are and
-# sum the rest into coarse tokens of 5 × 5 patches. Our model reads these; the
-# rival `active` reads every active patch, and differs in nothing else.
+# Nearly half of a jet's active patches hold a few hits of the pixel layers and
+# nothing else: the floor that pile-up leaves. Is each of them worth a token?
+# *Two-scale* tokens keep the patches with a track or calorimeter energy as they
+# are and sum the rest into coarse tokens of 5 × 5 patches. Our model reads
+# these; the rival `active` reads every active patch, and differs in nothing
+# else.
 
 # %%
 index = train[:1]
@@ -300,8 +301,11 @@ def table(found, names):
 table(seen, LABEL)
 
 # %% [markdown]
-# One seed, intervals over jets. Differences are paired, and the following line
-# is computed from them.
+# One seed, intervals over jets. Differences are paired, and the following lines
+# are computed from them. In the published run the prediction holds: softmax minus
+# ours is -0.0017 [-0.0026, -0.0009] in AUC, decided and small. Its mass error is
+# larger by 0.53 GeV [0.41, 0.65]. Whether that is the mechanism or the luck of one
+# seed, section 6 asks.
 
 # %%
 def verdict(row):
@@ -944,6 +948,11 @@ plots.save(drawings.comparison.shifts(effects), "08_shifts", profile);
 # when the test jets are altered, for our model and for the boosted trees, with
 # 95 % intervals over jets.*
 #
+# The prediction was half right. The energy scale does nothing. But what hurts our
+# model most is not the dead hottest tower, which costs -0.004 in AUC; the dropped
+# cells cost -0.013 and a mass 13 % too low. For the trees the two are alike, with
+# -0.016 and -0.015.
+#
 # The line that deserves attention is the one in which nothing happens. A
 # model that does not react to the energy scale is not robust, it is **blind**:
 # the mass of the jet has grown by up to 5 %, and the prediction has stayed.
@@ -1079,6 +1088,11 @@ for name, row in lead.items():
         f"{c}: {with_interval(row[c]['auc'])}" for c in counts))
 
 # %% [markdown]
+# Half of the prediction holds. In the published run the observables win at 100
+# labels, 0.89 against 0.82 at best, and SimCLR and denoising beat the random
+# backbone with every number of labels; the MAE is undecided with 100. But the
+# lead does not shrink as labels are added: SimCLR's is 0.08, 0.11 and 0.08.
+#
 # Validation jets, one seed of each pretraining, intervals over jets and over the
 # sets of labels. The probe sees the learned features alone, without the fixed
 # summary that every model of the grid has as well: what is missing in a probe
@@ -1442,13 +1456,17 @@ plots.save(fig, "08_labels_shifts", profile);
 #
 # ## 13. What we saw
 #
-# In the published grid (profile laptop, three seeds; differences of the AUC):
+# In the published grid (profile laptop, three seeds, jets of an earlier
+# simulation; differences of the AUC):
 #
 # - **Rivals** (section 6): ours is ahead of the trees (theirs minus ours -0.011
 #   [-0.015, -0.008]) and of the plain ViT (-0.039 [-0.052, -0.027]). ResNet-15
 #   (-0.003 [-0.007, 0.000]), softmax attention (0.000 [-0.001, 0.002]) and a
 #   token for every active patch (-0.000 [-0.003, 0.002]) cannot be told apart
 #   from ours. R1 after the same time is far behind: its time was short.
+#   The live pair of section 4, one seed on the present jets, puts softmax behind
+#   ours by 0.0017, an interval over jets alone: a grid of these jets would have to
+#   confirm it.
 # - **Ingredients** (section 7): local convolution is worth most, without it
 #   -0.021 [-0.028, -0.015] and 2.5 GeV [2.2, 2.9] of mass error, because linear
 #   attention blurs the neighbourhood that it restores.
@@ -1481,7 +1499,7 @@ plots.save(fig, "08_labels_shifts", profile);
 # ## Exercises
 #
 # **Quick.** Which system of the price list would you deploy if a step may cost
-# 0.1 GFLOP per jet at most? Does the choice change if time counts?
+# 0.3 GFLOP per jet at most? Does the choice change if time counts?
 #
 # **Quick.** Change `dead_tower(13, 12)` to a tower at the edge, `dead_tower(0, 0)`. Say
 # beforehand what happens.
@@ -1503,7 +1521,7 @@ plots.save(fig, "08_labels_shifts", profile);
 #
 # <details><summary>Solutions</summary>
 #
-# *Deploy.* Filter `experiment.values["cost"]` by `gflop < 0.1` and take the best
+# *Deploy.* Filter `experiment.values["cost"]` by `gflop < 0.3` and take the best
 # AUC among them; sort by `ratio` for time. They need not agree: a model of many
 # small operations is slower than its count.
 #

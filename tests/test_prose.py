@@ -53,6 +53,10 @@ def empty_pixels(when=""):
     return f"{sum(pulls[name][k]['loss'] for k in ('empty patches', 'empty pixels')):.0%}"
 
 
+def shift(what):
+    return published("08_comparison")["values"]["shifts"]["ours"][what]["auc"]["difference"]
+
+
 def auc(name, system):
     row = published(name)["summary"][system]["auc"]
     return "{} [{}, {}]".format(*(f"{row[k]:.3f}" for k in ("mean", "low", "high")))
@@ -87,7 +91,10 @@ SAID = {
         *(lambda a=a, b=b: difference("04_simclr_grid", a, b) for a, b in (
             ("simclr", "r1_simclr"), ("simclr", "random"), ("aug_translation", "aug_r1"),
             ("aug_no_eta_flip", "aug_r1"), ("simclr", "observables"))),
-        lambda: trees("phi_roll"), lambda: trees("flips")],
+        lambda: trees("phi_roll"), lambda: trees("flips"),
+        lambda: "from {:.3f} to {:.3f}".format(*(
+            published("04_simclr")["values"]["monitor"][when]["probe_auc"]
+            for when in ("start", "end")))],
     "09_hcal": [
         *(lambda k=k, e=e, d=d: f"{hcal('r3_' + k, f'epoch_{e}', 'mean'):.{d}f}"
           for k, d in (("vit", 3), ("moe", 3)) for e in (1, 2, 3)),
@@ -103,12 +110,20 @@ SAID = {
         lambda: f"{hcal('B_to_A', 'rule_no_network', 'auprc_0.9', 'value'):.3f}",
         lambda: f"{hcal('attention', 'MoE-ViT_table', 'trained'):.3f}"],
     "08_comparison": [
+        lambda: difference("08_comparison", "softmax", "ours", digits=4),
+        lambda: difference("08_comparison", "softmax", "ours", "mass_mae", 2),
+        lambda: "{:.3f} in AUC".format(shift("hottest tower dead")),
+        lambda: "{:.3f} and a mass".format(shift("dropped cells")),
         *(lambda a=a, b=b: difference("08_comparison_grid", a, b) for a, b in (
             ("boosted_trees", "ours"), ("plain_vit", "ours"), ("resnet15", "ours"),
             ("softmax", "ours"), ("active", "ours"), ("no_local", "ours_half"))),
         lambda: difference("08_comparison_grid", "no_local", "ours_half", "mass_mae", 1),
         lambda: gain("simclr", "100"), lambda: gain("simclr", "all")],
     "07_finetune": [
+        *(lambda a=a: difference("07_finetune", a, "scratch", "mass_mae", 2)
+          for a in ("finetune_simclr", "finetune_mae", "finetune_dae")),
+        lambda: auc("07_finetune", "scratch"),
+        lambda: difference("07_finetune", "scratch", "boosted_trees"),
         *(lambda a=a, b=b, m=m, d=d: difference("07_finetune_grid", a, b, m, d)
           for a, b, m, d in (("finetune_simclr", "scratch", "mass_mae", 2),
                              ("finetune_simclr", "scratch", "accuracy", 3),

@@ -82,11 +82,9 @@ class Step:
         self.seconds.append(time.perf_counter() - start)
 
     def flops(self) -> float:
-        """Floating-point operations of one step per jet (2 a multiply-add).
-
-        Those of the forward pass three times: a backward pass costs twice a forward one, and
-        torch's counter takes the weight gradient of a depthwise convolution for a full one.
-        """
+        """Floating-point operations of one step per jet (2 a multiply-add). Those of the forward
+        pass three times: a backward pass costs twice a forward one, and torch's counter takes the
+        weight gradient of a depthwise convolution for a full one."""
         # The fused softmax attention of a CPU is unknown to the counter; as products it is counted.
         math = sdpa_kernel(SDPBackend.MATH)
         with math, FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -96,11 +94,9 @@ class Step:
 
 def measure(profile: Profile, rounds: int = 5, jets: JetImages | None = None,
             compared: list[Arm] | None = None) -> list[dict]:
-    """Time every arm (of `arms`, or those of `compared`) on the labelled jets of `profile`.
-
-    Returns a row an arm: name, dtype, parameters, tokens (mean of valid ones), images_s, ratio (of
-    its speed to that of the first arm, median of paired rounds), gflop (per jet).
-    """
+    """Time every arm (of `arms`, or those of `compared`) on the labelled jets of `profile`. Returns
+    a row an arm: name, dtype, parameters, tokens (mean of valid ones), images_s, ratio (of its
+    speed to that of the first arm, median of paired rounds), gflop (per jet)."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     jets = jets or JetImages.open(course_files(profile)["labelled"])
     index = torch.arange(min(len(jets), 640))

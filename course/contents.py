@@ -10,11 +10,9 @@ from lib.data.store import COLUMNS, Chunk, Header, scan
 
 
 def inspect(path: str | Path) -> dict[str, Any]:
-    """What a file holds, read and checked from end to end: a dict that JSON can hold.
-
-    Among others zeros (fraction of the pixels), nonzero_per_image and mean_pixel (one number a
-    channel), top (number of jets with Y = 1), mass_gev and pt_gev (min, mean, max).
-    """
+    """What a file holds, read and checked from end to end: a dict that JSON can hold. Among others
+    zeros (fraction of the pixels), nonzero_per_image and mean_pixel (one number a channel), top
+    (number of jets with Y = 1), mass_gev and pt_gev (min, mean, max)."""
     return scan(path, _content)
 
 

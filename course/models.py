@@ -22,11 +22,9 @@ from lib.training import runs
 
 def train(name: str, profile: Profile, seed: int = 0,
           file: Path | Sequence[Path] | None = None, start: str | None = None) -> Path:
-    """Train a recipe on the profile's jets or on those of ``file``; the folder of its run.
-
-    A ``name`` that ``lib.training.recipe`` does not know is one for ``scratch``. A fine-tuning
-    starts from a run, a folder of weights, or a pretraining, trained first unless it is cached.
-    """
+    """Train a recipe on the profile's jets or on those of ``file``; the folder of its run. A
+    ``name`` that ``lib.training.recipe`` does not know is one for ``scratch``. A fine-tuning starts
+    from a run, a folder of weights, or a pretraining, trained first unless it is cached."""
     if not name or Path(name).name != name:
         raise ValueError(f"{name!r} cannot name a run: it becomes a folder, so give one plain word")
     if not 0 <= seed < 2**32:
@@ -119,11 +117,9 @@ def _default_start(name: str) -> str:
 def evaluate(names: Sequence[str], profile: Profile,
              file: Path | Sequence[Path] | None = None, out: Path | None = None) -> str:
     """Metrics of runs on the test jets or on ``file``, with intervals, as text; the predictions of
-    a single run also as ``out``, an npz.
-
-    With several runs also the difference of each to the last, paired by jet, with the two-sided p;
-    runs that judged other jets (their own test parts) cannot be paired.
-    """
+    a single run also as ``out``, an npz. With several runs also the difference of each to the last,
+    paired by jet, with the two-sided p; runs that judged other jets (their own test parts) cannot
+    be paired."""
     if out is not None:
         if len(names) > 1:
             raise ValueError("--out takes the predictions of one run: evaluate them one by one")

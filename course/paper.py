@@ -45,10 +45,8 @@ def has_notebook_latex() -> bool:
 
 
 def report(profile: Profile, check: bool = False) -> Path | int:
-    """The command ``report``: build it, or list published results that are stale.
-
-    Returns the path of main.pdf, or an exit code: 3 without LaTeX, 1 for stale results.
-    """
+    """The command ``report``: build it, or list published results that are stale. Returns the path
+    of main.pdf, or an exit code: 3 without LaTeX, 1 for stale results."""
     if check:
         found = [line for name in profiles.NAMES if name != "smoke"
                  for data in profiles.DATA_CHOICES

@@ -11,7 +11,7 @@ import os
 import platform
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,10 @@ class DataError(ValueError):
 
 @contextlib.contextmanager
 def replacing(path: str | Path, room: int = 0) -> Iterator[Path]:
-    """A temporary name beside ``path`` that becomes ``path`` when the block ends well.
-
-    room: bytes that will be needed; too little space is an error before the work starts.
-    Raises: DataError when the disk is full or ``path`` cannot be written, the latter before the
-    work starts; the temporary file is removed on any error.
-    """
+    """A temporary name beside ``path`` that becomes ``path`` when the block ends well. room: bytes
+    that will be needed; too little space is an error before the work starts. Raises: DataError when
+    the disk is full or ``path`` cannot be written, the latter before the work starts; the temporary
+    file is removed on any error."""
     path = Path(path)
     if path.exists() and not path.is_file():
         raise DataError(f"{path}: is a folder or a device, not a file; choose another name")
@@ -169,8 +167,10 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Any], **notes: Any) ->
     from safetensors.torch import save_file  # brings torch, which is slow
 
     text = {name: json.dumps(note) for name, note in notes.items()}
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     with replacing(path) as part:
-        save_file(dict(tensors), part, {**text, "hash": _hash(tensors, text)})
+        save_file(tensors, part, {**text, "hash": tensor_hash(json.dumps(text, sort_keys=True),
+                                                              sorted(tensors.items()))})
     return Path(path)
 
 
@@ -183,16 +183,18 @@ def read_tensors(path: str | Path, todo: str, what: str = "no file of tensors",
     with guarded(path, todo, what), safe_open(path, "pt") as file:
         text = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}
-        if text.pop("hash", None) not in (None, _hash(tensors, text)):
+        told, notes = text.pop("hash", None), json.dumps(text, sort_keys=True)
+        if told not in (None, tensor_hash(notes, sorted(tensors.items()))):
             raise ValueError("its content has changed since it was written")
         return tensors, {name: json.loads(note) for name, note in text.items()}
 
 
-def _hash(tensors: Mapping[str, Any], notes: Mapping[str, str]) -> str:
+def tensor_hash(start: str, tensors: Iterable[tuple[str, Any]], size: int = 16) -> str:
+    """A hash, of ``size`` bytes, of a text and of tensors with their names, in that order."""
     import torch
 
-    digest = hashlib.blake2b(json.dumps(notes, sort_keys=True).encode(), digest_size=16)
-    for name, value in sorted(tensors.items()):
+    digest = hashlib.blake2b(start.encode(), digest_size=size)
+    for name, value in tensors:
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().reshape(-1, 1).view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -43,8 +43,3 @@ def machine() -> str:
     if torch.cuda.is_available():
         return f"{torch.cuda.get_device_name()} ({cpu}, {cores()} cores)"
     return f"{cpu}, {torch.get_num_threads()} threads"
-
-
-def versions() -> dict[str, str]:
-    """Versions that a number can depend on."""
-    return {"python": platform.python_version(), "torch": torch.__version__}

@@ -6,11 +6,9 @@ from typing import Any
 
 
 class Registry(dict):
-    """Name → class or function.
-
-    A class joins by ``@MECHANISMS.register("softmax")``; a name ``package.module:Name`` is
-    imported, so that a file outside of ``lib`` takes part, in other processes too.
-    """
+    """Name → class or function. A class joins by ``@MECHANISMS.register("softmax")``; a name
+    ``package.module:Name`` is imported, so that a file outside of ``lib`` takes part, in other
+    processes too."""
 
     def __init__(self, what: str, known: Mapping[str, Any] = {}) -> None:
         super().__init__(known)

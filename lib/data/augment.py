@@ -45,10 +45,8 @@ def augmentation(change: Callable[..., Hits]) -> Callable[..., Augment]:
 
 def _encoded(change: Callable[..., Hits]) -> Callable[..., Hits]:
     """Decorator of what changes values: in `cms8` it gets them as they were before they were cut to
-    integers, on average half a level more; then they are scaled to the channel's peak and cut.
-
-    A channel that was empty keeps its new peak. What falls below level 1 is gone.
-    """
+    integers, on average half a level more; then they are scaled to the channel's peak and cut. A
+    channel that was empty keeps its new peak. What falls below level 1 is gone."""
     @wraps(change)
     def changed(hits: Hits, grid: Grid, encoding: str, **strengths: Any) -> Hits:
         if encoding == "gev":
@@ -86,12 +84,10 @@ def _cells(hits: Hits, grid: Grid) -> Tensor:
 
 
 def _draw(cells: Tensor, normal: bool = False) -> Tensor:
-    """A random number for each cell, the same for equal cells: uniform in [0, 1) or normal.
-
-    A table of 2^16 numbers that a hash of the cell points into (a multiplication by an odd number,
-    of which the high bits are kept; Knuth, vol. 3, 6.4): no sorting, and no harm that a few far
-    cells share a number.
-    """
+    """A random number for each cell, the same for equal cells: uniform in [0, 1) or normal. A table
+    of 2^16 numbers that a hash of the cell points into (a multiplication by an odd number, of which
+    the high bits are kept; Knuth, vol. 3, 6.4): no sorting, and no harm that a few far cells share
+    a number."""
     table = (torch.randn if normal else torch.rand)(1 << 16, device=cells.device)
     mixed = (cells ^ (cells >> 15)) * 0x9E3779B1 & 0xFFFFFFFF
     return table[mixed >> (32 - 16)]
@@ -99,12 +95,10 @@ def _draw(cells: Tensor, normal: bool = False) -> Tensor:
 
 @augmentation
 def flips(hits: Hits, grid: Grid, encoding: str, eta: bool = True, phi: bool = True) -> Hits:
-    """Mirror each jet in eta and in phi, each with probability one half.
-
-    Proton-proton collisions are symmetric under z -> -z, so eta may change sign, and dz with it.
-    Detector and QCD are symmetric in azimuth, so phi may change sign, and d0 with it (and the
-    curvature of tracks, which the image does not show). `cms8` keeps no signs: d0 and dz stay.
-    """
+    """Mirror each jet in eta and in phi, each with probability one half. Proton-proton collisions
+    are symmetric under z -> -z, so eta may change sign, and dz with it. Detector and QCD are
+    symmetric in azimuth, so phi may change sign, and d0 with it (and the curvature of tracks, which
+    the image does not show). `cms8` keeps no signs: d0 and dz stay."""
     turn = (torch.rand(2, hits.images, device=hits.value.device) < 0.5)[:, hits.image]
     in_eta, in_phi = turn[0] & eta, turn[1] & phi
     row = torch.where(in_eta, grid.height - 1 - hits.row, hits.row)
@@ -156,21 +150,17 @@ def rotation(hits: Hits, grid: Grid, encoding: str, degrees: float = 15.0) -> Hi
 @augmentation
 def phi_roll(hits: Hits, grid: Grid, encoding: str) -> Hits:
     """R1's: roll the image in phi by any number of pixels; what leaves comes in at the other side.
-
-    Phi is periodic, but the image is a crop 2.18 wide out of 2π: a jet near the edge is cut in
-    two. Steps of one pixel cut HCAL towers as well. Kept to measure what R1 did.
-    """
+    Phi is periodic, but the image is a crop 2.18 wide out of 2π: a jet near the edge is cut in two.
+    Steps of one pixel cut HCAL towers as well. Kept to measure what R1 did."""
     shift = torch.randint(0, grid.width, (hits.images,), device=hits.value.device)
     return replace(hits, column=(hits.column + shift[hits.image]) % grid.width)
 
 
 @augmentation
 def channel_dropout(hits: Hits, grid: Grid, encoding: str, least: int = 1, most: int = 2) -> Hits:
-    """Take `least` to `most` channels away from each jet.
-
-    Detector parts fail or are switched off, and a jet is the same jet without them. No symmetry
-    of the data: it asks for features that do not hang on one subdetector.
-    """
+    """Take `least` to `most` channels away from each jet. Detector parts fail or are switched off,
+    and a jet is the same jet without them. No symmetry of the data: it asks for features that do
+    not hang on one subdetector."""
     device = hits.value.device
     count = torch.randint(least, most + 1, (hits.images, 1), device=device)
     rank = torch.rand(hits.images, grid.channels, device=device).argsort(1).argsort(1)
@@ -200,12 +190,10 @@ def noise(hits: Hits, grid: Grid, encoding: str, levels: float = 5.0,
 @_encoded
 def smearing(hits: Hits, grid: Grid, encoding: str,
              peak: tuple[float, float] = (31.0, 70.0)) -> Hits:
-    """Measure the calorimeters again: σ/E = stochastic/√E ⊕ constant, per crystal and tower.
-
-    The same shower would give another reading within the resolution (`lib.cms`), but two are wider
-    than one, by √2: a symmetry only as far as the resolution is small. `cms8` lost the energies:
-    there the hottest cell is taken to hold `peak` GeV, the median of simulated jets.
-    """
+    """Measure the calorimeters again: σ/E = stochastic/√E ⊕ constant, per crystal and tower. The
+    same shower would give another reading within the resolution (`lib.cms`), but two are wider than
+    one, by √2: a symmetry only as far as the resolution is small. `cms8` lost the energies: there
+    the hottest cell is taken to hold `peak` GeV, the median of simulated jets."""
     draw, relative = _draw(_cells(hits, grid), normal=True), torch.zeros_like(hits.value)
     terms = (ECAL_RESOLUTION[0], ECAL_RESOLUTION[2]), HCAL_RESOLUTION
     for channel, (stochastic, constant), hottest in zip(_calorimeters(grid), terms, peak):

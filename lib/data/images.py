@@ -5,7 +5,6 @@ device: 60,000 jets take half a gigabyte instead of thirty. N images, n selected
 H rows (eta), W columns (phi).
 """
 
-import hashlib
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,7 @@ from torch import Tensor
 from lib.data import store
 from lib.data.store import Chunk, Header
 from lib.data.tokens import Batch, Grid, Hits, tokenize
-from lib.files import DataError
+from lib.files import DataError, tensor_hash
 
 Index = Tensor | Sequence[int] | slice
 BLOCK = 1024  # images handled at once where there may be very many
@@ -37,11 +36,9 @@ class Split(NamedTuple):
 
 
 class Images:
-    """N images to learn from: what jets and calorimeter maps have in common.
-
-    A subclass has a length, ``shape`` (C, H, W), ``grid``, ``encoding``, ``device``, what is below
-    where it is known, ``hits(index)``, and ``columns()``: all its content, tensors by name.
-    """
+    """N images to learn from: what jets and calorimeter maps have in common. A subclass has a
+    length, ``shape`` (C, H, W), ``grid``, ``encoding``, ``device``, what is below where it is
+    known, ``hits(index)``, and ``columns()``: all its content, tensors by name."""
 
     kind = "image"  # what one of them is called in messages
     labels: Tensor | None = None  # (N,) int64
@@ -66,9 +63,8 @@ class Images:
     def batch(self, index: Index, keep: str = "active",
               augment: Callable[[Hits], Hits | tuple[Hits, Hits]] | None = None) -> Batch:
         """What a model is fed: hits as tokens (keep: see ``tokenize``), with their columns.
-
-        augment: changes the hits, or gives two views of them; the second becomes ``Batch.other``.
-        """
+        augment: changes the hits, or gives two views of them; the second becomes
+        ``Batch.other``."""
         index = self.numbers(index)
         hits = augment(self.hits(index)) if augment else self.hits(index)
         tokens, *other = (tokenize(view, self.grid, keep)
@@ -121,12 +117,8 @@ class Images:
 
     def fingerprint(self) -> str:
         """A hash of the images and their columns, anew at each call, for columns may be changed."""
-        digest = hashlib.blake2b(f"{self.shape} {self.encoding}".encode(), digest_size=16)
-        for name, column in self.columns().items():
-            if column is not None:
-                digest.update(f"{name} {column.dtype} {tuple(column.shape)}".encode())
-                digest.update(to_numpy(column).data)
-        return digest.hexdigest()
+        known = [(name, part) for name, part in self.columns().items() if part is not None]
+        return tensor_hash(f"{self.shape} {self.encoding}", known)
 
 
 @dataclass(eq=False, repr=False)

@@ -95,12 +95,10 @@ def unpack(source: str | Path, target: str | Path) -> Path:
 
 def scan(path: str | Path, consume: Callable[[Header, Iterator[Chunk]], Any],
          encoding: str | None = None) -> Any:
-    """The result of ``consume(header, chunks)`` on a dense or packed file.
-
-    The public files do not say how they are encoded: they are ``cms8``. Another ``encoding`` of a
-    file that does not declare it must be given. Raises: DataError for anything missing, locked,
-    damaged, foreign, inconsistent or out of range.
-    """
+    """The result of ``consume(header, chunks)`` on a dense or packed file. The public files do not
+    say how they are encoded: they are ``cms8``. Another ``encoding`` of a file that does not
+    declare it must be given. Raises: DataError for anything missing, locked, damaged, foreign,
+    inconsistent or out of range."""
     with opening(path, encoding) as (header, read):
         return consume(header, read(header))
 
@@ -198,9 +196,9 @@ def read_header(file: h5py.File, path: Path | str) -> Header:
     require(jets >= 1, path, "holds no images; make it again")
     with guarded(path, "make the file again", "its attribute `provenance` is not JSON"):
         provenance = dict(json.loads(attributes.get("provenance", "{}")))
-    patch = provenance.get("patch", (5, 5))
-    require(isinstance(patch, list | tuple) and len(patch) == 2 and all(
-        isinstance(side, int) and 0 < side <= max(shape) for side in patch), path,
+    patch = provenance.get("patch")
+    require(patch is None or (isinstance(patch, list) and len(patch) == 2 and all(
+        isinstance(side, int) and 0 < side <= max(shape) for side in patch)), path,
         "its attribute `patch` is not the height and width of a patch; make the file again")
     with _reading(path, "truth"):
         truth = _member(file, "truth", path)
@@ -421,12 +419,10 @@ def _creating(path: Path, encoding: str, attributes: dict | None,
 
 def write_packed(path: str | Path, chunks: Iterable[Chunk], shape: tuple[int, int, int],
                  encoding: str, attributes: dict[str, Any] | None = None) -> Path:
-    """Write chunks of images, as they come, to a packed file; returns its path.
-
-    The bytes of the file depend on the images only, not on how they are cut into chunks.
-    shape (C, H, W); encoding "cms8" or "gev"; attributes: provenance, anything JSON can hold.
-    Raises: DataError for inconsistent chunks and for a full disk, leaving nothing.
-    """
+    """Write chunks of images, as they come, to a packed file; returns its path. The bytes of the
+    file depend on the images only, not on how they are cut into chunks. shape (C, H, W); encoding
+    "cms8" or "gev"; attributes: provenance, anything JSON can hold. Raises: DataError for
+    inconsistent chunks and for a full disk, leaving nothing."""
     path, rows = Path(path), 0
     header = Header(path, "packed", rows, shape, encoding)
     options = dict(maxshape=(None,), chunks=(HDF5_CHUNK,), compression="gzip", compression_opts=6)

@@ -100,11 +100,9 @@ class Hits(OnDevice):
 
 @dataclass
 class TokenBatch(OnDevice):
-    """features (B, K, F) float32, position (B, K) int64 in 0..P-1, valid (B, K) bool.
-
-    F runs over (channel, row in patch, column in patch). Positions of P and above are coarse tokens
-    (`keep="two_scale"`). What is not valid is padding: a model must not let it change anything.
-    """
+    """features (B, K, F) float32, position (B, K) int64 in 0..P-1, valid (B, K) bool. F runs over
+    (channel, row in patch, column in patch). Positions of P and above are coarse tokens
+    (`keep="two_scale"`). What is not valid is padding: a model must not let it change anything."""
 
     features: Tensor
     position: Tensor
@@ -153,7 +151,7 @@ def tokenize(hits: Hits, grid: Grid, keep: str = "active") -> TokenBatch:
     active[key] = True
     active = active.view(hits.images, numbers)
     if keep in ("active", "two_scale"):
-        position, valid, slot = _packed(active)
+        position, valid, slot = packed(active)
         slot = slot.view(-1)[key]
     else:
         position = torch.arange(numbers, device=key.device).expand(hits.images, -1)
@@ -189,8 +187,9 @@ def _two_scale(hits: Hits, grid: Grid) -> tuple[Tensor, Tensor, int]:
             patches + grid.coarse[0] * grid.coarse[1])
 
 
-def _packed(active: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The active of (B, n): position (B, K), valid (B, K), and the slot of each, (B, n)."""
+def packed(active: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where (B, n) holds, packed to the left: position (B, K), which of them are real (B, K), and
+    the slot of each, (B, n)."""
     count = active.sum(1, keepdim=True)
     length = max(1, int(count.max())) if len(active) else 1
     valid = torch.arange(length, device=active.device) < count

@@ -69,10 +69,8 @@ class Damaged:
 def transformed(jets: JetImages, augment: Augment, seed: int = 0,
                 encoding: str | None = None) -> JetImages:
     """The jets after a change of their hits, as a store of their own, the same for the same seed.
-
     encoding: jets in `gev` become what `cms8` makes of them, as the detector's would; None leaves
-    them as they are. Raises: DataError for values that the encoding cannot hold.
-    """
+    them as they are. Raises: DataError for values that the encoding cannot hold."""
     encode = jets.encoding == "gev" and encoding == "cms8"
     counts, pixels, values, size = [[0]], [], [], math.prod(jets.shape)
     with torch.random.fork_rng(devices=[]):

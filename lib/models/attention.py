@@ -72,12 +72,10 @@ class Softmax(Mechanism):
 
 
 class Kernel(Mechanism):
-    """φ(q) (φ(k)ᵀ v) / (φ(q)·Σφ(k)) with a feature map φ ≥ 0; linear in N.
-
-    ``phi`` is the feature map, element by element. normalizer: "mean" averages over the valid keys,
-    so that the floor of the denominator means the same with 10 tokens as with 625; "sum" is the
-    published form, whose official code has a floor of 100. A temperature multiplies the output.
-    """
+    """φ(q) (φ(k)ᵀ v) / (φ(q)·Σφ(k)) with a feature map φ ≥ 0; linear in N. ``phi`` is the feature
+    map, element by element. normalizer: "mean" averages over the valid keys, so that the floor of
+    the denominator means the same with 10 tokens as with 625; "sum" is the published form, whose
+    official code has a floor of 100. A temperature multiplies the output."""
 
     tempered = True
 

@@ -15,11 +15,9 @@ from lib.registry import Registry
 
 
 class Layout:
-    """Where tokens with position and valid (B, K) sit on the grid of P patches.
-
-    Class tokens and coarse tokens have no place there. fill: (B, P, D), added to what is on the
-    grid; it is how a masked pretraining puts a mask token where it hid a patch.
-    """
+    """Where tokens with position and valid (B, K) sit on the grid of P patches. Class tokens and
+    coarse tokens have no place there. fill: (B, P, D), added to what is on the grid; it is how a
+    masked pretraining puts a mask token where it hid a patch."""
 
     def __init__(self, position: Tensor, valid: Tensor, grid: Grid,
                  fill: Tensor | None = None) -> None:
@@ -138,11 +136,9 @@ def _with_the_word_mechanism(attention: Attention, state: dict, prefix: str, *_)
 
 
 class LocalConcentration(nn.Module):
-    """The local concentration module of L2ViT: depthwise convolution, GELU, norm, convolution.
-
-    It gives each patch its neighbourhood, which linear attention blurs. Only cells that hold a
-    token are kept between the convolutions. norm: "batch" (as published) or "layer".
-    """
+    """The local concentration module of L2ViT: depthwise convolution, GELU, norm, convolution. It
+    gives each patch its neighbourhood, which linear attention blurs. Only cells that hold a token
+    are kept between the convolutions. norm: "batch" (as published) or "layer"."""
 
     def __init__(self, dim: int, kernel: int = 7, norm: str = "batch") -> None:
         super().__init__()
@@ -178,9 +174,7 @@ class MLP(nn.Sequential):
 
 class Block(nn.Module):
     """Pre-norm block of a `ViTConfig`: x + attention, x + local convolution (if any), x + MLP.
-
-    drop_path: rate of stochastic depth (arXiv:1603.09382).
-    """
+    drop_path: rate of stochastic depth (arXiv:1603.09382)."""
 
     def __init__(self, config, drop_path: float = 0.0) -> None:
         super().__init__()

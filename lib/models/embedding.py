@@ -9,10 +9,8 @@ from lib.data.tokens import Grid, Hits, TokenBatch
 
 class InputScale(nn.Module):
     """Pixels (B, K, C·p·q) to numbers of order one: sign(x) log(1 + |x|/unit) / norm, per channel.
-
     unit and norm are fitted on training hits: the median and, after the logarithm, the root mean
-    square of a channel's non-zero pixels. scale: "log", or a number to divide by instead.
-    """
+    square of a channel's non-zero pixels. scale: "log", or a number to divide by instead."""
 
     def __init__(self, channels: int, scale: str | float) -> None:
         super().__init__()
@@ -33,7 +31,8 @@ class InputScale(nn.Module):
         if self.divisor is not None:
             return x / self.divisor
         if places is not None:
-            value, channel = x.flatten()[places], _channel(x, places, len(self.unit))
+            channels = len(self.unit)
+            value, channel = x.flatten()[places], places // (x.shape[-1] // channels) % channels
             unit, norm = self.unit[channel, 0], self.norm[channel, 0]
             value = value.sign() * (value.abs() / unit).log1p() / norm
             if torch.is_autocast_enabled(x.device.type):  # the stem would round it all the same
@@ -53,10 +52,6 @@ def filled(features: Tensor) -> Tensor | None:
     return torch.from_numpy(places) if 4 * len(places) < features.numel() else None
 
 
-def _channel(features: Tensor, places: Tensor, channels: int) -> Tensor:
-    return places // (features.shape[-1] // channels) % channels
-
-
 def patch_sums(features: Tensor, channels: int, places: Tensor | None = None) -> Tensor:
     """Multiplicity and energy of each channel in each patch: (B, K, C·p·q) -> (B, K, 2C). places:
     of what is not zero, see `filled`."""
@@ -70,12 +65,10 @@ def patch_sums(features: Tensor, channels: int, places: Tensor | None = None) ->
 
 
 class Summary(nn.Module):
-    """Of each channel the log multiplicity, the log energy and the log widths in eta and phi:
-    sums (B, K, 2C) of `patch_sums` -> (B, 4C), standardised on training data.
-
-    Energy times width is what a mass is made of: for a narrow jet m² ≈ Σ_ij E_i E_j ΔR_ij² / 2,
-    which is E² times the variance of the position. Widths are in patches, with a floor of a tenth.
-    """
+    """Of each channel the log multiplicity, the log energy and the log widths in eta and phi: sums
+    (B, K, 2C) of `patch_sums` -> (B, 4C), standardised on training data. Energy times width is what
+    a mass is made of: for a narrow jet m² ≈ Σ_ij E_i E_j ΔR_ij² / 2, which is E² times the variance
+    of the position. Widths are in patches, with a floor of a tenth."""
 
     def __init__(self, grid: Grid) -> None:
         super().__init__()

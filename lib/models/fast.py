@@ -25,12 +25,10 @@ class Dropout(nn.Module):
 
 
 class _Depthwise(torch.autograd.Function):
-    """Depthwise convolution whose weight gradient is a depthwise convolution too.
-
-    dL/dw[c, i, j] = sum_bhw g[b, c, h, w] x[b, c, h + i, w + j] is the input, each image and
-    channel a channel of its own, convolved with the gradient as its kernel. The library's own
-    kernel for this takes 2.5 times longer in bfloat16 on a CPU (7 x 7, 256 channels).
-    """
+    """Depthwise convolution whose weight gradient is a depthwise convolution too. dL/dw[c, i, j] =
+    sum_bhw g[b, c, h, w] x[b, c, h + i, w + j] is the input, each image and channel a channel of
+    its own, convolved with the gradient as its kernel. The library's own kernel for this takes 2.5
+    times longer in bfloat16 on a CPU (7 x 7, 256 channels)."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

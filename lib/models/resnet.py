@@ -29,11 +29,9 @@ class Residual(nn.Module):
 
 
 class ResNet15(nn.Module):
-    """A ResNet on the dense image: stem, six residual blocks, two dense layers: 15 in depth.
-
-    The size that the end-to-end papers use on these images (arXiv:2104.14659, there with
-    wider layers). forward(tokens) -> logits (B, 2) and mass (B,) in GeV, as JetViT has it.
-    """
+    """A ResNet on the dense image: stem, six residual blocks, two dense layers: 15 in depth. The
+    size that the end-to-end papers use on these images (arXiv:2104.14659, there with wider layers).
+    forward(tokens) -> logits (B, 2) and mass (B,) in GeV, as JetViT has it."""
 
     def __init__(self, channels: int = 8, width: int = 16, stride: int = 2) -> None:
         super().__init__()

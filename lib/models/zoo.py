@@ -186,12 +186,10 @@ class Groups:
 
 @MECHANISMS.register("mhla")
 class Mhla(Placed):
-    """Multi-head linear attention, heads of tokens, Zhang et al. (arXiv:2601.07832): each of
-    5 x 5 blocks of the image keeps its own φ(k)ᵀv; a query reads their mixture with weights of
-    its block, learned a head: M² numbers, which start as the largest distance + 1 - distance.
-
-    They are kept as logarithms, so that the map stays positive. φ = ReLU + 1e-6.
-    """
+    """Multi-head linear attention, heads of tokens, Zhang et al. (arXiv:2601.07832): each of 5 x 5
+    blocks of the image keeps its own φ(k)ᵀv; a query reads their mixture with weights of its block,
+    learned a head: M² numbers, which start as the largest distance + 1 - distance. They are kept as
+    logarithms, so that the map stays positive. φ = ReLU + 1e-6."""
 
     def __init__(self, heads: int, width: int, **settings) -> None:
         super().__init__(heads, width, **settings)
@@ -226,11 +224,9 @@ class Mhla(Placed):
 @MECHANISMS.register("groups")
 class SmallGroups(Placed):
     """Exact attention in small groups, as in PHAT-JeT (arXiv:2605.21789): a token attends to those
-    of its block of 5 x 5 patches and to the block's summary token.
-
-    The summary tokens, means of their block's queries, keys and values, attend to each other first.
-    Cost: 25 N and (N/25)² scores. The paper's convolution on the plane is the block's.
-    """
+    of its block of 5 x 5 patches and to the block's summary token. The summary tokens, means of
+    their block's queries, keys and values, attend to each other first. Cost: 25 N and (N/25)²
+    scores. The paper's convolution on the plane is the block's."""
 
     @staticmethod
     def blocks(grid: Grid) -> tuple[int, int]:

@@ -75,10 +75,8 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 def verdict(row: Mapping[str, Any], ahead: str = "ahead", behind: str = "behind",
             even: str = "cannot be told apart") -> str:
-    """What the interval of a difference a − b allows one to say of a.
-
-    The row's ``metric`` says whether higher is better; a row without one is of a score.
-    """
+    """What the interval of a difference a − b allows one to say of a. The row's ``metric`` says
+    whether higher is better; a row without one is of a score."""
     if row["low"] <= 0 <= row["high"]:
         return even
     lower = str(row.get("metric")).startswith(LOWER_IS_BETTER)

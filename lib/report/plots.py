@@ -16,7 +16,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from lib.cms import PIXEL
-from lib.report.style import CYCLE, EMPTY, GREY, LINES, MARKS, RULE, WIDTH, array, new
+from lib.data.images import to_numpy as array
+from lib.report.style import CYCLE, EMPTY, GREY, LINES, MARKS, RULE, WIDTH, new
 from lib.report.style import save as save  # for notebooks
 from lib.report.style import style as style
 
@@ -102,11 +103,9 @@ def intervals(series: Mapping[str, Mapping[str, Row | float | None]], label: str
 
 
 def differences(rows: Mapping[str, Mapping[str, Row]], panels: Mapping[str, str]) -> Figure:
-    """Differences to one system with 95 % intervals, a panel a metric.
-
-    rows: label → metric → ``{difference, low, high[, points]}``; a metric may be missing.
-    panels: metric → label of its axis.
-    """
+    """Differences to one system with 95 % intervals, a panel a metric. rows: label → metric →
+    ``{difference, low, high[, points]}``; a metric may be missing. panels: metric → label of its
+    axis."""
     fig, axes = new(1, len(panels), 0.26 * len(rows) + 0.9, sharey=True)
     for number, (ax, (metric, label)) in enumerate(zip(axes.flat, panels.items(), strict=True)):
         intervals({metric: {name: row.get(metric) for name, row in rows.items()}}, label, ax=ax,
@@ -116,11 +115,9 @@ def differences(rows: Mapping[str, Mapping[str, Row]], panels: Mapping[str, str]
 
 def roc(curves: Mapping[str, Row], auc: Mapping[str, str] | None = None, *,
         ax: Axes | None = None) -> Axes:
-    """Background rejection against signal efficiency, with 95 % bands.
-
-    curves: name → ``{signal, background[, low, high]}``, efficiencies of ``metrics.roc``.
-    auc: name → text for the legend, e.g. ``"AUC 0.931"``.
-    """
+    """Background rejection against signal efficiency, with 95 % bands. curves: name → ``{signal,
+    background[, low, high]}``, efficiencies of ``metrics.roc``. auc: name → text for the legend,
+    e.g. ``"AUC 0.931"``."""
     ax = ax or _one(3.2, 4.8)
     lowest, shown = 1.0, {}
     for name, curve in curves.items():
@@ -141,11 +138,9 @@ def roc(curves: Mapping[str, Row], auc: Mapping[str, str] | None = None, *,
 def histograms(values: Mapping[str, Any], xlabel: str = "", ylabel: str = "density", *,
                bins: Any = 40, ax: Axes | None = None, stat: str = "density", fill: bool = False,
                log: bool = False, first: int = 0, legend: bool = True) -> Axes:
-    """Histograms of one quantity, an outline a group, in the same bins.
-
-    values: name → values. bins: their number or their edges.
-    stat: "density" or "count". fill: outlines filled. log: entries on a logarithmic axis.
-    """
+    """Histograms of one quantity, an outline a group, in the same bins. values: name → values.
+    bins: their number or their edges. stat: "density" or "count". fill: outlines filled. log:
+    entries on a logarithmic axis."""
     import seaborn as sns
 
     ax = ax or _one(2.5)
@@ -256,11 +251,9 @@ def grid_map(maps: Mapping[str, Any], label: str = "", *, ax: Any = None,
 
 def matrix(values: Any, names: Sequence[str] | int | bool = False, label: str = "", *,
            ax: Axes | None = None, text: Any = False, bar: bool = True, **show: Any) -> Axes:
-    """A square matrix, its first row on top: confusion, correlation, similarity, attention.
-
-    values: (n, n). names: of rows and columns; n: the number of each n-th. text: of the cells.
-    label: of the colour bar; bar: whether there is one. show: more for ``seaborn.heatmap``.
-    """
+    """A square matrix, its first row on top: confusion, correlation, similarity, attention. values:
+    (n, n). names: of rows and columns; n: the number of each n-th. text: of the cells. label: of
+    the colour bar; bar: whether there is one. show: more for ``seaborn.heatmap``."""
     import seaborn as sns
 
     ax = ax or _one(3.2, 4.8)

@@ -104,10 +104,8 @@ class Experiment:
         return found
 
     def compare(self, a: str, b: str, metrics: Sequence[str] | None = None) -> dict[str, dict]:
-        """Differences a - b of two systems, paired by jet and by seed; kept and returned.
-
-        Taken on the jets that both have seen, in the metrics that both have.
-        """
+        """Differences a - b of two systems, paired by jet and by seed; kept and returned. Taken on
+        the jets that both have seen, in the metrics that both have."""
         for name in (a, b):
             if name not in self._predictions:
                 raise ResultsError(f"{self.name}: no run called {name!r} to compare")
@@ -227,11 +225,9 @@ def names(profile: Profile) -> list[str]:
 
 
 def measuring_cells(experiment: str, folder: Path = NOTEBOOKS) -> str | None:
-    """Hash of the cells that measure in an experiment's notebook; a grid belongs to its number.
-
-    All code counts but for cells tagged ``figure`` or ``parameters``, comments, texts that stand
-    alone, and statements that begin as in ``SILENT``. None where there is no such notebook.
-    """
+    """Hash of the cells that measure in an experiment's notebook; a grid belongs to its number. All
+    code counts but for cells tagged ``figure`` or ``parameters``, comments, texts that stand alone,
+    and statements that begin as in ``SILENT``. None where there is no such notebook."""
     paths = sorted(folder.glob(f"{experiment[:2]}_*.py")) if experiment[:2].isdigit() else []
     if not paths:
         return None

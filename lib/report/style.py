@@ -105,8 +105,3 @@ def render(fig: Figure, kind: str, dpi: float, colours: int = 128) -> bytes:
         image = Image.open(buffer).convert("RGB").quantize(colours, dither=Image.Dither.NONE)
         image.save(buffer := io.BytesIO(), "PNG", optimize=True)
     return buffer.getvalue()
-
-
-def array(values) -> np.ndarray:
-    """Arrays, tensors and lists alike."""
-    return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)

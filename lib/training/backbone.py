@@ -4,12 +4,12 @@ The backbone is all of a model but its heads and the scale of the mass; the scal
 belongs to it, for the weights were learned on pixels scaled that way.
 """
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
 
+from lib.files import tensor_hash
 from lib.models.vit import HEADS
 from lib.training import checkpoint
 
@@ -58,11 +58,7 @@ def tensors(path: Path) -> dict[str, Tensor]:
 
 def content(path: Path) -> str:
     """A hash of the backbone in a file: part of the key of every run that starts from it."""
-    digest = hashlib.blake2b(digest_size=10)
-    for name, value in sorted(tensors(path).items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.numpy().tobytes())
-    return digest.hexdigest()
+    return tensor_hash("", sorted(tensors(path).items()), 10)
 
 
 def freeze(model: nn.Module) -> nn.Module:
@@ -83,8 +79,7 @@ def begin(objective: nn.Module, frozen: bool, weights: Path | None) -> nn.Module
     if weights is not None:
         given = tensors(weights)
         there = {k: tuple(v.shape) for k, v in given.items()}
-        own = {k: tuple(v.shape) for k, v in objective.model.state_dict().items()
-               if is_backbone(k)}
+        own = {k: tuple(v.shape) for k, v in objective.model.state_dict().items() if is_backbone(k)}
         for name in sorted(own.keys() | there.keys()):
             if own.get(name) != there.get(name):
                 what = ("is missing there" if name not in there else "has no place in this model"

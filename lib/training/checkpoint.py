@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lib.files import read_tensors, write_tensors
+from lib.files import read_tensors
 
 
 @contextlib.contextmanager
@@ -35,14 +35,8 @@ def interrupts() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def write(path: Path, tensors: dict[str, Tensor], **notes: object) -> None:
-    """Tensors and JSON notes into one safetensors file, all or nothing."""
-    write_tensors(path, {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()},
-                  **notes)
-
-
 def read(path: Path) -> tuple[dict[str, Tensor], dict]:
-    """What ``write`` wrote: tensors and notes. DataError if the file is missing, damaged or
+    """What ``write_tensors`` wrote: tensors and notes. DataError if the file is missing, damaged or
     something else."""
     return read_tensors(path, "train the run again, in a new folder", "not a checkpoint")
 

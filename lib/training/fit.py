@@ -24,7 +24,7 @@ from tqdm import tqdm
 from lib.data.batches import Batches
 from lib.data.tokens import Batch
 from lib.evaluation.predictions import make_fabric, validate
-from lib.files import DataError, guarded
+from lib.files import DataError, guarded, write_tensors
 from lib.training import checkpoint
 from lib.training.optim import FitSettings, History, goodness, learning_rate, parameter_groups
 
@@ -294,7 +294,7 @@ def _keep(state: State) -> None:
     history.best_update = history.updates
     history.best_epoch = history.updates / state.per_epoch
     if state.best and state.fabric.is_global_zero:
-        checkpoint.write(state.best, state.kept, update=history.updates)
+        write_tensors(state.best, state.kept, update=history.updates)
 
 
 def _save(state: State) -> None:
@@ -305,8 +305,8 @@ def _save(state: State) -> None:
         parts = {"objective": state.objective.state_dict(), "average": average, "sums": state.sums}
         tensors = {f"{part}.{n}": v for part, held in parts.items() for n, v in held.items()}
         tensors |= checkpoint.stored(state.optimizer, state.fabric.device)
-        checkpoint.write(state.last, tensors, settings=state.same, state=state.marks,
-                         history=state.history.to_json())
+        write_tensors(state.last, tensors, settings=state.same, state=state.marks,
+                      history=state.history.to_json())
 
 
 def _line(row: dict, state: State) -> str:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.data.augment import Augment
-from lib.data.tokens import Batch, TokenBatch
+from lib.data.tokens import Batch, TokenBatch, packed
 from lib.data.views import Damaged
 from lib.models.blocks import Block, Layout
 from lib.models.embedding import Position
@@ -38,13 +38,6 @@ def _at(x: Tensor, empty: Tensor, where: Tensor) -> Tensor:
     """x (B, K, D) at the tokens ``where`` (B, N); ``empty`` (D,) where it says K."""
     x = torch.cat([x, empty.to(x.dtype).expand(len(x), 1, -1)], 1)
     return x.gather(1, where.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
-
-
-def _packed(chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Columns where (B, N) holds, packed to the left: their numbers and which are real."""
-    order = chosen.int().argsort(dim=1, descending=True, stable=True)
-    order = order[:, : max(1, int(chosen.sum(1).max()))]
-    return order, chosen.gather(1, order)
 
 
 def _pixels(model: JetViT, tokens: TokenBatch, place: Tensor) -> Tensor:
@@ -80,7 +73,7 @@ class Decoder(nn.Module):
                 local: bool = True) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, K, D) of the tokens ``seen``, wanted (B, S) bool -> (B, N, outputs), and the
         places (B, N) and validity (B, N) of its rows."""
-        place, valid = _packed(wanted)
+        place, valid, _ = packed(wanted)
         x = _at(self.into(x), self.mask_token, _lookup(seen).gather(1, place))
         x = x + self.position(place)
         layout = Layout(place, valid, self.grid)
@@ -154,9 +147,8 @@ class MAE(nn.Module):
 
     shown, model_type = ("mean",), JetViT
 
-    def __init__(self, model: JetViT, ratio: float = 0.75, mask: str = "active",
-                 lcm: str = "token", reconstruct: str = "two_part", dim: int = 64,
-                 depth: int = 1) -> None:
+    def __init__(self, model: JetViT, ratio: float = 0.75, mask: str = "active", lcm: str = "token",
+                 reconstruct: str = "two_part", dim: int = 64, depth: int = 1) -> None:
         super().__init__()
         check_choices(mask=(mask, ("active", "all")), lcm=(lcm, ("skip", "zeros", "token")))
         if not 0 < ratio < 1:
@@ -170,10 +162,8 @@ class MAE(nn.Module):
         self.decoder = resting(Decoder(config, reconstruct, dim, depth), *skipped)
 
     def hide(self, tokens: TokenBatch) -> tuple[Tensor, Tensor]:
-        """Which places are in play and which of them are hidden: (B, S) bool each.
-
-        Of n places ``ratio`` · n, rounded, but one stays and, of two or more, one goes.
-        """
+        """Which places are in play and which of them are hidden: (B, S) bool each. Of n places
+        ``ratio`` · n, rounded, but one stays and, of two or more, one goes."""
         grid, two_scale = tokens.grid, self.model.config.tokens == "two_scale"
         places = grid.patches + (math.prod(grid.coarse) if two_scale else 0)
         active = tokens.valid & (tokens.features != 0).any(-1)
@@ -187,7 +177,7 @@ class MAE(nn.Module):
     def reconstructed(self, tokens: TokenBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Decoder output (B, N, outputs), target (B, N, F), the places (B, N), which are hidden."""
         pool, hidden = self.hide(tokens)
-        order, valid = _packed(tokens.valid & ~hidden.gather(1, tokens.position))
+        order, valid, _ = packed(tokens.valid & ~hidden.gather(1, tokens.position))
         features = tokens.features.gather(1, order[..., None].expand(-1, -1, tokens.grid.patch_dim))
         seen = TokenBatch(features, tokens.position.gather(1, order), valid, tokens.grid)
         fill = None

@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import platform
 import shutil
 import signal
 import time
@@ -46,6 +47,7 @@ from lib.training.split import indices
 TOLERANCE = 1e-3  # relative, of the numbers of a fingerprint
 SAMPLE = 8  # jets of a fingerprint: enough to notice, few enough to be quick
 AGAIN = "train the run again"
+VERSIONS = {"python": platform.python_version(), "torch": torch.__version__}
 RECORD = dict(settings=dict, fit=dict, content=str, began=(int, float))  # of every run.json
 FINISHED = dict(name=str, predicts=bool, parameters=int, train_jets=int, train_seconds=(int, float),
                 created=str, machine=str, commit=str, fingerprint=list)
@@ -341,7 +343,7 @@ def _train(name: str, order: Order, folder: Path, log: Log, monitor: Callable | 
             "name": name, **order.stamp(), "parameters": parameters,
             "data": {"jets": len(jets), "encoding": jets.encoding, "made": dict(jets.attributes)},
             "predicts": hasattr(objective, "predict"), "commit": provenance.commit(),
-            "machine": provenance.machine(), "versions": provenance.versions(),
+            "machine": provenance.machine(), "versions": VERSIONS,
             "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "began": time.time(),
             "finished": False}
         if order.weights:

@@ -147,7 +147,7 @@ plots.save(ax, "02_sparsity", profile);
 # %%
 size = 125**2
 place = hits.image * size + hits.row * 125 + hits.column
-track, dz, d0 = (place[hits.channel == c] for c in (0, 1, 2))
+track, d0, dz = (place[hits.channel == c] for c in (0, 1, 2))
 with_dz = torch.isin(track, dz).float().mean()
 with_d0 = torch.isin(track, d0).float().mean()
 print(f"track pixels with a dz: {with_dz:.0%}, with a d0: {with_d0:.0%}")

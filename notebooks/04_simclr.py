@@ -152,7 +152,7 @@ def sparse(images, encoding):
     """Images (B, C, H, W) as hits in an encoding."""
     if encoding == "cms8":
         images = images.round().clamp(0, 255)
-    else:  # dz and d0, channels 1 and 2, have a sign
+    else:  # d0 and dz, channels 1 and 2, have a sign
         images = torch.cat([images[:, :1].clamp(min=0), images[:, 1:3],
                             images[:, 3:].clamp(min=0)], 1)
     places = images.nonzero(as_tuple=True)

@@ -78,7 +78,7 @@ from lib.report.results import Experiment
 profile = profiles.get(PROFILE, DATA)
 experiment = Experiment("01_collisions", profile, uses=["sample.top_qcd"])
 rng = np.random.default_rng(0)
-plots.style()
+plots.style(shown=0.85)
 print(f"profile {profile.tag}; torch {torch.__version__},",
       f"numpy {np.__version__}")
 

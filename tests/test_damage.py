@@ -39,7 +39,10 @@ def test_every_folder_of_weights_predicts_or_says_why_not(folder, packed, tmp_pa
     def predict(source=folder):
         return Predictions.load(models.predict(source, packed, tmp_path / "out.npz"))
 
-    if json.loads((folder / "run.json").read_text())["predicts"]:
+    if folder.name.startswith("hcal"):
+        with pytest.raises(ValueError, match="give jets of that kind|is a pretraining"):
+            predict()  # maps of the calorimeter are not jets
+    elif json.loads((folder / "run.json").read_text())["predicts"]:
         assert len(predict()) == 5
     else:
         with pytest.raises(ValueError, match=f"{folder.name} is a pretraining"):
@@ -47,7 +50,7 @@ def test_every_folder_of_weights_predicts_or_says_why_not(folder, packed, tmp_pa
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     (copy / "model.safetensors").write_bytes(b"0" * 99)
     (copy / "run.json").unlink()  # as others publish: a model and its config
-    with pytest.raises(DataError, match=r"copy/model\.safetensors: is damaged"):
+    with pytest.raises(DataError, match=r"copy/(model\.safetensors|config\.json): is damaged"):
         predict(copy)
     (copy / "config.json").unlink()
     with pytest.raises(ValueError, match="copy is neither a run nor weights"):

@@ -40,7 +40,7 @@ def test_every_folder_of_weights_predicts_or_says_why_not(folder, packed, tmp_pa
         return Predictions.load(models.predict(source, packed, tmp_path / "out.npz"))
 
     if folder.name.startswith("hcal"):
-        with pytest.raises(ValueError, match="give jets of that kind|is a pretraining"):
+        with pytest.raises(ValueError, match=r"give jets of that kind|is a pretraining"):
             predict()  # maps of the calorimeter are not jets
     elif json.loads((folder / "run.json").read_text())["predicts"]:
         assert len(predict()) == 5

@@ -91,7 +91,7 @@ profile = profiles.get(PROFILE, DATA)
 USES = ["sample.top_qcd", "objective.simclr", "augment.*", "views", "probes",
         "baselines"]  # parts of results/contract.json
 experiment = Experiment("04_simclr", profile, USES)
-plots.style(shown=0.75)
+plots.style(shown=0.73)
 SMALL = profile.name == "smoke"
 print(f"PyTorch {torch.__version__}, profile {profile.tag}")
 

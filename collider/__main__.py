@@ -3,6 +3,10 @@
 import sys
 
 from collider.fit import main
+from lib.files import DataError
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except DataError as error:
+        sys.exit(f"python -m collider: {error}")

@@ -1,6 +1,8 @@
 """The fit of what no reference gives: few numbers, what was recorded, and that it finds them."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -47,3 +49,11 @@ def test_numbers_that_made_the_jets_are_found(monkeypatch):
 def test_a_fit_of_too_few_jets_is_refused():
     with pytest.raises(ValueError, match="at least"):
         fit.main(["fit", "--jets", "10"])
+
+
+def test_the_command_says_in_one_line_what_is_wrong():
+    ran = subprocess.run([sys.executable, "-m", "collider", "fit", "--jets", "10"],
+                         capture_output=True, text=True, cwd=fit.ROOT)
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("python -m collider: a fit needs at least")
+    assert ran.stderr.count("\n") == 1

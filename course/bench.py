@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from collider.course import course_files
+from course import scaling as growth
 from lib.data.batches import Batches
 from lib.data.images import JetImages
-from lib.data.tokens import Batch, Grid
+from lib.data.tokens import Batch, Grid, TokenBatch
 from lib.models.resnet import ResNet15
 from lib.models.vit import R1, JetViT, ViTConfig
 from lib.profiles import Profile
@@ -52,13 +54,23 @@ def arms(model: dict) -> list[Arm]:
     ]
 
 
+def multiply_accumulates(model: nn.Module, tokens: TokenBatch) -> float:
+    """Multiply-accumulates of a forward pass per jet, padding included: products and convolutions,
+    not what goes element by element (a convolution from token to token neither)."""
+    # The fused softmax attention of a CPU is unknown to the counter; as products it is counted.
+    math = sdpa_kernel(SDPBackend.MATH)
+    with math, FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(tokens)
+    return counter.get_total_flops() / 2 / len(tokens)
+
+
 class Step:
     """One training step of an arm on one batch, timed."""
 
     def __init__(self, arm: Arm, grid: Grid, batch: Batch) -> None:
         self.arm, self.batch = arm, batch
         torch.manual_seed(0)
-        model = (ResNet15(grid.channels) if arm.settings.get("resnet")
+        model = (ResNet15(grid) if arm.settings.get("resnet")
                  else JetViT(ViTConfig.of(grid, **arm.settings)))
         self.objective = Supervised(model).train()
         self.optimizer = torch.optim.AdamW(self.objective.parameters(), lr=1e-4)
@@ -85,11 +97,7 @@ class Step:
         """Floating-point operations of one step per jet (2 a multiply-add). Those of the forward
         pass three times: a backward pass costs twice a forward one, and torch's counter takes the
         weight gradient of a depthwise convolution for a full one."""
-        # The fused softmax attention of a CPU is unknown to the counter; as products it is counted.
-        math = sdpa_kernel(SDPBackend.MATH)
-        with math, FlopCounterMode(display=False) as counter, torch.no_grad():
-            self.objective.loss(self.batch)
-        return 3 * counter.get_total_flops() / len(self.batch)
+        return 6 * multiply_accumulates(self.objective.model, self.batch.tokens)
 
 
 def measure(profile: Profile, rounds: int = 5, jets: JetImages | None = None,
@@ -122,8 +130,12 @@ def measure(profile: Profile, rounds: int = 5, jets: JetImages | None = None,
     return rows
 
 
-def main(profile: Profile, file: Path | None = None, rounds: int = 5) -> str:
-    """The benchmark as a table."""
+def main(profile: Profile, file: Path | None = None, rounds: int = 5,
+         scaling: bool = False) -> str:
+    """The benchmark as a table; scaling: that of `course.scaling`, its points kept in ``file`` or
+    under build/."""
+    if scaling:
+        return growth.main(file or profile.build_dir / "scaling.json", rounds)
     rows = measure(profile, rounds, JetImages.open(file) if file else None)
     lines = [f"{'model':28}{'dtype':>10}{'params':>11}{'tokens':>8}{'images/s':>10}{'ratio':>7}"
              f"{'GFLOP/jet':>11}"]

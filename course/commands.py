@@ -75,8 +75,9 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
     "train": ("course.models:train", "train the model of a profile, or load it from the cache", [
         arg("name", metavar="NAME",
             help="simclr, mae, dae (pretraining), finetune, scratch, r1_simclr, r1_finetune, "
-                 "r1_scratch; vit, moe_vit: the published models of HCAL runs; another word names "
-                 "a run from scratch"),
+                 "r1_scratch; vit, moe_vit: the published models of HCAL runs; a row of "
+                 "lib.training.zoo (softmax, none, l2vit, plain, ...), or an attention of yours as "
+                 "module:Class; another word names a run from scratch"),
         PROFILE, DATA, arg("--seed", type=int, default=0, metavar="S"),
         arg("--file", type=Path, nargs="+", metavar="F",
             help="jets of your own, with labels, except for pretraining; or HCAL maps: "
@@ -136,6 +137,8 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
     "bench": ("course.bench:main", "training speed against the published dense model", [
         PROFILE, DATA, arg("--file", type=Path, metavar="F", help="default: the labelled jets"),
         arg("--rounds", type=positive, default=5, metavar="N"),
+        arg("--scaling", action="store_true",
+            help="instead: time and memory of every attention, 64 to 16,384 tokens; resumable"),
         arg("--no-memory", action="store_true", help=argparse.SUPPRESS)]),  # a column that is gone
 }
 

@@ -23,8 +23,9 @@ from lib.training import runs
 def train(name: str, profile: Profile, seed: int = 0,
           file: Path | Sequence[Path] | None = None, start: str | None = None) -> Path:
     """Train a recipe on the profile's jets or on those of ``file``; the folder of its run. A
-    ``name`` that ``lib.training.recipe`` does not know is one for ``scratch``. A fine-tuning starts
-    from a run, a folder of weights, or a pretraining, trained first unless it is cached."""
+    ``name`` that ``lib.training.recipe`` does not know is one for ``scratch``; ``module:Class`` is
+    an attention of one's own. A fine-tuning starts from a run, a folder of weights, or a
+    pretraining, trained first unless it is cached."""
     if not name or Path(name).name != name:
         raise ValueError(f"{name!r} cannot name a run: it becomes a folder, so give one plain word")
     if not 0 <= seed < 2**32:
@@ -36,7 +37,7 @@ def train(name: str, profile: Profile, seed: int = 0,
         start = start or _default_start(name)
         if start in recipes.PRETRAININGS:
             start = str(train(start, profile, seed))
-    known = name if name in recipes.NAMES else "scratch"
+    known = name if name in recipes.NAMES or ":" in name else "scratch"
     meant = difflib.get_close_matches(name, (*recipes.NAMES, *hcal_runs.MODELS), 1, 0.8)
     if meant and meant[0] not in (name, "scratch"):
         raise ValueError(f"no recipe {name!r}; did you mean {meant[0]}? Another word names a run "

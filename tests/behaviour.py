@@ -45,6 +45,7 @@ from lib.models import baselines
 from lib.models.attention import MECHANISMS
 from lib.models.blocks import Attention
 from lib.models.resnet import ResNet15
+from lib.models.rivals import DeepSets, L2ViT, XCiT
 from lib.models.vit import R1, JetViT, ViTConfig
 from lib.profiles import NAMES, get
 from lib.training.contrastive import SimCLR
@@ -258,11 +259,26 @@ def vit():
 @component("resnet15", needs=["tokens"])
 def resnet15():
     torch.manual_seed(0)
-    made = ResNet15(8, width=4)
+    made = ResNet15(width=4)
     made.fit_scales(None, None, jets().mass)
     logits, mass = made.train()(batch("active").tokens)
     (logits[:, 1].sum() + mass.mean()).backward()
     return {"forward": [*numbers(logits, mass), *weights(made)]}
+
+
+@component("rivals", needs=["tokens", "attention.softmax", "attention.relu_linear",
+                            "attention.cross_covariance"])
+def other_types():
+    found = {}
+    for name, kind, how in (("l2vit", L2ViT, {"dim": 32}), ("xcit", XCiT, {"dim": 16}),
+                            ("deep_sets", DeepSets, {"width": 12})):
+        torch.manual_seed(0)
+        made = kind(TOP_QCD, **how, summary=True)
+        made.fit_scales(None, batch("active").tokens, jets().mass)
+        logits, mass = made.train()(batch("active").tokens)
+        (logits[:, 1].sum() + mass.mean()).backward()
+        found[name] = [*numbers(logits, mass), *weights(made)]
+    return found
 
 
 @component("baselines")
@@ -384,7 +400,7 @@ def loop():
 def loop_with_batch_norm():
     """Averaged weights of a model whose norms keep statistics."""
     torch.manual_seed(0)
-    made = ResNet15(8, width=4)
+    made = ResNet15(width=4)
     made.fit_scales(None, None, jets().mass)
     return {"resnet15": _fitted(Supervised(made), dict(lr=0.003, ema=0.9), "active", bucket=False)}
 

@@ -76,6 +76,16 @@ def call(name, q, k, v, valid=None, position=None):
     return mechanism(q, k, v, valid)
 
 
+def window(position):
+    """The 7 x 7 patches of the 25 x 25 around a patch: (row, column) of it."""
+    row, column = position // 25, position % 25
+    if position < 0:
+        row, column = 12, 12  # the middle
+    elif position >= 625:
+        row, column = (position - 625) // 5 * 5 + 2, (position - 625) % 5 * 5 + 2
+    return row // 7, column // 7
+
+
 def block(position):
     """The 5 x 5 patches of the 25 x 25 around a patch, in Python's own numbers."""
     if position < 0:
@@ -92,12 +102,13 @@ def dot(a, b):
 def by_hand(name, q, k, v):
     """The formula, one query of one head after another, in Python's own numbers (float64)."""
     own = {n: p.detach().double() for n, p in make(name, q).named_parameters()}
-    where = [[block(int(p)) for p in row] for row in places(q)]
+    where = [[[find(int(p)) for p in row] for row in places(q)] for find in (block, window)]
     q, k, v = q.double(), k.double(), v.double()
     out = torch.zeros_like(v)
     for b in range(len(q)):
         for h in range(q.shape[1]):
-            mine = {n: p[h] for n, p in own.items()} | {"block": where[b]}
+            mine = {n: p[h] for n, p in own.items()} | {"block": where[0][b],
+                                                              "window": where[1][b]}
             out[b, h] = BY_HAND[name](q[b, h], k[b, h], v[b, h], mine)
     return out.float()
 
@@ -183,6 +194,15 @@ def by_groups(Q, K, V, own):
     return out
 
 
+def by_windows(Q, K, V, own):
+    out = torch.zeros_like(V)
+    for n, window in enumerate(own["window"]):
+        near = [j for j, other in enumerate(own["window"]) if other == window]
+        share = torch.stack([Q[n] @ K[j] / math.sqrt(Q.shape[1]) for j in near]).softmax(0)
+        out[n] = share @ V[near]
+    return out
+
+
 def relu(x):
     return x.clamp(min=0) + 1e-6
 
@@ -204,6 +224,7 @@ BY_HAND = {
                      * own["mix"][own["block"][n], own["block"][j]].exp()),
     "vit3": by_a_step,
     "groups": by_groups,
+    "windows": by_windows,
 }
 
 
@@ -255,7 +276,7 @@ def test_implied_softmax_survives_garbage_in_padding():
     assert_close(rows.sum(-1)[0, 0, :2], torch.ones(2))
 
 
-@pytest.mark.parametrize("name", [*MAPS, "polaformer", "groups"])
+@pytest.mark.parametrize("name", [*MAPS, "polaformer", "groups", "windows"])
 def test_constant_values_come_back(name):
     q, k, _ = qkv((2, 3, 20, 8))
     v = torch.randn(2, 3, 1, 8).expand(-1, -1, 20, -1)
@@ -352,7 +373,8 @@ def test_gradients_are_right():
             assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["none", "inline", "polaformer", "mhla", "vit3", "groups"])
+@pytest.mark.parametrize("name", ["none", "inline", "polaformer", "mhla", "vit3", "groups",
+                                  "windows"])
 def test_derivatives_of_the_zoo_are_those_of_differences(name):
     """In float64, masked; of the parameters too."""
     parts = [x.requires_grad_() for x in qkv((2, 2, 5, 3), dtype=torch.float64)]

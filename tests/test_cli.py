@@ -50,7 +50,7 @@ OPTIONS = {  # what a reader types
     "report": "--check --profile --data", "doctor": "",
     "course": "--profile --data --only --from --grids --fresh --publish --submission --check "
               "--notebooks",
-    "bench": "--profile --data --file --rounds --no-memory",
+    "bench": "--profile --data --file --rounds --scaling --no-memory",
     "export": "run out --profile --data --check --input --opset --target --int8 --file",
 }
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from notebook_code import shown
 
-from course import bench, tables
+from course import bench, scaling, tables
 from lib import profiles
 from lib.data.augment import recalibrated
 from lib.data.images import JetImages
@@ -150,3 +150,41 @@ def test_tables_of_a_published_grid():
     assert tables.table(specs["ingredients"], found | META) == (
         ["change", "AUC − ours"], [["softmax", gap]])  # no mass: no column
     assert "-0.001" in tables.latex_table(head, rows).replace("\\num{", "")
+
+
+def test_scaling_is_measured_once_a_point(tmp_path):
+    file, names = tmp_path / "scaling.json", ("none", "softmax", "mhla", "groups")
+    found = scaling.measure(file, 1, (64, 256), names)
+    assert len(found) == 2 * 2 * 4
+    kept = {(row["name"], row["tokens"]): row for row in found if row["what"] == "attention"}
+    # Scores of 4 heads in float32, of each token with its group, the summary, and a derivative.
+    assert kept["groups", 256]["bytes"] > 2 * 4 * 4 * 256 * 26
+    assert kept["groups", 256]["bytes"] > 2 * kept["groups", 64]["bytes"]
+    assert kept["none", 256]["bytes"] < 4 * 4 * 256 * 26
+    written = file.read_bytes()
+    assert scaling.measure(file, 1, (64, 256), names) == found
+    assert file.read_bytes() == written
+    assert len(scaling.measure(file, 1, (64, 256, 1024), ("none",))) == 6
+
+
+def test_exponents_and_crossings_are_those_of_power_laws():
+    def rows(factor, power):
+        return [{"tokens": n, "seconds": factor * n**power} for n in scaling.TOKENS]
+
+    assert scaling.exponent(rows(2, 1.5), "seconds") == pytest.approx((1.5, 0), abs=1e-9)
+    bent = rows(1, 1)
+    bent[-1]["seconds"] *= 2
+    slope, error = scaling.exponent(bent, "seconds")
+    assert slope > 1.05
+    assert error > 0.05
+    assert scaling.crossing(rows(500, 1), rows(1, 2)) == pytest.approx(500)
+    assert scaling.crossing(rows(1, 2), rows(1, 1)) == float("inf")
+    assert scaling.crossing(rows(1, 1), rows(1, 2)) == pytest.approx(64)
+
+
+def test_multiply_accumulates_of_a_layer_are_counted(jets):
+    tokens = jets.batch(torch.arange(4)).tokens
+    linear = torch.nn.Linear(200, 7)
+    model = torch.nn.Sequential()
+    model.forward = lambda tokens: linear(tokens.features)
+    assert bench.multiply_accumulates(model, tokens) == tokens.features.shape[1] * 200 * 7

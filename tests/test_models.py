@@ -16,6 +16,7 @@ import lib
 from hcal.maps import HcalMaps
 from lib.data.images import JetImages
 from lib.data.tokens import HCAL, TOP_QCD, Grid, Hits, TokenBatch, tokenize
+from lib.models import blocks
 from lib.models.attention import MECHANISMS
 from lib.models.blocks import MaskedBatchNorm
 from lib.models.fast import depthwise
@@ -48,6 +49,9 @@ SETTINGS = {
     "two_scale": {"tokens": "two_scale"},
     "two_scale_batch": {"tokens": "two_scale", "lcm_norm": "batch", "position": "factorised"},
     "two_scale_cls": {"tokens": "two_scale", "pool": "cls"},
+    "pool_class_attention": {"pool": "class_attention"},
+    "xcit": {"attention": "cross_covariance", "temperature": 1.0, "lcm_norm": "batch",
+             "layer_scale": 0.5, "pool": "class_attention"},
     "mhla_cls": {"attention": "mhla", "pool": "cls"},
     "mhla_two_scale": {"attention": "mhla", "tokens": "two_scale"},
     "groups_two_scale": {"attention": "groups", "tokens": "two_scale", "position": "factorised"},
@@ -338,7 +342,7 @@ def test_files_that_do_not_fit_say_so(tmp_path):
     ({"attention": "sparse"}, "relu_linear"),
     ({"stem": "tree"}, "'conv'"),
     ({"position": "polar"}, "'factorised'"),
-    ({"pool": "median"}, "'mean_max'"),
+    ({"pool": "median"}, "mean_max"),
     ({"lcm_norm": "group"}, "'layer'"),
     ({"heads": 5}, "not a multiple"),
     ({"depht": 3}, "depth"),
@@ -393,3 +397,31 @@ def test_the_fast_depthwise_gradient_is_the_gradient():
         found.append([out.float(), x.grad, conv.weight.grad.clone(), conv.bias.grad.clone()])
     for exact, fast in zip(*found, strict=True):
         assert (exact - fast).abs().max() < 0.02 * exact.abs().max()
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_convolution_by_neighbours_is_the_dense_one(kernel, monkeypatch):
+    """Of tokens on a grid, some without a place, some padding; outputs and all gradients."""
+    generator = torch.Generator().manual_seed(0)
+    grid = Grid(1, 11, 9, 1, 1)
+    position = torch.stack([torch.randperm(99, generator=generator)[:30] for _ in range(3)])
+    position[:, 0], valid = -1, torch.rand(3, 30, generator=generator) < 0.7
+    position[:, 1] = 99 + 4  # a coarse token
+    conv = nn.Conv2d(6, 6, kernel, padding=kernel // 2, groups=6)
+    found = []
+    for sparse in (0, 1e9):
+        monkeypatch.setattr(blocks, "SPARSE", sparse)
+        x = torch.randn(3, 30, 6, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        conv.zero_grad()
+        out = blocks.Layout(position, valid, grid).convolve(conv, x)
+        (out * valid.unsqueeze(2)).cos().sum().backward()
+        found.append([out[valid], x.grad, conv.weight.grad.clone(), conv.bias.grad.clone()])
+    for one, other in zip(*found, strict=True):
+        assert_close(one, other, atol=1e-5, rtol=1e-5)
+    assert found[0][0][position[valid] >= 99].abs().sum() == 0
+
+
+def test_a_model_on_pixels_is_the_same_packed_and_masked():
+    grid, hits = Grid(8, 33, 28, 1, 1), make_hits(grid=Grid(8, 33, 28, 1, 1))
+    model = make_model(hits, grid, attention="mhla", lcm_norm="batch").train()
+    assert_same(run(model, tokenize(hits, grid)), run(model, tokenize(hits, grid, "masked")))

@@ -12,6 +12,7 @@ from torch import nn
 from lib.data.images import JetImages
 from lib.data.tokens import Batch
 from lib.evaluation import probes
+from lib.models import blocks
 from lib.models.vit import JetViT, ViTConfig
 from lib.training import backbone as start
 from lib.training.contrastive import SimCLR, nt_xent
@@ -168,7 +169,8 @@ def test_targets_are_the_hidden_patches(jets):
 
 
 @pytest.mark.parametrize("lcm", ["skip", "zeros", "token"])
-def test_convolutions_are_skipped_empty_or_see_mask_tokens(jets, lcm):
+def test_convolutions_are_skipped_empty_or_see_mask_tokens(jets, lcm, monkeypatch):
+    monkeypatch.setattr(blocks, "SPARSE", 1e9)  # of all cells, so that there is something to see
     objective = MAE(model_of(jets), lcm=lcm)
     seen = []
     objective.model.blocks[0].lcm.first.register_forward_pre_hook(

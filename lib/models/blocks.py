@@ -4,6 +4,8 @@ x: (B, K, D) tokens, valid: (B, K) bool. What is not valid enters no attention, 
 convolution and no statistic of a norm; its own output is never read.
 """
 
+import dataclasses
+
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +15,8 @@ from lib.models.attention import MECHANISMS
 from lib.models.fast import Dropout, depthwise
 from lib.registry import Registry
 
+SPARSE = 8  # times as many cells as tokens: then a convolution goes by neighbours
+
 
 class Layout:
     """Where tokens with position and valid (B, K) sit on the grid of P patches. Class tokens and
@@ -21,8 +25,8 @@ class Layout:
 
     def __init__(self, position: Tensor, valid: Tensor, grid: Grid,
                  fill: Tensor | None = None) -> None:
-        self.shape, self.position = (position.shape[0], grid.rows, grid.columns), position
-        self.fill = fill
+        self.shape = position.shape[0], grid.rows, grid.columns
+        self.grid, self.position, self.fill, self.near = grid, position, fill, {}
         self.on_grid = valid & (position >= 0) & (position < grid.patches)
         start = torch.arange(self.shape[0], device=position.device).unsqueeze(1) * grid.patches
         self.cells = self.shape[0] * grid.patches
@@ -42,6 +46,57 @@ class Layout:
         """(B, D, rows, columns) -> (B, K, D); zero where a token has no place there."""
         cells = grid.permute(0, 2, 3, 1).flatten(0, 2)
         return _Move.apply(cells, self.flat, self.cells, False).view(*self.on_grid.shape, -1)
+
+    def convolve(self, conv: nn.Conv2d, x: Tensor) -> Tensor:
+        """A depthwise convolution of tokens (B, K, D) -> (B, K, D), zero where a token has no place
+        on the grid. Where most cells are empty, it goes from token to token."""
+        exported = torch.compiler.is_exporting() or torch.jit.is_tracing()  # any sizes
+        if exported or self.fill is not None or self.cells < SPARSE * len(self.flat):
+            return self.collect(depthwise(conv, self.spread(x)))
+        size = conv.kernel_size[0]
+        if size not in self.near:
+            self.near[size] = self._neighbours(size)
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))
+        out = _Gathered.apply(x.flatten(0, 1), conv.weight, conv.bias, self.near[size])
+        return out.view_as(x) * self.on_grid.unsqueeze(-1).to(x.dtype)
+
+    def _neighbours(self, size: int) -> Tensor:
+        """Of each token the one at each place of a kernel: (size², B·K); B·K where none is."""
+        count, edge = len(self.flat), (size // 2,) * 4
+        token = torch.full((self.cells + 1,), count, device=self.flat.device)
+        token[self.flat] = torch.arange(count, device=token.device)
+        around = nn.functional.pad(token[:-1].view(self.shape), edge, value=count)
+        around = around.unfold(1, size, 1).unfold(2, size, 1)  # (B, rows, columns, size, size)
+        cell = torch.unravel_index(self.flat.clamp(max=self.cells - 1), self.shape)
+        near = around[cell].flatten(1).t().contiguous()
+        return near.where(self.on_grid.flatten(), count)
+
+
+class _Gathered(torch.autograd.Function):
+    """Depthwise convolution of tokens x (N, D) by their neighbours (size², N): N is a token of
+    zeros. The neighbours of the derivative are those of the mirrored kernel."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, near: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight, near)
+        return _Gathered.summed(x, weight, near) + bias.to(x.dtype)
+
+    @staticmethod
+    def summed(x: Tensor, weight: Tensor, near: Tensor) -> Tensor:
+        padded, out = nn.functional.pad(x, (0, 0, 0, 1)), torch.zeros_like(x)
+        for factor, index in zip(weight.flatten(1).t().to(x.dtype), near, strict=True):
+            out.addcmul_(padded.index_select(0, index), factor)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, weight, near = ctx.saved_tensors
+        padded = nn.functional.pad(x, (0, 0, 0, 1))
+        dw = [(padded.index_select(0, index) * grad).sum(0, dtype=torch.float32) for index in near]
+        dw = torch.stack(dw, 1).view_as(weight).to(weight.dtype)
+        dx = _Gathered.summed(grad, weight.flip(2, 3), near)
+        return dx, dw, grad.sum(0, dtype=dw.dtype), None
 
 
 class _Move(torch.autograd.Function):
@@ -150,10 +205,10 @@ class LocalConcentration(nn.Module):
         self.second = nn.Conv2d(dim, dim, kernel, padding=kernel // 2, groups=dim)
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
-        x = self.act(layout.collect(depthwise(self.first, layout.spread(x))))
+        x = self.act(layout.convolve(self.first, x))
         batch = isinstance(self.norm, MaskedBatchNorm)
         x = self.norm(x, layout.on_grid) if batch else self.norm(x)
-        return layout.collect(depthwise(self.second, layout.spread(x)))
+        return layout.convolve(self.second, x)
 
 
 MLPS = Registry("mlp")  # classes of one argument, a ``ViTConfig``, with forward(x, valid)
@@ -189,9 +244,15 @@ class Block(nn.Module):
             self.lcm = LocalConcentration(dim, config.lcm_kernel, config.lcm_norm)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = MLPS.find(config.mlp or ("experts" if config.experts else "mlp"))(config)
+        self.scales = None
+        if config.layer_scale:
+            self.scales = nn.ParameterList(torch.full((dim,), float(config.layer_scale))
+                                           for _ in range(3 if self.lcm else 2))
 
-    def _residual(self, branch: Tensor) -> Tensor:
-        """The branch, dropped image by image."""
+    def residual(self, branch: Tensor, number: int) -> Tensor:
+        """The branch of a number, scaled, and dropped image by image."""
+        if self.scales is not None:
+            branch = branch * self.scales[number]
         if not self.training or self.drop_path == 0:
             return branch
         keep = torch.rand(len(branch), 1, 1, device=branch.device) >= self.drop_path
@@ -199,7 +260,30 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor, layout: Layout, local: bool = True) -> Tensor:
         """local=False leaves the convolution out, as R1's masked pretraining does."""
-        x = x + self._residual(self.attention(self.norm1(x), valid, layout.position))
+        x = x + self.residual(self.attention(self.norm1(x), valid, layout.position), 0)
         if self.lcm is not None and local:
-            x = x + self._residual(self.lcm(self.norm_lcm(x), layout))
-        return x + self._residual(self.mlp(self.norm2(x), valid))
+            x = x + self.residual(self.lcm(self.norm_lcm(x), layout), 2)
+        return x + self.residual(self.mlp(self.norm2(x), valid), 1)
+
+
+class ClassAttention(nn.Module):
+    """The end of XCiT: a class token reads the tokens in a few layers of softmax attention. It
+    alone asks, and it alone goes through the MLP. x (B, K, D), valid (B, K) -> (B, D)."""
+
+    def __init__(self, config, layers: int = 2) -> None:
+        super().__init__()
+        config = dataclasses.replace(config, attention="softmax", lcm_kernel=0)
+        self.token = nn.Parameter(nn.init.trunc_normal_(torch.zeros(1, 1, config.dim), std=0.02))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(layers))
+        self.norm = nn.LayerNorm(config.dim)
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        token = self.token.expand(len(x), -1, -1).to(x.dtype)
+        valid = nn.functional.pad(valid, (1, 0), value=True)
+        for block in self.blocks:
+            attention = block.attention
+            q, k, v = attention.split(block.norm1(torch.cat([token, x], 1)))
+            read = attention.mechanism(q[:, :, :1], k, v, valid).transpose(1, 2).flatten(2)
+            token = token + block.residual(attention.proj(read), 0)
+            token = token + block.residual(block.mlp(block.norm2(token)), 1)
+        return self.norm(token).squeeze(1)

@@ -89,6 +89,12 @@ class Summary(nn.Module):
             parts.append((variance + 0.01).log() / 2)
         return torch.cat(parts, -1)
 
+    def fit(self, sums: Tensor, tokens: TokenBatch) -> None:
+        """Mean and spread of training jets."""
+        raw = self.raw(sums, tokens)
+        self.mean.copy_(raw.mean(0))
+        self.std.copy_(raw.std(0, correction=0).clamp(min=1e-3))
+
     def forward(self, sums: Tensor, tokens: TokenBatch) -> Tensor:
         return (self.raw(sums, tokens) - self.mean) / self.std
 

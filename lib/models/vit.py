@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from lib.data.tokens import Grid, Hits, TokenBatch
 from lib.files import guarded, read_json, read_tensors, write_json, write_tensors, write_text
-from lib.models.blocks import Block, Layout
+from lib.models.blocks import Block, ClassAttention, Layout
 from lib.models.embedding import InputScale, Position, Summary, filled, patch_sums, stem_of
 from lib.models.fast import Dropout
 
+POOLS = ("mean", "mean_max", "cls", "class_attention", "energy")
 HEADS = ("class_head", "mass_head", "hidden")  # of a JetViT: not part of its backbone
 
 
@@ -49,11 +50,13 @@ class ViTConfig:
     lcm_kernel: int = 3  # size of the depthwise convolutions; 0: none
     lcm_norm: str = "layer"  # their norm: layer, or R1's batch
     experts: int = 0  # R3's mixture of MLPs, see `hcal.experts`; 0: one MLP
+    layer_scale: float = 0.0  # start of a learned factor per channel of each branch; 0: none
     router: str = "soft"  # what chooses between experts: soft, top1 or top2
 
     # from the last block to the answers
-    pool: str = "mean_max"  # mean, mean_max, cls, or energy: mean, maximum and, per channel, a
+    # mean, mean_max, cls, class_attention (XCiT's), or energy: mean, maximum and, per channel, a
     # mean weighted by the energy of the patches, as in an energy flow network (arXiv:1810.05165)
+    pool: str = "mean_max"
     cls_position: bool = False  # R3's position of the class token: parameters, nothing else
     head_hidden: int = 0  # width of a hidden layer shared by the heads; 0: linear heads
     summary: bool = True  # log multiplicity, energy, widths per channel beside the pooled tokens
@@ -99,13 +102,31 @@ R1 = dict(
     dropout=0.1, drop_path=0.1)
 
 
-class JetViT(nn.Module):
+class Answering(nn.Module):
+    """A model that may have a ``summary`` and a ``mass_head``, and the scale of the mass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mass_mean", torch.tensor(0.0))
+        self.register_buffer("mass_std", torch.tensor(1.0))
+
+    def fit_scales(self, hits: Hits, tokens: TokenBatch, mass: Tensor | None = None) -> Self:
+        """Fit the scaling layers on training jets: of the summary and of the mass (GeV)."""
+        if self.summary is not None:
+            self.summary.fit(patch_sums(tokens.features, self.summary.channels), tokens)
+        if mass is not None and self.mass_head is not None:
+            self.mass_mean.copy_(mass.mean())
+            self.mass_std.copy_(mass.std(correction=0).clamp(min=1e-6))
+        return self
+
+
+class JetViT(Answering):
     """Patch embedding, `depth` blocks, LayerNorm, pooling, a class head and a mass head."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        if config.pool not in ("mean", "mean_max", "cls", "energy"):
-            raise ValueError(f"pool={config.pool!r}: use 'mean', 'mean_max', 'cls' or 'energy'")
+        if config.pool not in POOLS:
+            raise ValueError(f"pool={config.pool!r}: use one of {', '.join(POOLS)}")
         if config.tokens not in ("active", "all", "two_scale"):
             raise ValueError(f"tokens={config.tokens!r}: use 'active', 'all' or 'two_scale'")
         self.config, dim = config, config.dim
@@ -116,6 +137,7 @@ class JetViT(nn.Module):
         self.position = Position(config)
         self.dropout = Dropout(config.dropout)
         self.cls = nn.Parameter(torch.zeros(1, 1, dim)) if config.pool == "cls" else None
+        self.ends = ClassAttention(config) if config.pool == "class_attention" else None
         rates = torch.linspace(0, config.drop_path, config.depth, device="cpu").tolist()
         self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
         self.norm = nn.LayerNorm(dim)
@@ -127,8 +149,6 @@ class JetViT(nn.Module):
                                         Dropout(config.dropout))
         self.class_head = nn.Linear(width, config.classes)
         self.mass_head = nn.Linear(width, 1) if config.mass_head else None
-        self.register_buffer("mass_mean", torch.tensor(0.0))
-        self.register_buffer("mass_std", torch.tensor(1.0))
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 if config.start:
@@ -144,16 +164,9 @@ class JetViT(nn.Module):
         self.cls_position = nn.Parameter(torch.zeros(1, 1, dim)) if placed else None
 
     def fit_scales(self, hits: Hits, tokens: TokenBatch, mass: Tensor | None = None) -> Self:
-        """Fit the scaling layers on training jets: input, summary and mass (GeV)."""
+        """Fit the scaling layers on training jets: of input, summary and mass (GeV)."""
         self.scale.fit(hits)
-        if self.summary is not None:
-            raw = self.summary.raw(patch_sums(tokens.features, self.config.channels), tokens)
-            self.summary.mean.copy_(raw.mean(0))
-            self.summary.std.copy_(raw.std(0, correction=0).clamp(min=1e-3))
-        if mass is not None and self.mass_head is not None:
-            self.mass_mean.copy_(mass.mean())
-            self.mass_std.copy_(mass.std(correction=0).clamp(min=1e-6))
-        return self
+        return super().fit_scales(hits, tokens, mass)
 
     def embed(self, tokens: TokenBatch, places: Tensor | None = None,
               sums: Tensor | None = None) -> Tensor:
@@ -196,6 +209,8 @@ class JetViT(nn.Module):
         x = self._through(tokens, True, None, places, sums).float()
         if self.cls is not None:
             parts = [x[:, 0]]
+        elif self.ends is not None:
+            parts = [self.ends(x, tokens.valid).float()]
         else:
             keep = tokens.valid.unsqueeze(-1)
             parts = [(x * keep).sum(1) / keep.sum(1).clamp(min=1)]

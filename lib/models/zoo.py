@@ -123,16 +123,6 @@ class TestTime(Mechanism):
         return ((q @ value) * F.silu(q @ gate)).to(dtype)
 
 
-def block_of(position: Tensor, grid: Grid, height: int, width: int) -> Tensor:
-    """Number of the block of height x width patches that holds each token: (B, N) -> (B, N). A
-    coarse token counts by its middle; one without a place (a class token, -1) is in the middle."""
-    middle = grid.rows // 2 * grid.columns + grid.columns // 2
-    row, column = grid.centres(torch.where(position < 0, middle, position))
-    row = (row + (grid.rows - 1) / 2).long().clamp(max=grid.rows - 1)
-    column = (column + (grid.columns - 1) / 2).long().clamp(max=grid.columns - 1)
-    return row // height * -(-grid.columns // width) + column // width
-
-
 class Placed(Mechanism):
     """A mechanism on blocks of patches; without ``position`` tokens are numbered as they come.
 
@@ -144,15 +134,25 @@ class Placed(Mechanism):
 
     def __init__(self, heads: int, width: int, grid: Grid = TOP_QCD, **settings) -> None:
         super().__init__(heads, width, **settings)
+        self.on(grid)
+
+    def on(self, grid: Grid) -> None:
+        """Work on another grid."""
         self.grid, self.block = grid, self.blocks(grid)
         self.shape = -(-grid.rows // self.block[0]), -(-grid.columns // self.block[1])
         self.count = self.shape[0] * self.shape[1]
 
     def number(self, q: Tensor, position: Tensor | None) -> Tensor:
-        """The block of each token, (B, N)."""
+        """The block of each token, (B, N). A coarse token counts by its middle; one without a place
+        (a class token, -1) is in the middle."""
+        rows, columns = self.grid.rows, self.grid.columns
         if position is None:
             position = torch.arange(q.shape[2], device=q.device) % self.grid.patches
-        return block_of(position, self.grid, *self.block).expand(len(q), -1)
+        middle = rows // 2 * columns + columns // 2
+        row, column = self.grid.centres(position.where(position >= 0, middle))
+        row = (row + (rows - 1) / 2).long().clamp(max=rows - 1) // self.block[0]
+        column = (column + (columns - 1) / 2).long().clamp(max=columns - 1) // self.block[1]
+        return (row * self.shape[1] + column).expand(len(q), -1)
 
 
 class Groups:
@@ -221,32 +221,46 @@ class Mhla(Placed):
         return over_keys(weight * (block @ self.mix.exp() @ block.transpose(-2, -1)), valid)
 
 
-@MECHANISMS.register("groups")
-class SmallGroups(Placed):
-    """Exact attention in small groups, as in PHAT-JeT (arXiv:2605.21789): a token attends to those
-    of its block of 5 x 5 patches and to the block's summary token. The summary tokens, means of
-    their block's queries, keys and values, attend to each other first. Cost: 25 N and (N/25)²
-    scores. The paper's convolution on the plane is the block's."""
+@MECHANISMS.register("windows")
+class Windows(Placed):
+    """Softmax attention within windows of 7 x 7 patches, as in the local blocks of L2ViT."""
 
-    @staticmethod
-    def blocks(grid: Grid) -> tuple[int, int]:
-        return COARSE, COARSE
+    size, summary = 7, False
+
+    @classmethod
+    def blocks(cls, grid: Grid) -> tuple[int, int]:
+        return cls.size, cls.size
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None = None,
                 position: Tensor | None = None) -> Tensor:
         dtype, (q, k, v) = v.dtype, wide(q, k, v)
         groups = Groups(self.number(q, position), valid, self.count)
-        here, scale = groups.here.unsqueeze(1), q.shape[-1] ** -0.5  # (B, 1, M, S)
-        boxes = [groups.spread(x) for x in (q * scale, k, v)]
-        number = here.sum(-1, keepdim=True).clamp(min=1)
+        here, boxes = groups.here.unsqueeze(1), [groups.spread(x) for x in (q, k, v)]
+        here = here | ~here.any(-1, keepdim=True)  # an empty block sees its zeros
+        scores = boxes[0] @ boxes[1].transpose(-2, -1) * q.shape[-1] ** -0.5
+        scores, values = scores.masked_fill(~here.unsqueeze(3), -torch.inf), boxes[2]
+        if self.summary:
+            key, value = self.summaries(groups, *boxes)
+            more = boxes[0] @ key.transpose(-2, -1) * q.shape[-1] ** -0.5
+            scores, values = torch.cat([scores, more], -1), torch.cat([values, value], -2)
+        return groups.collect(scores.softmax(-1) @ values).to(dtype)
+
+
+@MECHANISMS.register("groups")
+class SmallGroups(Windows):
+    """Exact attention in small groups, as in PHAT-JeT (arXiv:2605.21789): a token attends to those
+    of its block of 5 x 5 patches and to the block's summary token. The summary tokens, means of
+    their block's queries, keys and values, attend to each other first. Cost: 25 N and (N/25)²
+    scores. The paper's convolution on the plane is the block's."""
+
+    size, summary = COARSE, True
+
+    def summaries(self, groups: Groups, *boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Key and value of each block's summary token, (B, H, M, 1, D)."""
+        number = groups.here.sum(-1)[:, None, :, None].clamp(min=1)
         query, key, value = (x.sum(3) / number for x in boxes)  # (B, H, M, D)
-        filled = here.any(-1)
+        filled = groups.here.any(-1)
         filled = filled | ~filled.any(-1, keepdim=True)  # an image without tokens: all of them
-        scores = (query @ key.transpose(-2, -1)).masked_fill(~filled.unsqueeze(2), -torch.inf)
-        summary = scores.softmax(-1) @ torch.cat([key, value], -1)
-        key, value = summary.unsqueeze(3).chunk(2, -1)  # (B, H, M, 1, D)
-        scores = boxes[0] @ boxes[1].transpose(-2, -1)
-        scores = scores.masked_fill(~here.unsqueeze(3), -torch.inf)
-        weight = torch.cat([scores, boxes[0] @ key.transpose(-2, -1)], -1).softmax(-1)
-        out = weight[..., :-1] @ boxes[2] + weight[..., -1:] * value
-        return groups.collect(out).to(dtype)
+        scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
+        share = scores.masked_fill(~filled[:, None, None], -torch.inf).softmax(-1)
+        return (share @ key).unsqueeze(3), (share @ value).unsqueeze(3)

@@ -5,6 +5,7 @@ have R1's rates, weight decays and patience, on the same model, for as many jets
 (batches twice as large).
 """
 
+import bisect
 import dataclasses
 import difflib
 import inspect
@@ -18,14 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from lib.data.images import JetImages
-from lib.data.tokens import Grid
+from lib.data.tokens import TOP_QCD, Grid
 from lib.models.resnet import ResNet15
+from lib.models.rivals import DeepSets, L2ViT, XCiT
 from lib.models.vit import JetViT, ViTConfig
 from lib.profiles import Profile
 from lib.registry import Registry
 from lib.training import contrastive, masked  # noqa: F401 (they enter their objectives)
 from lib.training.objectives import OBJECTIVES
 from lib.training.optim import FitSettings
+from lib.training.zoo import MATCHED, ZOO, settings
 
 ARCHITECTURES = Registry("architecture")
 SCALE_JETS = 512  # training jets that the scaling layers are fitted on (the mass: on all)
@@ -164,9 +167,7 @@ def _vit(grid: Grid, **arguments: Any) -> nn.Module:
     return JetViT(ViTConfig.of(grid, **arguments))
 
 
-@ARCHITECTURES.register("resnet15")
-def _resnet15(grid: Grid, width: int = 16, stride: int = 2) -> nn.Module:
-    return ResNet15(grid.channels, width, stride)
+ARCHITECTURES |= {"resnet15": ResNet15, "l2vit": L2ViT, "xcit": XCiT, "deep_sets": DeepSets}
 
 
 def make_model(recipe: Recipe, jets: JetImages | None = None,
@@ -203,7 +204,7 @@ PRETRAININGS: dict[str, dict[str, Any]] = {
                   "loss": {"temperature": 0.5, "dim": 128}},
 }
 FROM_BACKBONE = ("finetune", "r1_finetune")
-NAMES = (*PRETRAININGS, "scratch", "r1_scratch", *FROM_BACKBONE)
+NAMES = (*PRETRAININGS, "scratch", "r1_scratch", *FROM_BACKBONE, *ZOO)
 
 _OURS: dict[str, Any] = dict(
     tokens="two_scale", position="factorised", pool="energy", heads=4, mlp_ratio=2.0)
@@ -221,6 +222,27 @@ SIZES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
 }
 
 
+def parameters(recipe: Recipe) -> int:
+    """How many parameters the model of a recipe has; none of them is made."""
+    with torch.device("meta"):
+        model = make_model(dataclasses.replace(recipe, grid=recipe.grid or TOP_QCD))
+    return sum(p.numel() for p in model.parameters())
+
+
+def matched(recipe: Recipe, setting: str, goal: int) -> Recipe:
+    """The recipe with that value of a setting of its model, whole or, for ``mlp_ratio``, in units
+    of the narrowest hidden layer, with which it is nearest to ``goal`` parameters."""
+    known = _arguments(ARCHITECTURES.find(recipe.architecture))
+    step = 1 / recipe.model.get("dim", known.get("dim", 1)) if setting == "mlp_ratio" else 1
+
+    def with_value(number: int) -> Recipe:
+        return recipe.but(model={setting: number * step})
+
+    above = bisect.bisect_left(range(1, 4096), goal, key=lambda n: parameters(with_value(n))) + 1
+    return min(map(with_value, (max(1, above - 1), above)),
+               key=lambda found: abs(parameters(found) - goal))
+
+
 def recipe(name: str, profile: Profile, seed: int | None = None,
            start: str | Path | Mapping | None = None) -> Recipe:
     """A recipe by its name, in the size of a profile; for ``finetune`` and ``r1_finetune`` with the
@@ -231,11 +253,18 @@ def recipe(name: str, profile: Profile, seed: int | None = None,
     Raises:
         ValueError: an unknown recipe; one that needs a start and has none, or the reverse.
     """
-    if name not in NAMES:
+    if name not in NAMES and ":" not in name:
         raise ValueError(f"unknown recipe {name!r}: choose one of {', '.join(NAMES)}")
     if (name in FROM_BACKBONE) != (start is not None):
         raise ValueError(f"{name}: " + ("give the pretrained run to start from, e.g. simclr"
                          if start is None else "starts from nothing; finetune takes a run"))
+    if name in ZOO or ":" in name:
+        base, own = recipe("scratch", profile, seed), settings(name, profile.name)
+        # Of another architecture none of our model's settings is known.
+        made = (Recipe.of({**base.to_json(), "model": {}}, **own) if "architecture" in own
+                else base.but(**own))
+        how = MATCHED.get(name, "mlp_ratio" if ":" in name else None)
+        return matched(made, how, parameters(base)) if how else made
     model, fit, pretraining = SIZES[profile.name]
     base = Recipe.of({"model": model, "seed": profile.seeds[0] if seed is None else seed})
     if pretrains := name in PRETRAININGS:

@@ -17,16 +17,16 @@
 # price is that the questions must be simple. Picture a crowded room: softmax
 # attention is everybody talking to everybody, linear attention is one notice
 # board of fixed size that all write on and all read from. In one sentence: a
-# linear mechanism is an exact average with weights that are smooth and of low
-# rank, a small convolution gives back what that blurs, and how much it saves
-# depends on the number of tokens over the width of the model; leaving out
-# empty patches saves in every case.
+# linear mechanism is an exact average whose weights have low rank, a small
+# convolution gives back the neighbourhood that it cannot single out, and
+# leaving out empty patches saves work in every case.
 #
-# **You will** derive five attention mechanisms, check every equation in the
-# cell below it, break one of them in three ways and mend it, look at what
-# trained ones attend to, and time them all.
+# **You will** follow one small jet through attention in numbers, derive five
+# mechanisms and check every equation in the cell below it, break one of them
+# in three ways and mend it, look at what trained ones attend to, and write
+# the course's whole model in five classes that load its published weights.
 #
-# **You need** notebook 02 for patches and tokens; matrix products. About four
+# **You need** notebook 02 for patches and tokens; matrix products. About two
 # minutes on two cores, one with a GPU.
 
 # %%
@@ -46,17 +46,21 @@ PROFILE, DATA, GRIDS = "laptop", "simulated", False
 
 # %%
 import math
-import time
+import re
 
 import torch
 import torch.nn.functional as F
+from IPython.display import Markdown, display
+from torch import nn
 from torch.testing import assert_close
 
 from lib import profiles
 from lib.data.batches import active_patches
+from lib.data.tokens import tokenize
 from collider.course import course_jets
 from lib.models.attention import MECHANISMS, ReluLinear
 from lib.models.blocks import Layout, LocalConcentration
+from lib.models.vit import JetViT as Library
 import drawings.attention
 from lib.report import plots
 from lib.report.results import Experiment
@@ -86,17 +90,61 @@ print(f"of {jets.grid.patches} patches a jet fills {typical} (median),",
 # %% [markdown]
 # ## 1. Softmax attention is an average
 #
-# Every token $n$ carries three vectors of width $D$: a *query* $q_n$ (what I
-# am looking for), a *key* $k_n$ (what I can be found by) and a *value* $v_n$
-# (what I pass on). Token $n$ receives
+# Token $n$ is a vector $x_n$ of $d$ numbers. Three matrices, which the model
+# learns and which are the same for every token, make of it a *query* (what I
+# am looking for), a *key* (what I can be found by) and a *value* (what I pass
+# on), each of width $D$:
+#
+# $$ q_n=W_q\,x_n,\qquad k_n=W_k\,x_n,\qquad v_n=W_v\,x_n . $$
+#
+# Token $n$ receives
 #
 # $$ o_n=\sum_m A_{nm}\,v_m,\qquad
 #    A_{nm}=\frac{\exp(q_n\!\cdot k_m/\sqrt D)}
 #                {\sum_{m'}\exp(q_n\!\cdot k_{m'}/\sqrt D)} . $$
 #
 # The factor $1/\sqrt D$ keeps the exponent of order one: a dot product of $D$
-# independent terms of variance one has variance $D$. Several *heads* do this
-# side by side with vectors of their own. All tensors below are
+# independent terms of variance one has variance $D$.
+#
+# ### One jet in numbers
+#
+# Here is a jet of four tokens with three numbers each: energy, and the
+# distance from the jet's axis in $\eta$ and in $\phi$. The token on the axis
+# is the core; two neighbours hold less energy, the last one none. With $D=2$
+# we choose simple matrices (a model would learn them).
+
+# %%
+x = torch.tensor([[2.0, 0, 0],   # core
+                  [1, 1, 0],     # its neighbour in eta
+                  [1, 0, 1],     # its neighbour in phi
+                  [0, -1, 1]])   # far away, no energy
+W_q = torch.tensor([[1.0, 0, 0], [0, 1, -1]])  # (D, d)
+W_k = torch.tensor([[1.0, 0, 0], [0, 1, 0]])
+W_v = torch.tensor([[1.0, 0, 0], [0, 1, 1]])
+q, k, v = x @ W_q.T, x @ W_k.T, x @ W_v.T       # (N, D) = (4, 2)
+print("queries", q.tolist(), "\nkeys   ", k.tolist(),
+      "\nvalues ", v.tolist())
+
+# %% [markdown]
+# Follow the second token, whose query is $q_2=(1,1)$. Its dot products with
+# the four keys are $2,\,2,\,1,\,-1$. Divided by $\sqrt2$ and exponentiated
+# they become $4.11,\ 4.11,\ 2.03,\ 0.49$; their sum is $10.75$, so the weights
+# are $0.38,\ 0.38,\ 0.19,\ 0.05$. The answer is the mean of the values with
+# these weights: $0.38\,(2,0)+0.38\,(1,1)+0.19\,(1,1)+0.05\,(0,0)=(1.34,\,0.57)$.
+# The second token now knows that there is more energy beside it.
+
+# %%
+weights = (q @ k.T / math.sqrt(2)).softmax(-1)  # (N, N), rows add to one
+assert_close(weights[1], torch.tensor([0.383, 0.383, 0.189, 0.046]),
+             atol=1e-3, rtol=0)
+assert_close((weights @ v)[1], torch.tensor([1.337, 0.571]), atol=1e-3, rtol=0)
+toy = q, k, v
+
+# %% [markdown]
+# Several *heads* do this side by side with matrices of their own, and another
+# matrix mixes their answers. In the code all heads are one large matrix
+# product, cut into pieces afterwards. From here to section 9 we study what
+# stands between these projections, on random vectors; tensors are
 # $(B,H,N,D)$: jets, heads, tokens, width.
 
 # %%
@@ -135,10 +183,11 @@ assert_close(softmax_attention(*twice)[:, :, :50],
 # where the map is kept for the backward pass, $N^2$ numbers of memory. Here
 # is the bill for one layer of four heads of 64, for four ways to cut a
 # $125\times125$ image: our active patches, all $5\times5$ patches, then
-# patches of $2\times2$ and single pixels.
+# patches of $2\times2$ (63 a side, for the last one overhangs) and single
+# pixels.
 
 # %%
-for n in (typical, 625, 3844, 15625):
+for n in (typical, 625, 3969, 15625):
     count = 4 * 2 * n**2 * 64
     print(f"N = {n:>6,}: {count / 1e9:8.2f} G multiply-accumulates,",
           f"map {4 * 4 * n**2 / 1e6:8.1f} MB in float32")
@@ -193,6 +242,21 @@ assert torch.linalg.matrix_rank(product) == 16
 # Both brackets are sums over tokens that no query enters. They are the notice
 # board: a matrix of $D\times D$ and a vector of $D$, computed once, read by
 # all. The cost is $2ND^2$ a head: linear in $N$.
+#
+# **In numbers**, for the jet of section 1 and $\phi=\mathrm{ReLU}$, which
+# turns negative components into zeros. The keys become $(2,0)$, $(1,1)$,
+# $(1,0)$ and $(0,0)$, and the board collects one outer product a token:
+#
+# $$ \sum_m\phi(k_m)v_m^\top=
+#    \begin{pmatrix}4&0\\0&0\end{pmatrix}+
+#    \begin{pmatrix}1&1\\1&1\end{pmatrix}+
+#    \begin{pmatrix}1&1\\0&0\end{pmatrix}+0=
+#    \begin{pmatrix}6&2\\1&1\end{pmatrix},\qquad
+#    \sum_m\phi(k_m)=(4,1). $$
+#
+# The second token reads it with $q_2=(1,1)$: numerator $(7,3)$, denominator
+# $5$, answer $(1.4,\,0.6)$. The long way gives the same: its weights are
+# $2,2,1,0$ over $5$. The board was written once and serves all four queries.
 
 # %%
 def linear_attention(q, k, v, phi):
@@ -203,6 +267,18 @@ def linear_attention(q, k, v, phi):
     return (q @ board) / weight
 
 
+answer = linear_attention(*toy, F.relu)
+assert_close(toy[1].relu().T @ toy[2], torch.tensor([[6.0, 2], [1, 1]]))
+assert_close(answer[1], torch.tensor([1.4, 0.6]))
+print("the four answers:", answer.tolist())
+
+# %% [markdown]
+# The last token's answer is not a number: its query $(0,-2)$ has nothing
+# positive, so ReLU leaves zero over zero. Section 5 comes back to it. With
+# $\mathrm{ELU}(x)+1$, which is positive everywhere, this cannot happen; on
+# random vectors the fast order gives what the long way gives.
+
+# %%
 def phi_elu(x):
     return F.elu(x) + 1
 
@@ -263,27 +339,36 @@ assert_close(linear_attention(q, k, v, phi_relu),
 # $$ e^{q\cdot k}=\mathbb E_{\omega\sim\mathcal N(0,1)}
 #    \big[e^{\omega\cdot q-|q|^2/2}\;e^{\omega\cdot k-|k|^2/2}\big], $$
 #
-# an identity of Gaussian integrals, whose error falls as $1/\sqrt R$.
+# an identity of Gaussian integrals, whose error falls as $1/\sqrt R$. The
+# size of the error depends on how long the vectors are: we take them as short
+# as a softmax of width 16 sees them (divided by $16^{1/4}=2$ each), and half as
+# long for comparison.
 
 # %%
 def random_features(x, omega):  # (N, D), (R, D) -> (N, R)
     return torch.exp(x @ omega.T - x.square().sum(-1, keepdim=True) / 2)
 
 
-a, b = q[0, 0, :8].double() / 4, k[0, 0, :8].double() / 4
-exact, errors = torch.exp(a @ b.T), {}
-for number in (100, 10_000):
-    omega = torch.randn(number, 16, dtype=torch.float64)
-    estimate = random_features(a, omega) @ random_features(b, omega).T
-    errors[number] = ((estimate / number / exact - 1) ** 2).mean().sqrt()
-    print(f"{number:>6} features: relative error {errors[number]:.1%}")
-assert errors[10_000] < errors[100]
+errors = {}
+for shrink in (2, 4):  # 2: the scale of softmax at D = 16
+    a, b = q[0, 0].double() / shrink, k[0, 0].double() / shrink
+    for number in (100, 10_000):
+        omega = torch.randn(number, 16, dtype=torch.float64)
+        product = random_features(a, omega) @ random_features(b, omega).T
+        ratio = product / number / torch.exp(a @ b.T)
+        errors[shrink, number] = (ratio - 1).square().mean().sqrt()
+        print(f"vectors / {shrink}, {number:>6} features: "
+              f"relative error {errors[shrink, number]:.0%}")
+assert errors[2, 100] > errors[4, 100] > errors[4, 10_000]
 
 # %% [markdown]
-# A hundred times the features for a tenth of the error, and it is worse for
-# longer vectors: as a route to softmax it is a hard one. Simple maps give up
-# on the exponential and accept another kernel. What do they give up? Two
-# things, which the next cells measure on random vectors: how *sharply* the
+# For short vectors a hundred times the features give a tenth of the error. At
+# softmax's own scale a hundred features are wrong by more than the weight
+# itself, and even ten thousand do not bring the law of $1/\sqrt R$ to bear,
+# because a few rare $\omega$ carry the mean. As a route to softmax this is a
+# hard one. Simple maps give up on the exponential and
+# accept another kernel. What do they give up? Two things, which the next cells
+# measure on random vectors: how *sharply* the
 # weight falls with the angle between query and key, and whether a query can
 # sharpen itself by growing.
 
@@ -431,7 +516,8 @@ assert_close(relu(q, k, v), summed(q.relu() + 1e-6, k.relu() + 1e-6, v))
 
 # %% [markdown]
 # **Half precision.** A float16 ends at 65,504. Sums over hundreds of tokens
-# get there; bfloat16 has the range of float32, but three significant digits.
+# get there; bfloat16 has the range of float32, but only eight bits for its
+# digits: two decimal digits and a bit.
 
 # %%
 def by_hand(q, k, v, scale=1.0):  # everything in the dtype that comes in
@@ -518,10 +604,13 @@ for name, row in experiment.summary().items():
     auc, mae = row["auc"], row["mass_mae"]
     print(f"{name:>15}: AUC {auc['mean']:.3f} [{auc['low']:.3f}, "
           f"{auc['high']:.3f}], mass error {mae['mean']:.1f} GeV")
-for a, b in (("linear", "softmax"), ("linear + local", "linear")):
-    gap = experiment.compare(a, b, ["auc"])["auc"]
-    print(f"{a} - {b}: {gap['difference']:+.3f} "
-          f"[{gap['low']:+.3f}, {gap['high']:+.3f}] in AUC")
+gains = {f"{a} - {b}": experiment.compare(a, b, ["auc"])["auc"]
+         for a, b in (("linear", "softmax"), ("linear + local", "linear"))}
+better = gains["linear - softmax"]["low"] > 0
+display(Markdown("; ".join(
+    f"{name}: **{gap['difference']:+.3f}** [{gap['low']:+.3f}, {gap['high']:+.3f}] "
+    "in AUC" for name, gap in gains.items()) + ". Prediction 3 **"
+    f"{'did not hold' if better else 'held'}**."))
 
 # %% [markdown]
 # These are short trainings with one seed: the intervals speak of the test
@@ -607,13 +696,13 @@ plots.save(fig, "03_spectra", profile);
 # %%
 means = {name: float(rows[name].mean()) for name in arms}
 held = means["linear"] > means["softmax"]
-print("prediction 2", "held" if held else "did not hold", "here;",
-      "random vectors of length one:",
-      {name: round(float(spread[name][10]), 3) for name in kernels})
-assert 0.9 < scales[10] < 1.1
+display(Markdown(
+    f"Prediction 2 **{'held' if held else 'did not hold'}**: the rows of linear "
+    f"attention have an entropy of {means['linear']:.3f} on average, those of "
+    f"softmax {means['softmax']:.3f}."))
 
 # %% [markdown]
-# In the published run it held, by little: 0.955 against 0.939. It need not.
+# The two are close, and from one training to the next either may be ahead.
 # Think again about the right panel of section 3. Softmax *can* be sharp, but
 # starts out nearly flat: with the short queries and keys of a fresh layer all
 # exponents are small, and only training makes them long. ReLU sets half of all
@@ -625,25 +714,6 @@ assert 0.9 < scales[10] < 1.1
 # Read the left panel with the same care: a softmax map may *have* full rank
 # and use little of it. Where its singular values fall as steeply as the
 # linear ones until $D$, a map of rank $D$ could have done nearly the same.
-#
-# **The floor again**, now with vectors that a model has learned, on all
-# tokens of each jet and on the tenth of them that a masked pretraining might
-# leave.
-
-# %%
-few = tokens.valid & (torch.rand(tokens.valid.shape) < 0.1)
-under = {}
-for name, keep in {"all": tokens.valid, "a tenth": few}.items():
-    total = (k_real.relu() * keep[:, None, :, None]).sum(2, keepdim=True)
-    weight = (q_real.relu() * total).sum(-1)  # (B, H, N)
-    chosen = weight.transpose(1, 2)[keep]
-    under[name] = float((chosen < 100).float().mean())
-    print(f"{name:>8} tokens: {under[name]:.0%} of the sums are below 100")
-
-# %% [markdown]
-# The formula of section 5 puts the danger below a few dozen tokens, for
-# components of variance one. Shorter vectors move it up and longer ones down;
-# the printed shares tell where a trained model stands.
 #
 # **Concentration**, on one jet: the hottest patch asks.
 
@@ -683,8 +753,9 @@ plots.save(fig, "03_rows", profile);
 #
 # ## 7. What a small convolution gives back
 #
-# If linear attention is an average with smooth weights, the thing it does
-# worst is the thing that matters in a jet: *who stands next to whom*. L2ViT
+# A map of rank $D$ cannot send each of a few hundred tokens to its own
+# neighbour. So the thing that linear attention does worst is a thing that
+# matters in a jet: *who stands next to whom*. L2ViT
 # adds a *local concentration module* behind attention: put the tokens back on
 # their grid, a depthwise convolution (one kernel a channel $c$, no mixing of
 # channels), GELU, norm, another depthwise convolution:
@@ -727,16 +798,15 @@ print("rank of the linear map:", int(ranks["linear"].max()), "or less;",
 # *neighbours* is.) A token that is missing counts as zero here, so that the
 # convolution knows the jet's outline.
 #
-# What it was worth, in this short training: an AUC higher by 0.011 [0.006, 0.015],
-# the difference `linear + local - linear` printed above. It is also the cheap
-# part:
+# What it was worth in this short training, and what it costs:
 
 # %%
-d = small["dim"]
+gap, d = gains["linear + local - linear"], small["dim"]
 attention_macs = 2 * n * d * width
 local_macs = 2 * n * d * 9
-print(f"two 3x3 depthwise convolutions: {local_macs / attention_macs:.2f}",
-      "times the multiply-accumulates of linear attention")
+print(f"AUC {gap['difference']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}] "
+      f"for {local_macs / attention_macs:.2f} times the multiply-accumulates "
+      "of linear attention")
 
 # %% [markdown]
 # ## 8. XCA: attention between channels
@@ -823,114 +893,25 @@ assert_close(one[:, :, 0], two[:, :, 0])
 # | mechanism | what it keeps of all tokens | map between tokens | cost a head |
 # |---|---|---|---|
 # | softmax | everything | any, full rank | $2N^2D$ |
-# | linear (ReLU, ELU) | $D\times D$ matrix, $D$ sums | rank $\le D$, smooth | $2ND^2$ |
+# | linear (ReLU, ELU) | $D\times D$ matrix, $D$ sums | rank $\le D$ | $2ND^2$ |
 # | XCA | $D\times D$ matrix | none | $2ND^2$ |
 # | additive | two vectors of $D$ | none | $\approx 6ND$ |
 #
-# ## 10. Timed
-#
-# **Prediction.** Counting says that linear beats softmax where
-# $2ND^2<2N^2D$, at $N=D$. The library's version multiplies all $H$ heads in
-# one product, $H$ times the arithmetic, so its count crosses at $N=HD$, the
-# width of the model. The clock will disagree: PyTorch's softmax attention is
-# a single optimised operation, ours is a dozen small ones.
-#
-# We take the processor time of *one* thread, which other programs disturb
-# little, the median of several calls, and divide by softmax's.
+# Which of them is faster on a clock, and from how many tokens on, is measured
+# with the scaling of whole models later in the course. Here we count. In a
+# block attention is not alone: projections and MLP take $(4+2r)Nd^2$ with an MLP
+# $r$ times as wide as $d$ (here four times), whatever the mechanism. Against that stands $2N^2d$
+# for softmax, $2Nd^2/H$ for $H$ linear heads.
 
 # %%
-def macs(name, n, heads, width):
-    d = heads * width
-    return {"softmax": 2 * n**2 * d, "relu_linear": n * d * (2 * d + heads),
-            "elu_linear": n * d * (2 * d + heads),
-            "cross_covariance": 2 * n * d * width,
-            "additive": 6 * n * d}[name]
-
-
-heads, d = small["heads"], small["dim"]
-lengths = [64, 128, 256, 625, 1250, 2500, 3844]
-lengths = lengths[:4] if profile.name == "smoke" else lengths
-shape = heads, width
-counted = {name: [macs(name, n, *shape) / macs("softmax", n, *shape)
-                  for n in lengths] for name in KINDS}
-
-# %%
-def seconds(function, *given, repeats=7):
-    taken = []
-    for _ in range(repeats + 1):  # the first call warms up
-        start = time.thread_time()
-        function(*given)
-        taken.append(time.thread_time() - start)
-    return sorted(taken[1:])[repeats // 2]
-
-
-timed = {**{name: kind(*shape) for name, kind in KINDS.items()},
-         "softmax, map kept": softmax_attention}
-threads = torch.get_num_threads()
-torch.set_num_threads(1)
-clock = {name: [] for name in timed}
-with torch.no_grad():
-    for n in lengths:
-        qkv = torch.randn(1, n, 3, heads, width).permute(2, 0, 3, 1, 4)
-        for name, function in timed.items():
-            clock[name].append(seconds(function, *qkv))
-torch.set_num_threads(threads)
-measured = {name: [a / b for a, b in zip(row, clock["softmax"])]
-            for name, row in clock.items()}
-
-# %%
-shown = [name for name in measured if name != "softmax"]
-
-# %% tags=["figure"]
-fig = drawings.attention.cost(
-    lengths, {name: measured[name] for name in shown},
-    {name: counted[name] for name in shown if name in counted}, (low, high))
-plots.save(fig, "03_cost", profile);
-
-# %% [markdown]
-# *Figure: cost over that of softmax attention, against the number of tokens,
-# on two logarithmic axes: counted multiply-accumulates on the left, time on
-# the right. Below the line at 1 a mechanism is cheaper. The band marks 90 %
-# of our jets.*
-#
-# Where does linear attention begin to pay? Between two measured points we
-# interpolate in the logarithms.
-
-# %%
-def crossover(lengths, ratio):
-    """The N from which on the ratio stays below 1; None if it never does."""
-    above = [i for i, r in enumerate(ratio) if r >= 1]
-    last = above[-1] if above else 0
-    if not above or last == len(ratio) - 1:
-        return None if above else lengths[0]
-    a, b = (math.log(ratio[i]) for i in (last, last + 1))
-    x, y = (math.log(lengths[i]) for i in (last, last + 1))
-    return math.exp(x + (y - x) * a / (a - b))
-
-
-crossing = {name: crossover(lengths, measured[name]) for name in shown}
-for name, n in crossing.items():
-    print(f"{name:>18}:", f"N = {n:.0f}" if n else "not in this range",
-          f"| at N = {lengths[-1]}: {measured[name][-1]:.2f} of softmax")
-
-# %% [markdown]
-# (Where the number is the smallest $N$ we tried, the crossover lies at or
-# below it.) And attention is not alone in a block. Projections and MLP take
-# $12Nd^2$ (with an MLP four times as wide as $d$), whatever the mechanism, so
-# the quadratic part, $2N^2d$, takes over at $N=6d$, or at $N=4d$ with an MLP
-# twice as wide. Counted with the former for a whole block of our width here
-# and of the full profile's, $d=256$, and beside it what dropping the empty
-# patches saves:
-
-# %%
-def block_macs(n, d=256, heads=4, softmax=True):
+def block_macs(n, d=256, heads=4, ratio=4, softmax=True):
     mix = 2 * n**2 * d if softmax else 2 * n * d * (d // heads)
-    return 12 * n * d**2 + mix
+    return (4 + 2 * ratio) * n * d**2 + mix
 
 
 saved = {}
-for wide in (d, 256):
-    for n in (typical, 625, 3844, 15625):
+for wide in (small["dim"], 256):
+    for n in (typical, 625, 3969, 15625):
         gain = block_macs(n, wide) / block_macs(n, wide, softmax=False)
         print(f"d = {wide}, N = {n:>6,}: softmax / linear block = {gain:.2f}")
     saved[wide] = block_macs(625, wide) / block_macs(typical, wide)
@@ -944,28 +925,278 @@ assert saved[256] > block_macs(625) / block_macs(625, softmax=False)
 # than the clever sum. The two multiply, and only the second grows without
 # bound as patches become finer.
 #
+# ## 10. The whole model on one page
+#
+# Now everything is there to write the course's model ourselves: five classes,
+# JetViT the last of them. They have the sizes of the published model trained
+# from scratch (notebook 07), so that at the end its weights can be loaded and
+# the two be compared. `tokens` are *two-scale* (notebook 02): patches with a
+# track or calorimeter hit as they are, the rest of the plane summed into at
+# most 25 coarse tokens.
+
+# %%
+# lib's JetViT, with its weights
+published = Library.from_pretrained(profiles.ROOT / "weights" / "scratch")
+grid = published.config.grid
+tokens = tokenize(jets.hits(validation[:16]), grid, "two_scale")
+B, K, features = tokens.features.shape  # jets, tokens, C·5·5
+print({k: getattr(published.config, k) for k in
+       ("dim", "depth", "heads", "mlp_ratio", "attention", "pool")})
+print(f"features {(B, K, features)}, coarse tokens",
+      int((tokens.position >= grid.patches).sum()))
+
+# %% [markdown]
+# **Attention**, with its projections and heads. Everything but the shuffling
+# of axes is in sections 2 to 5: keys of padding are multiplied by zero, sums
+# become means, and the floor is $10^{-6}$.
+
+# %%
+class Attention(nn.Module):
+    """x (B, K, d) -> (B, K, d): project, read one board a head, mix."""
+
+    def __init__(self, dim, heads):
+        super().__init__()
+        self.heads = heads
+        self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+
+    def forward(self, x, valid):
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (B, K, 3, H, D)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)                  # (B, H, K, D)
+        share = valid / valid.sum(1, keepdim=True).clamp(min=1)  # (B, K)
+        k = phi_relu(k) * share[:, None, :, None]
+        board = k.transpose(-2, -1) @ v                       # (B, H, D, D)
+        total = k.sum(-2, keepdim=True)                       # (B, H, 1, D)
+        q = phi_relu(q)
+        weight = (q * total).sum(-1, keepdim=True).clamp(min=1e-6)
+        mixed = (q @ board / weight).transpose(1, 2)          # (B, K, H, D)
+        return self.proj(mixed.flatten(2))
+
+# %% [markdown]
+# **The local convolution** of section 7. Tokens go to their cells on the grid
+# and back; coarse tokens, whose numbers begin at 625, have no cell and get
+# zero.
+
+# %%
+def convolved(conv, x, position, valid, grid):
+    """A convolution of tokens on their grid: (B, K, d) -> (B, K, d)."""
+    jet, token = (valid & (position < grid.patches)).nonzero().T
+    cell, out = position[jet, token], torch.zeros_like(x)
+    plane = x.new_zeros(len(x), grid.patches, x.shape[-1])
+    plane[jet, cell] = x[jet, token]                           # (B, 625, d)
+    plane = plane.mT.unflatten(-1, (grid.rows, grid.columns))  # (B, d, 25, 25)
+    out[jet, token] = conv(plane).flatten(2)[jet, :, cell]
+    return out
+
+
+class LocalConvolution(nn.Module):
+    """x (B, K, d) -> (B, K, d): conv, GELU, norm, conv on the patches."""
+
+    def __init__(self, dim, grid, kernel=3):
+        super().__init__()
+        self.grid, self.norm = grid, nn.LayerNorm(dim)
+        self.first, self.second = (nn.Conv2d(
+            dim, dim, kernel, padding=kernel // 2, groups=dim) for _ in "12")
+
+    def forward(self, x, *place):
+        x = convolved(self.first, x, *place, self.grid)
+        return convolved(self.second, self.norm(F.gelu(x)), *place, self.grid)
+
+# %% [markdown]
+# **A block** adds three branches to its tokens, one after the other, each
+# behind a LayerNorm of its own. The MLP works on each token by itself.
+
+# %%
+class Block(nn.Module):
+    """x (B, K, d) -> (B, K, d): attention, convolution, MLP."""
+
+    def __init__(self, dim, heads, grid, ratio=2):
+        super().__init__()
+        self.norm1, self.norm_lcm, self.norm2 = (
+            nn.LayerNorm(dim) for _ in range(3))
+        self.attention = Attention(dim, heads)
+        self.lcm = LocalConvolution(dim, grid)
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, ratio * dim), nn.GELU(), nn.Identity(),
+            nn.Linear(ratio * dim, dim))
+
+    def forward(self, x, position, valid):
+        x = x + self.attention(self.norm1(x), valid)
+        x = x + self.lcm(self.norm_lcm(x), position, valid)
+        return x + self.mlp(self.norm2(x))
+
+# %% [markdown]
+# **The embedding** makes a vector of each patch. Pixels span three orders of
+# magnitude, so they go through a logarithm first, with a unit $u_c$ and a norm
+# $s_c$ for each channel that were fitted on the training jets:
+# $\tilde x=\operatorname{sign}(x)\,\ln(1+|x|/u_c)/s_c$. Three vectors are
+# added:
+#
+# - the 200 scaled pixels of the patch, through a matrix;
+# - how many pixels are hit and how much energy they hold, for each channel,
+#   both as $\ln(1+\cdot)$, through another matrix. A sum of logarithms does
+#   not know the logarithm of the sum, and energies are what masses are made
+#   of, so the model gets it for nothing;
+# - its place: one learned vector for the row plus one for the column, or one
+#   of 25 for a coarse token. Attention alone does not know where a token is.
+
+# %%
+def patch_sums(x, channels):
+    """Pixels (B, K, C·5·5) -> hits and energy per channel, each (B, K, C)."""
+    pixels = x.unflatten(-1, (channels, -1))
+    return (pixels != 0).float().sum(-1), pixels.abs().sum(-1)
+
+
+class Embedding(nn.Module):
+    """Tokens -> (B, K, d)."""
+
+    def __init__(self, grid, dim):
+        super().__init__()
+        self.grid, self.stem = grid, nn.Linear(grid.patch_dim, dim)
+        self.energy = nn.Linear(2 * grid.channels, dim)
+        self.row = nn.Embedding(grid.rows, dim)
+        self.column = nn.Embedding(grid.columns, dim)
+        self.coarse = nn.Embedding(grid.coarse[0] * grid.coarse[1], dim)
+        for name in ("unit", "norm"):  # fitted, not learned
+            self.register_buffer(name, torch.ones(grid.channels, 1))
+
+    def forward(self, tokens):
+        x, place = tokens.features, tokens.position
+        pixels = x.unflatten(-1, (self.grid.channels, -1))  # (B, K, C, 25)
+        scaled = pixels.sign() * (pixels.abs() / self.unit).log1p() / self.norm
+        sums = torch.cat(patch_sums(x, self.grid.channels), -1).log1p()
+        where = torch.cat([(self.row.weight[:, None] + self.column.weight)
+                           .flatten(0, 1), self.coarse.weight])  # (650, d)
+        return self.stem(scaled.flatten(2)) + self.energy(sums) + where[place]
+
+# %% [markdown]
+# **The summary** of a jet has nothing learned in it: for each channel the
+# logarithms of its number of hits, of its energy and of its widths in $\eta$
+# and $\phi$. For a narrow jet $m^2\approx\tfrac12\sum_{ij}E_iE_j\,\Delta
+# R_{ij}^2$, energy squared times the variance of the position: with these
+# numbers a mass is within reach.
+
+# %%
+def summary(tokens):
+    """Tokens -> (B, 4·C)."""
+    channels, keep = tokens.grid.channels, tokens.valid[..., None]
+    hits, energy = (s * keep for s in patch_sums(tokens.features, channels))
+    total = energy.sum(1).clamp(min=1e-6)                     # (B, C)
+    parts = [hits.sum(1).log1p(), energy.sum(1).log1p()]
+    for at in tokens.grid.centres(tokens.position):  # rows, then columns
+        mean = (at[..., None] * energy).sum(1) / total
+        square = (at[..., None] ** 2 * energy).sum(1) / total
+        variance = (square - mean**2).clamp(min=0)  # in patches
+        parts.append((variance + 0.01).log() / 2)
+    return torch.cat(parts, -1)
+
+# %% [markdown]
+# **JetViT** embeds, passes the blocks, and pools the tokens into one vector a
+# jet in three ways: their mean, their maximum, and for each channel a mean
+# weighted with the energy of the patches, since a plain mean forgets where the
+# energy is. The summary joins them; a hidden layer and two heads answer.
+
+# %%
+def pooled(x, flow, tokens):
+    """x (B, K, d) -> mean, maximum and energy-weighted means, (B, ...) each."""
+    keep = tokens.valid[..., None]
+    mean = (x * keep).sum(1) / keep.sum(1)                    # (B, d)
+    top = x.masked_fill(~keep, -torch.inf).amax(1)            # (B, d)
+    energy = patch_sums(tokens.features, tokens.grid.channels)[1] * keep
+    share = energy / energy.sum(1, keepdim=True).clamp(min=1e-6)
+    return mean, top, (share.mT @ flow(x)).flatten(1)         # (B, C·d/4)
+
+
+class JetViT(nn.Module):
+    """Tokens -> logits (B, 2), mass (B,) in GeV."""
+
+    def __init__(self, grid, dim=64, depth=2, heads=4, hidden=128):
+        super().__init__()
+        C, self.embed = grid.channels, Embedding(grid, dim)
+        self.blocks = nn.ModuleList(
+            Block(dim, heads, grid) for _ in range(depth))
+        self.norm, self.flow = nn.LayerNorm(dim), nn.Linear(dim, dim // 4)
+        self.hidden = nn.Sequential(
+            nn.Linear(2 * dim + C * (dim // 4 + 4), hidden), nn.GELU())
+        self.class_head, self.mass_head = (nn.Linear(hidden, n) for n in (2, 1))
+        for name, size in {"summary_mean": 4 * C, "summary_std": 4 * C,
+                           "mass_mean": (), "mass_std": ()}.items():
+            self.register_buffer(name, torch.ones(size))
+
+    def forward(self, tokens):
+        x = self.embed(tokens)
+        for block in self.blocks:
+            x = block(x, tokens.position, tokens.valid)
+        sums = (summary(tokens) - self.summary_mean) / self.summary_std
+        jet = torch.cat([*pooled(self.norm(x), self.flow, tokens), sums], -1)
+        h = self.hidden(jet)
+        mass = self.mass_head(h).squeeze(-1) * self.mass_std + self.mass_mean
+        return self.class_head(h), mass
+
+# %% [markdown]
+# Does it compute the same? The published weights go in by name; where the
+# library keeps a part in another place, we rename. Every tensor must find its
+# place, and logits and masses must agree to $10^{-5}$ of their size.
+
+# %%
+def renamed(name):
+    name = re.sub(r"^(scale|position)\.", "embed.", name)
+    name = re.sub(r"^(stem|energy)\.", r"embed.\1.", name)
+    return name.replace("summary.", "summary_")
+
+
+mine = JetViT(grid).eval()
+mine.load_state_dict({renamed(k): w for k, w in published.state_dict().items()})
+with torch.no_grad():
+    logits, mass = mine(tokens)
+    expected, gev = published(tokens)
+assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+assert_close(mass / 100, gev / 100, atol=1e-5, rtol=1e-5)
+print(f"{sum(p.numel() for p in mine.parameters()):,} parameters; logits differ "
+      f"by at most {(logits - expected).abs().max():.0e}, masses by "
+      f"{(mass - gev).abs().max():.0e} GeV")
+
+# %% [markdown]
+# This is the model of the rest of the course, all of it. What the library
+# adds is choice (other mechanisms, patches, poolings), speed, and checks of
+# its input. Two properties are worth a last look: tokens have no order, so
+# shuffling them changes nothing; and padding does not exist.
+
+# %%
+import dataclasses
+
+order = torch.randperm(K)
+shuffled = dataclasses.replace(tokens, features=tokens.features[:, order],
+                               position=tokens.position[:, order],
+                               valid=tokens.valid[:, order])
+rubbish = dataclasses.replace(tokens, features=torch.where(
+    tokens.valid[..., None], tokens.features, torch.tensor(99.0)))
+with torch.no_grad():
+    for other in (shuffled, rubbish):
+        assert_close(mine(other)[0], logits, atol=1e-4, rtol=1e-4)
+
+# %% [markdown]
 # ## 11. What we saw
 #
 # - Linear attention is exact: another kernel, the same average, summed in
 #   another order. It can be checked, and its map looked at.
 # - Its map has rank $\le D$, and with ReLU no query can sharpen itself. That
-#   is algebra. How much it costs in AUC is an experiment; in ours, short and
-#   with one seed, it cost nothing that shows, -0.001 [-0.002, 0.001], and the
-#   convolution added 0.011 [0.006, 0.015].
+#   is algebra. How much it costs in AUC is an experiment: section 6 prints the
+#   difference for three short trainings of one seed each, and notebook 08 for
+#   finished ones.
 # - Three accidents (a floor that counts tokens, half precision, queries with
 #   nothing positive) have one-line cures: average, divide in float32, add
 #   $10^{-6}$.
 # - XCA and additive attention are linear because tokens do *not* exchange
 #   values; without a convolution they cannot see a neighbour.
-# - On processors the crossover depends on library and machine. Yours may
-#   differ by a factor of two or three; that softmax wins for few tokens and
-#   loses for thousands should not.
+# - The model of this course fits on a page. Five classes and two functions
+#   load the published weights and give their answers.
 #
 # ## Exercises
 #
-# **Quick.** (a) Show that softmax attention, too, ignores a constant added to
-# all keys. Does ReLU attention? (b) How many tokens does the floor of 100
-# need with heads of 64?
+# **Quick.** (a) Softmax attention ignores a constant vector added to all keys.
+# Show it. Does ReLU attention? (b) How many tokens does the floor of 100
+# need with heads of 64? (c) By hand, the third token of the jet in numbers:
+# its answer with softmax and with ReLU.
 #
 # **Medium.** (a) Train a fourth arm, softmax with the convolution. Is what
 # the convolution adds special to linear attention? (b) Take
@@ -982,15 +1213,40 @@ assert saved[256] > block_macs(625) / block_macs(625, softmax=False)
 # *Quick.* (a) $q\cdot(k+c)=q\cdot k+q\cdot c$: a factor common to a row,
 # which the normalisation cancels. ReLU attention does not: $\phi(k+c)$ is not
 # $\phi(k)$ times a factor. (b) $200\pi/64\approx10$ for random queries and
-# keys; trained ones are often sparser or smaller and need more.
+# keys; trained ones are often sparser or smaller and need more. (c) Its query
+# is $(1,-1)$, with ReLU $(1,0)$:
 #
-# *Medium.* (a) Add `"softmax + local": {"attention": "softmax",
-# "lcm_kernel": 3}` to `arms`. The question is one of *interaction*: compare the two gains, paired by jet. (b) The weight falls
+# ```python
+# q, k, v = toy
+# c = torch.tensor([3.0, -1])
+# assert_close(softmax_attention(q, k + c, v), softmax_attention(q, k, v))
+# assert not torch.allclose(linear_attention(q, k + c, v, phi_relu),
+#                           linear_attention(q, k, v, phi_relu), atol=1e-2)
+# softmax = (q[2] @ k.T / math.sqrt(2)).softmax(-1) @ v
+# relu = torch.tensor([2.0, 1, 1, 0]) @ v / 4
+# assert_close(linear_attention(q, k, v, phi_relu)[2], relu, atol=1e-4, rtol=0)
+# ```
+#
+# *Medium.* (a) Add the fourth arm to `arms` of section 6. The question is one of
+# *interaction*: compare the two gains, paired by jet. (b) The weight falls
 # faster with the angle, so rows are sharper; but $\phi(cq)=c^2\phi(q)$, and
 # the length still cancels.
 #
+# ```python
+# arms |= {"softmax + local": {"attention": "softmax", "lcm_kernel": 3}}
+#
+# def phi_square(x):
+#     return F.relu(x) ** 2 + 1e-6
+#
+# assert_close(linear_attention(9 * q, k, v, phi_square)[:3],
+#              linear_attention(q, k, v, phi_square)[:3], atol=1e-3, rtol=0)
+# ```
+#
 # *Project.* Each board adds a map of rank $\le D$, so the sum has rank
-# $\le 2D$; a head of width $2D$ at the same cost is the fair rival.
+# $\le 2D$, as has one head of width $2D$. The costs differ. A token writes on
+# one of the two boards ($ND^2$ in all) and reads both ($2ND^2$); a head of
+# width $2D$ has a board of $4D^2$ that all write and read, $8ND^2$. So the two
+# boards cost 3 : 8 of it: say whether you hold the rank or the work fixed.
 #
 # </details>
 #
@@ -1006,7 +1262,9 @@ assert saved[256] > block_macs(625) / block_macs(625, softmax=False)
 # | normaliser | the sum of the weights; a mean where tokens come and go |
 # | LCM | depthwise convolutions on the grid of patches |
 # | XCA | attention between channels |
-# | crossover | the N from which linear is faster |
+# | head | one of several attentions side by side, of width D = d/H |
+# | two-scale tokens | patches with a track or energy, and coarse sums of the rest |
+# | summary | hits, energy and widths of each channel, beside the pooled tokens |
 #
 # ## References
 #
@@ -1024,13 +1282,11 @@ assert saved[256] > block_macs(625) / block_macs(625, softmax=False)
 # The results of this notebook.
 experiment.values |= {
     "tokens": {"median": typical, "low": low, "high": high},
-    "crossover": crossing,
-    "ratio": {f"n{n}": {name: measured[name][i] for name in shown}
-              for i, n in enumerate(lengths)},
-    "entropy": means, "under_floor": under,
+    "entropy": means,
     "rank": {name: ranks[name].float().mean() for name in arms},
     "head_width": width, "dropping": {f"d{k}": v for k, v in saved.items()},
+    "page": {"logits": (logits - expected).abs().max(),
+             "mass": (mass - gev).abs().max()},
 }
-experiment.curves |= {"tokens": lengths, "measured": measured,
-                      "counted": counted, "singular": singular}
+experiment.curves |= {"singular": singular}
 print(experiment.save().name)

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import ast
+import re
 from typing import Any
 
 from lib.profiles import ROOT
+
+
+def solutions(notebook: str) -> list[str]:
+    """The blocks of code between fences in the solutions of a notebook, in order."""
+    path = next((ROOT / "notebooks").glob(f"{notebook}_*.py"))
+    text = path.read_text().partition("<summary>Solutions")[2].partition("</details>")[0]
+    blocks = re.findall(r"^# ```python\n(.*?)^# ```", text, re.MULTILINE | re.DOTALL)
+    return [re.sub(r"^# ?", "", block, flags=re.MULTILINE) for block in blocks]
 
 
 def shown(notebook: str, names: set[str] | tuple[str, ...], **space: Any) -> dict[str, Any]:

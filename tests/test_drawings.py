@@ -44,7 +44,6 @@ DRAWN = {
     "attention.two_orders": (100, 16),
     "attention.spectra": ({"a": 1 / X}, {"a": X / 9}, 3),
     "attention.attention_rows": (np.nan_to_num(SQUARE), {"a": SQUARE, "b": SQUARE * 9}, (3, 4)),
-    "attention.cost": (X, {"a": X}, {"a": 1 / X}, (2, 4)),
     "simclr.views": ({"a jet with a long title": IMAGE, "no hits": 0 * IMAGE},),
     "simclr.monitor": (HISTORY, 4.8, {"feature_std": 0.2}, 20),
     "simclr.embeddings": ({"a": PLANE, "b": PLANE}, np.arange(30) % 2,

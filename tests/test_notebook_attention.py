@@ -1,16 +1,21 @@
-"""Notebook 03 shows the mechanisms in a few lines each; they are those of the library."""
+"""Notebook 03 shows mechanisms and model in a few lines each; they are those of the library."""
 
 from __future__ import annotations
 
 import ast
 import math
+import re
 
+import notebook_code
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.testing import assert_close
 
+from lib.data.tokens import TOP_QCD, Hits, tokenize
 from lib.models.attention import MECHANISMS, ReluLinear
+from lib.models.vit import JetViT
 from lib.profiles import ROOT
 
 SOURCE = ROOT / "notebooks" / "03_attention.py"
@@ -46,18 +51,57 @@ def test_notebook_and_library_agree(shown, tokens):
         assert_close(mine, theirs.detach(), atol=2e-5, rtol=1e-3)
 
 
-def test_crossover_interpolates_in_logarithms(shown):
-    lengths = [100, 200, 400, 800]
-    assert shown["crossover"](lengths, [4, 2, 0.5, 0.2]) == pytest.approx(200 * math.sqrt(2))
-    assert shown["crossover"](lengths, [2, 0.9, 1.5, 1.2]) is None
-    assert shown["crossover"](lengths, [0.9, 0.8, 0.5, 0.2]) == 100
+def test_a_wide_block_feels_softmax_only_with_thousands_of_tokens(shown):
+    gain = shown["block_macs"](3969) / shown["block_macs"](3969, softmax=False)
+    assert gain == pytest.approx(3.4, abs=0.1)
+    assert shown["block_macs"](357) / shown["block_macs"](357, softmax=False) < 1.25
 
 
-def test_counts_cross_where_the_text_says(shown):
-    heads, width = 4, 24
-    for tokens, cheaper in ((heads * width // 2, False), (2 * heads * width, True)):
-        count = {name: shown["macs"](name, tokens, heads, width)
-                 for name in ("softmax", "relu_linear")}
-        assert (count["relu_linear"] < count["softmax"]) == cheaper
-    gain = shown["block_macs"](3844) / shown["block_macs"](3844, softmax=False)
-    assert gain == pytest.approx(3.3, abs=0.1)
+@pytest.fixture(scope="module")
+def page() -> dict:
+    """The five classes and the functions of the whole model on one page."""
+    return notebook_code.shown(
+        "03", ("phi_relu", "Attention", "convolved", "LocalConvolution", "Block", "patch_sums",
+               "Embedding", "summary", "pooled", "JetViT", "renamed"),
+        torch=torch, nn=nn, F=F, re=re)
+
+
+def jets(seed: int, *counts: int):
+    """Two-scale tokens of images with so many hits each."""
+    generator = torch.Generator().manual_seed(seed)
+    draw = [torch.randint(high, (sum(counts),), generator=generator) for high in (8, 125, 125, 255)]
+    image = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    hits = Hits(image, *draw[:3], draw[3].float() + 1, len(counts))
+    return tokenize(hits, TOP_QCD, "two_scale")
+
+
+@pytest.mark.parametrize("counts", [(400, 900, 30), (1,), (5, 2000)])
+def test_the_model_on_the_page_is_the_published_one(page, counts):
+    library = JetViT.from_pretrained(ROOT / "weights/scratch")
+    mine = page["JetViT"](library.config.grid).eval()
+    mine.load_state_dict({page["renamed"](k): w for k, w in library.state_dict().items()})
+    tokens = jets(3, *counts)
+    with torch.no_grad():
+        found, expected = mine(tokens), library(tokens)
+    for a, b in zip(found, expected, strict=True):
+        assert_close(a, b, atol=1e-5 * float(b.abs().max().clamp(min=1)), rtol=1e-5)
+    assert sum(p.numel() for p in mine.parameters()) == sum(p.numel() for p in library.parameters())
+
+
+def test_each_class_of_the_page_is_short():
+    tree = ast.parse(SOURCE.read_text())
+    classes = {node.name: node.end_lineno - node.lineno + 1 for node in tree.body
+               if isinstance(node, ast.ClassDef)}
+    assert len(classes) == 5
+    assert max(classes.values()) <= 25, classes
+
+
+def test_solutions_run(shown):
+    q, k, v = torch.randn(3, 2, 4, 9, 16, generator=torch.Generator().manual_seed(0)).unbind()
+    x = torch.tensor([[2.0, 0, 0], [1, 1, 0], [1, 0, 1], [0, -1, 1]])
+    toy = [x @ torch.tensor(w).T for w in (
+        [[1.0, 0, 0], [0, 1, -1]], [[1.0, 0, 0], [0, 1, 0]], [[1.0, 0, 0], [0, 1, 1]])]
+    space = {**shown, "q": q, "k": k, "v": v, "toy": toy, "arms": {}, "assert_close": assert_close}
+    for block in notebook_code.solutions("03"):
+        exec(block, space)
+    assert set(space["arms"]) == {"softmax + local"}

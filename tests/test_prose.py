@@ -74,11 +74,6 @@ SAID = {
     "02_sparsity": [
         lambda: "{:.1f} here".format(
             625 / published("02_sparsity")["values"]["occupancy"]["active_patches"])],
-    "03_attention": [
-        *(lambda a=a, b=b: difference("03_attention", a, b)
-          for a, b in (("linear", "softmax"), ("linear + local", "linear"))),
-        lambda: "{linear:.3f} against {softmax:.3f}".format(
-            **published("03_attention")["values"]["entropy"])],
     "05_mae": [
         *(lambda a=a: difference("05_mae", a, "random", digits=2)
           for a in ("e", "a", "dae", "summary")),

@@ -1,4 +1,4 @@
-"""Drawings of notebook 03: orders of a product, implied maps and their limits, cost."""
+"""Drawings of notebook 03: orders of a product, implied maps and their limits."""
 
 import numpy as np
 from matplotlib.colors import LogNorm
@@ -83,22 +83,4 @@ def attention_rows(energy, rows, query):
     plots.ticks(bar.ax.xaxis, shown)
     for ax in axes:
         ax.plot(query[1] + 0.5, query[0] + 0.5, "o", mfc="none", mec=VERMILION, ms=9, mew=1.5)
-    return fig
-
-
-def cost(tokens, measured, counted, jets):
-    """Time and multiply-accumulates over those of softmax attention, against the tokens N.
-
-    tokens: (n,); measured, counted: mechanism → (n,) ratios, below 1 is cheaper than softmax;
-    jets: 5 and 95 % quantiles of the active patches of a jet, shaded.
-    """
-    fig, (axes,) = plots.new(1, 2, 2.8, sharey=True)
-    for ax, ratios, title in zip(axes, (counted, measured), ("counted", "measured")):
-        ax.axvspan(*jets, color=plots.GREY, alpha=0.15, lw=0)
-        ax.axhline(1, **plots.RULE)
-        plots.lines({name: (tokens, values) for name, values in ratios.items()},
-                    "number of tokens N", "", ax=ax, log="xy", marks=True, legend=False)
-        ax.set_title(title)
-    axes[0].set_ylabel("cost / cost of softmax")
-    axes[1].legend(fontsize=7)
     return fig

@@ -73,14 +73,14 @@ PION_MASS, NUCLEON_MASS = 0.1396, 0.939  # GeV (PDG)
 class Detector:
     """What of the detector was fitted (`collider.fit`), or is varied to see what hangs on it."""
 
-    track_pt: float = 0.3  # GeV, pT at which tracks begin; fitted ([TRK]: 0.1)
-    chs_efficiency: float = 0.73  # share of other vertices' tracks that are known as such; fitted
+    track_pt: float = 0.36  # GeV, pT at which tracks begin; fitted ([TRK]: 0.1)
+    chs_efficiency: float = 0.8  # share of other vertices' tracks known as such; assumed
     # Extra hits per crossing for each cm from the beam: what δ rays, conversions and nuclear
     # reactions on the way have made; fitted.
-    secondary_rate: float = 0.039
-    hadron_ecal: float = 0.05  # mean share left in the ECAL of a shower begun there; fitted
-    hadron_width: float = 1.15  # crystals, spread of a hadronic shower along η and φ each; fitted
-    hcal_threshold: float = 1.17  # GeV per tower; fitted ([PF] clusters cells above 0.8)
+    secondary_rate: float = 0.021
+    hadron_ecal: float = 0.01  # mean share left in the ECAL of a shower begun there; fitted
+    hadron_width: float = 1.1  # crystals, spread of a hadronic shower along η and φ each; fitted
+    hcal_threshold: float = 1.22  # GeV per tower; fitted ([PF] clusters cells above 0.8)
     ecal_noise: float = 0.035  # GeV per crystal: the unit of the zero suppression above
     resolution: float = 1.0  # of tracks, in units of what is given above
     material: float = 1.0  # of the tracker: secondaries, and tracks lost to nuclear reactions
@@ -100,7 +100,10 @@ class Response(Columns):
     helix: Helix
     tracked: np.ndarray  # (n,) bool
     track_pt: np.ndarray  # (n,) GeV, smeared
-    arc: np.ndarray  # (n,) cm, transverse path to the ECAL; inf for what curls up before
+    reaches: np.ndarray  # (n,) bool: gets to the ECAL, in barrel or endcap
+    eta: np.ndarray  # (n,) where it gets there, as seen from the centre
+    phi: np.ndarray  # (n,)
+    direction: np.ndarray  # (n, 3) unit vector from the primary vertex to there
     response: np.ndarray  # (n,) mean calorimeter response to a hadron of this energy
     em: np.ndarray  # (n,) GeV deposited in the ECAL
     had: np.ndarray  # (n,) GeV deposited in the HCAL
@@ -108,21 +111,16 @@ class Response(Columns):
     other_vertex: np.ndarray  # (n,) bool: its track is known to be of another collision
 
 
-def respond(particles: Particles, rng: np.random.Generator, apart: np.ndarray | float = 0.0,
-            detector: Detector = NOMINAL) -> Response:
+def respond(particles: Particles, primary_z: np.ndarray | float, rng: np.random.Generator,
+            apart: np.ndarray | float = 0.0, detector: Detector = NOMINAL) -> Response:
     """Tracks found and energies deposited by n particles.
 
-    apart: (n,) cm along the beam from the primary collision to the particle's own.
+    primary_z: (n,) cm, of the hard collision of their event. apart: (n,) cm along the beam from
+    there to the particle's own collision.
     """
     n = len(particles)
     helix = Helix.of(particles)
-    out, _, _ = helix.crossings(ECAL_RADIUS)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        to_endcap = (np.sign(helix.slope) * ECAL_Z - helix.z) / helix.slope
-    arc = np.minimum(out, np.where(helix.slope == 0, np.inf, to_endcap))
-    radius = np.hypot(particles.x, particles.y)
-    arc[radius > ECAL_RADIUS] = np.inf
-    reaches = np.isfinite(arc)
+    reaches, (x, y, z) = _arrival(helix)
     pdg = np.abs(particles.pdg)
     charged = particles.charge != 0
     photon, electron, muon = pdg == 22, pdg == 11, pdg == 13
@@ -147,8 +145,22 @@ def respond(particles: Particles, rng: np.random.Generator, apart: np.ndarray | 
     em = np.where((hadron & charged & ~showers) | muon, mip, em)
     had = np.where(hadron, (1 - share) * had_energy, 0)
     other_vertex = (np.abs(apart) > VERTEX_GAP) & (rng.random(n) < detector.chs_efficiency)
-    return Response(particles, helix, tracked, track_pt, arc, response, em * reaches, had * reaches,
-                    showers, other_vertex)
+    path = np.stack([x, y, z - primary_z], axis=1)
+    direction = path / np.maximum(np.linalg.norm(path, axis=1, keepdims=True), 1e-6)
+    return Response(particles, helix, tracked, track_pt, reaches,
+                    np.arcsinh(z / np.maximum(np.hypot(x, y), 1e-6)), np.arctan2(y, x), direction,
+                    response, em * reaches, had * reaches, showers, other_vertex)
+
+
+def _arrival(helix: Helix) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Which of n particles get to the face of the ECAL, and where: x, y, z in cm. What curls up
+    before the barrel drifts to an endcap."""
+    out, _, _ = helix.crossings(ECAL_RADIUS)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        to_endcap = (np.sign(helix.slope) * ECAL_Z - helix.z) / helix.slope
+    arc = np.minimum(out, np.where(helix.slope == 0, np.inf, to_endcap))
+    reaches = np.isfinite(arc) & (np.hypot(helix.x, helix.y) <= ECAL_RADIUS)
+    return reaches, helix.at(np.where(reaches, arc, 0))
 
 
 def _track_efficiency(particles: Particles, muon: np.ndarray, detector: Detector) -> np.ndarray:
@@ -164,9 +176,11 @@ def _track_efficiency(particles: Particles, muon: np.ndarray, detector: Detector
 
 
 def candidates(response: Response, pile_up_removal: str = "chs") -> tuple[np.ndarray, np.ndarray]:
-    """Particle-flow-like candidates for jet clustering, as momenta at the vertex.
+    """Particle-flow-like candidates for jet clustering.
 
-    Charged particles take the track where there is one; all else takes calorimeter energy.
+    Charged particles take the track where there is one, with its momentum at the vertex. All else
+    is calorimeter energy that points from the primary vertex to where it lies: what has curled up
+    is therefore in the endcaps, not in the direction in which it set out.
     pile_up_removal: with "chs" (charged-hadron subtraction) the tracks of other vertices are left
     out; neutral pile-up stays. With "none" all stay.
 
@@ -177,14 +191,14 @@ def candidates(response: Response, pile_up_removal: str = "chs") -> tuple[np.nda
     is_em = (np.abs(p.pdg) == 22) | (np.abs(p.pdg) == 11)
     calorimeter = np.where(is_em, response.em, (response.em + response.had) / response.response)
     floor = np.where(is_em, PHOTON_MIN, NEUTRAL_MIN)
-    pt = np.maximum(p.pt, 1e-9)
+    scale = response.track_pt / np.maximum(p.pt, 1e-9)
+    momentum = np.where(response.tracked[:, None], scale[:, None] * p.momenta[:, :3],
+                        calorimeter[:, None] * response.direction)
     # Tracks get the pion's mass, energy in the calorimeters none: nothing else is known of them.
-    momentum = pt * np.cosh(p.eta)
-    scale = np.where(response.tracked, response.track_pt / pt, calorimeter / momentum)
-    energy = np.hypot(momentum * scale, np.where(response.tracked, PION_MASS, 0))
+    energy = np.hypot(np.linalg.norm(momentum, axis=1), PION_MASS * response.tracked)
     removed = response.other_vertex & (pile_up_removal == "chs")
     clustered = np.where(response.tracked, ~removed, calorimeter > floor)
-    return np.stack([p.px * scale, p.py * scale, p.pz * scale, energy], axis=1), clustered
+    return np.column_stack([momentum, energy]), clustered
 
 
 def visible_energy(particles: Particles) -> np.ndarray:
@@ -237,11 +251,8 @@ class Event:
                  detector: Detector = NOMINAL):
         self.response, self.primary_z, self.rng = response, primary_z, rng
         self.detector = detector
-        self.helix = helix = response.helix
-        self.reaches = np.isfinite(response.arc)
-        x, y, z = helix.at(np.where(self.reaches, response.arc, 0))
-        self.phi = np.arctan2(y, x)
-        self.eta = np.arcsinh(z / np.maximum(np.hypot(x, y), 1e-6))
+        self.helix, self.reaches = response.helix, response.reaches
+        self.eta, self.phi = response.eta, response.phi
 
     def image(self, axis_eta: float,
               axis_phi: float) -> tuple[np.ndarray, np.ndarray] | None:

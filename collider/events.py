@@ -32,11 +32,11 @@ from lib.files import DataError, guarded, read_npz, replacing
 from lib.profiles import home
 
 ENERGY = 8000  # GeV, centre-of-mass energy of the 2012 run
-# Collisions that pile up in an event: mean, and spread from event to event relative to it. In the
-# run of 2012: 21 ± 6 (CMS, public results on luminosity).
-PILE_UP, PILE_UP_SPREAD = 21.0, 6 / 21
+# Collisions that pile up in an event: their mean, fitted; its spread from event to event relative
+# to it. In the run of 2012: 21 ± 6 (CMS, public results on luminosity).
+PILE_UP, PILE_UP_SPREAD = 25.0, 6 / 21
 # The pT spectrum of the public boosted jets: how it was biased is not published. Both fitted.
-P_HAT, POWER = 391.0, 0.35  # GeV, smallest p̂T; power of p̂T that multiplies dσ/dp̂T
+P_HAT, POWER = 391.0, 0.4  # GeV, smallest p̂T; power of p̂T that multiplies dσ/dp̂T
 POOL_EVENTS = {"train": 3000, "test": 3000}  # minimum-bias events in each pool
 POOL_SEEDS = {"train": 814, "test": 1408}
 POOL_ETA = 4.0  # particles of the pool beyond this |η| cannot enter an image
@@ -77,7 +77,7 @@ class Conditions:
 
     pile_up: float = PILE_UP  # mean number of collisions in addition to the hard one
     spread: float = PILE_UP_SPREAD  # of that mean from event to event, relative
-    pile_up_removal: str = "chs"  # charged particles of other vertices left out of jets; or "none"
+    pile_up_removal: str = "none"  # or "chs": jets without the tracks of other vertices
     detector: Detector = NOMINAL
 
 
@@ -92,7 +92,7 @@ def boosted(p_hat: float = P_HAT, power: float = POWER) -> Sample:
         (Process(0, ("HardQCD:all = on", *bias)),
          Process(1, ("Top:gg2ttbar = on", "Top:qqbar2ttbar = on", "24:onMode = off",
                      "24:onIfAny = 1 2 3 4 5", *bias))),
-        radius=0.8, pt_min=400.0, eta_max=1.37, fraction=0.4878, channels=CHANNELS, version=3,
+        radius=0.8, pt_min=400.0, eta_max=1.37, fraction=0.4878, channels=CHANNELS, version=4,
     )
 
 
@@ -106,7 +106,7 @@ SAMPLES = {
          Process(1, ("HardQCD:gg2qqbar = on", "HardQCD:qq2qq = on", "HardQCD:qqbar2qqbarNew = on",
                      "PhaseSpace:pTHatMin = 80", "PhaseSpace:pTHatMax = 120"))),
         radius=0.4, pt_min=70.0, eta_max=1.8, fraction=0.5,
-        channels=("track pT", "ECAL", "HCAL"), version=3,
+        channels=("track pT", "ECAL", "HCAL"), version=4,
     ),
 }
 
@@ -336,7 +336,7 @@ def _recorded(sample: Sample, pool: PileUp, hard: Particles, hopeful: dict,
     particles, event = particles[order], owner[particles.vertex][order]
     starts = np.searchsorted(event, np.arange(len(events) + 1))
     apart = (z - z[owner])[particles.vertex]
-    response = detector.respond(particles, rng, apart, conditions.detector)
+    response = detector.respond(particles, z[event], rng, apart, conditions.detector)
     momenta, clustered = detector.candidates(response, conditions.pile_up_removal)
     # Only what can end up in a jet of the selected η range is clustered.
     limit = np.sinh(sample.eta_max + 1.2) * np.hypot(momenta[:, 0], momenta[:, 1])

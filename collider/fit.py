@@ -43,12 +43,12 @@ class Free(NamedTuple):
 FREE = {
     "track_pt": Free(0.1, 0.1, 0.8, "track"),  # GeV
     "secondary_rate": Free(0.01, 0.0, 0.3, "BPIX"),  # per cm
-    "hadron_ecal": Free(0.05, 0.05, 0.6, "ECAL: non"),
+    "hadron_ecal": Free(0.03, 0.01, 0.6, "ECAL: non"),
     "hadron_width": Free(0.3, 0.3, 3.0, "HCAL"),  # crystals
     "hcal_threshold": Free(0.2, 0.2, 2.0, "HCAL"),  # GeV
     "p_hat": Free(8.0, 350.0, 400.0, "pT"),  # GeV
     "power": Free(0.4, 0.0, 3.0, "pT"),
-    "chs_efficiency": Free(0.2, 0.0, 1.0, "m:"),
+    "pile_up": Free(4.0, 10.0, 35.0, "m:"),  # collisions
 }
 TRACKS = "track: non-zero pixels, all three channels"
 CHUNK = 125  # jets: small, so that few jets keep all cores at work
@@ -56,7 +56,7 @@ CHUNK = 125  # jets: small, so that few jets keep all cores at work
 
 def in_code() -> dict[str, float]:
     """The numbers as they stand in the code."""
-    return {"p_hat": events.P_HAT, "power": events.POWER,
+    return {"p_hat": events.P_HAT, "power": events.POWER, "pile_up": events.PILE_UP,
             **{k: getattr(NOMINAL, k) for k in FREE if hasattr(NOMINAL, k)}}
 
 
@@ -75,7 +75,7 @@ class Trial(Settings):
     def conditions(self) -> events.Conditions:
         given = dict(self.values)
         changed = {k: v for k, v in given.items() if hasattr(NOMINAL, k)}
-        return events.Conditions(detector=replace(NOMINAL, **changed))
+        return events.Conditions(given["pile_up"], detector=replace(NOMINAL, **changed))
 
 
 def statistics(values: dict[str, float], jets: int, seed: int, executor: Executor) -> dict:

@@ -37,8 +37,7 @@ AHEAD = 64  # chunks begun and not yet written, at most: some 2 MB each
 KNOWN_BY = ("process", "jets", "seed", "pool", "pool_events", "pile_up", "pile_up_removal",
             "detector", "settings", "version")
 # What only a simulation knows. true_mass, true_pt: particle level without pile-up (GeV), 0 where
-# there is no such jet; z: cm, of the hard collision; event: its number in the file. `partners` is
-# added, the number of other jets of the file that are of the same event.
+# there is no such jet; z: cm, of the hard collision; event: its number in the file.
 TRUTH = {"label": np.int32, "parton": np.int32, "true_mass": np.float32, "true_pt": np.float32,
          "eta": np.float32, "z": np.float32, "vertices": np.int32, "event": np.int64}
 
@@ -56,7 +55,7 @@ class Settings:
     pool: str = "train"  # pile-up pool; or "test"
     pool_events: int | None = None  # its size (tests use a small one)
     pile_up: float | None = None  # mean, not the run's distribution; the hard events are the same
-    pile_up_removal: str = "chs"  # charged particles of other vertices left out of jets; or "none"
+    pile_up_removal: str = "none"  # or "chs": jets without the tracks of other vertices
     detector: str = "nominal"  # or "varied": more noise, more material, worse tracks
 
     def __post_init__(self) -> None:
@@ -171,8 +170,6 @@ def chunk(number: int, settings: Settings, size: int) -> Chunk:
     names = {"Y": "label", "m": "mass", "pT": "pt"} if settings.labelled else {}
     columns = {key: column(name, np.float32) for key, name in names.items()}
     columns |= {f"truth/{name}": column(name, dtype) for name, dtype in TRUTH.items()}
-    _, which, jets_of = np.unique(columns["truth/event"], return_inverse=True, return_counts=True)
-    columns["truth/partners"] = (jets_of[which] - 1).astype(np.int32)
     starts = np.cumsum([0, *map(len, indices)], dtype=np.int64)
     return Chunk(starts, np.concatenate(indices).astype(np.int32), np.concatenate(values), columns)
 

@@ -52,7 +52,7 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
         arg("--pool", choices=["train", "test"], default="train", help="of pile-up collisions"),
         arg("--pool-events", type=positive, metavar="N", help="its size (default: 3000)"),
         arg("--pile-up", type=float, metavar="MEAN", help="collisions an event, without spread"),
-        arg("--pile-up-removal", choices=["chs", "none"], default="chs", help="from the jets"),
+        arg("--pile-up-removal", choices=["none", "chs"], default="none", help="from the jets"),
         arg("--detector", choices=["nominal", "varied"], default="nominal",
             help="varied: more noise, more material, worse tracks")]),
     "download": ("course.download:download", "fetch the public CMS files", [

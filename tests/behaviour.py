@@ -498,7 +498,7 @@ def detector_response():
     energy = np.sqrt(sum(p**2 for p in momentum) + 0.9**2)
     place = rng.normal(0, (0.5, 0.5, 5), (count, 3)).T
     particles = Particles(pdg, charge, *momentum, energy, *place, np.zeros(count, int))
-    response = detector.respond(particles, rng)
+    response = detector.respond(particles, 0.4, rng)
     momenta, clustered = detector.candidates(response)
     pixel, value = detector.Event(response, 0.4, rng).image(0.2, 1.0)
     light = np.isin(pdg, (22, 11)) & (response.em > 0)

@@ -65,7 +65,7 @@ def image_of(particle, seed=0, axis=(0.3, 0.4)):
     """Dense physical image around an axis; a hadron at the axis gives the crop its centre."""
     hadron = one(pdg=130, charge=0.0, pt=200.0, eta=axis[0], phi=axis[1], mass=0.4976)
     rng = np.random.default_rng(seed)
-    response = detector.respond(Particles.join([hadron, particle]), rng)
+    response = detector.respond(Particles.join([hadron, particle]), 0.0, rng)
     indices, values = detector.Event(response, 0.0, rng).image(*axis)
     image = np.zeros(detector.SHAPE, dtype=np.float32)
     image.flat[indices] = values
@@ -155,7 +155,7 @@ def test_a_shower_is_shared_by_cells_as_its_density_says():
 def test_tracks_of_other_vertices_are_left_out_of_the_jets():
     several = Particles.join([one(pt=5.0)] * 200 + [one(pdg=22, charge=0.0, mass=0.0)])
     apart = np.r_[np.zeros(100), np.full(100, 3.0), 3.0]
-    response = detector.respond(several, np.random.default_rng(0), apart)
+    response = detector.respond(several, 0.0, np.random.default_rng(0), apart)
     chs, none = (detector.candidates(response, removal)[1] for removal in ("chs", "none"))
     assert none.all()
     assert chs[:100].all()
@@ -168,7 +168,7 @@ def test_the_centre_is_the_hottest_tower_of_the_window():
     for eta, inside in ((0.3 + 3 * 0.087, True), (0.3 + 7 * 0.087, False)):
         two = Particles.join([one(pdg=130, charge=0.0, pt=e, eta=x, phi=0.4, mass=0.4976)
                               for e, x in ((100.0, 0.3), (900.0, eta))])
-        indices, values = detector.Event(detector.respond(two, rng), 0.0, rng).image(0.3, 0.4)
+        indices, values = detector.Event(detector.respond(two, 0.0, rng), 0.0, rng).image(0.3, 0.4)
         image = np.zeros(detector.SHAPE)
         image.flat[indices] = values
         assert (image[4, 62, 62] > 200) == inside

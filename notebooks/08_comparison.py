@@ -16,17 +16,16 @@
 # same number of updates, an interval, and a price tag beside the score. This
 # notebook builds such a table for the course's transformer. It sets quality
 # against cost, takes the model apart ingredient by ingredient, asks whether
-# it has learnt more than the jet mass, disturbs the detector to see what
-# breaks, and takes the labels away to see what pretraining is worth. In one
-# sentence: a model is *good at a price*, and only next to
+# it has learnt more than the jet mass, and disturbs the detector to see what
+# breaks. In one sentence: a model is *good at a price*, and only next to
 # the best thing that costs less.
 #
 # **You will** read a comparison table critically, count the operations of a
 # model and check the count, price each ingredient of an architecture, remove
-# the mass from an AUC, test a trained model on a detector that it was not
-# trained on, and count how many labels a model needs.
+# the mass from an AUC, and test a trained model on a detector that it was not
+# trained on.
 #
-# **You need** notebooks 04, 05 and 07 (their trained models are taken from the
+# **You need** notebook 07 (its model from scratch is taken from the
 # cache); about 5 minutes on two cores, 2 with a GPU. Each of the two grids
 # takes some hours; `GRIDS = True` runs them, system by system.
 
@@ -51,7 +50,6 @@ import dataclasses
 import numpy as np
 import torch
 from IPython.display import Markdown, display
-from scipy import stats
 
 from lib import profiles
 from lib.data.augment import DropHits, Noise, recalibrated
@@ -59,8 +57,8 @@ from lib.data.images import JetImages
 from collider.course import course_files, course_jets, more_jets
 from lib.data.tokens import tokenize
 from lib.data.views import transformed
-from lib.models.baselines import BoostedTrees, Linear, MassCut, observables
-from lib.models.vit import R1, JetViT
+from lib.models.baselines import BoostedTrees, MassCut, observables
+from lib.models.vit import R1
 import drawings.comparison
 import drawings.finetune
 from lib.report import plots, results
@@ -70,17 +68,15 @@ from lib.report.results import Experiment
 from course import bench
 from lib.evaluation import metrics
 from lib.training import runs
-from lib.training.recipe import Recipe, make_model, recipe
+from lib.training.recipe import Recipe, recipe
 from lib.training.recipe import changed as changed_since
-from lib.training.runs import grid, published
+from lib.training.runs import grid
 from lib.evaluation.metrics import Predictions
-from lib.training.split import indices
-from lib.evaluation.probes import embed, linear_probe
 from lib.evaluation.predictions import resolve_precision
 
 profile = profiles.get(PROFILE, DATA)
 USES = ["sample.top_qcd", "objective.*", "views", "attention.*", "baselines",
-        "shifts", "probes"]  # parts of results/contract.json
+        "shifts"]  # parts of results/contract.json
 experiment = Experiment("08_comparison", profile, USES)
 plots.style()
 files = course_files(profile)
@@ -975,486 +971,7 @@ if "shifts_gev" not in shown["values"]:
     print("part of the grid; not published for this profile")
 
 # %% [markdown]
-# ## 12. With few labels
-#
-# Simulation gives labels away. In data they are dear: somebody has to look, or
-# a control region has to be understood, while jets without labels lie around in
-# millions. This is where pretraining (notebooks 04 and 05) should pay. So we
-# ask all over again how good a model is, as a function of the number of labels
-# that it may see. *See* includes validation: a fifth of the labels (a tenth,
-# where all are seen) chooses the weights and moves none.
-#
-# **What is compared**, with equal labels, updates and seeds: our model from
-# scratch; the same, fine-tuned from each pretraining; a **random backbone,
-# frozen**, whose heads alone are trained, for a head on random features (and
-# on the summary of the jet) is not nothing; and two rivals without a network,
-# logistic regression and boosted trees on the observables of section 3.
-#
-# ### Probes first
-#
-# Whether a backbone holds more than a random one can be asked in seconds. A
-# linear probe learns from a few labelled jets what the *frozen* features say
-# about the class, and validation jets judge it. The pretrained backbones come
-# from the cache, where notebooks 04 and 05 have put them.
-
-# %%
-pool = files["unlabelled"] and JetImages.open(files["unlabelled"])
-PRETRAINED = {"simclr": "04", "mae": "05", "dae": "05"} if pool else {}
-
-
-def pretrained(name, seed=profile.seeds[0], make=SMALL):
-    """A pretraining of 04 or 05; None: missing, and not to be made."""
-    chosen = recipe(name, profile, seed)
-    if found := published(chosen, pool, profile):
-        return found
-    folder = runs.find(chosen, pool, profile.runs_dir)
-    if make or (folder and (folder / "model.safetensors").exists()):
-        return runs.pretrain(f"{PRETRAINED[name]}-{name}-{seed}", chosen,
-                             profile, pool, jets)
-
-
-torch.manual_seed(profile.seeds[0])
-untrained = make_model(ours, jets, train).eval()
-backbones = {"random_frozen": untrained}
-for name in PRETRAINED:
-    if run := pretrained(name):
-        backbones[name] = JetViT.from_pretrained(run.folder)
-print("backbones:", " · ".join(map(LABEL.get, backbones)))
-if len(backbones) == 1:
-    print("run notebooks 04 and 05 first for the pretrained ones")
-
-# %% [markdown]
-# From a thousand training jets we draw five sets of 100, three of 300 and one of
-# 1,000; sets of one size have no jet in common.
-#
-# **Prediction.** The observables, made by physicists for this purpose, win at
-# 100 labels. What is pretrained beats what is random, and by less the more
-# labels there are.
-
-# %%
-def judged(answers, reference, names=("auc", "mass_mae")):
-    """Metrics of each system, and paired differences to the reference.
-
-    answers: system → predictions of each seed, the same jets for all."""
-    own, gains = {}, {}
-    for system, ps in answers.items():
-        mine = [n for n in names if n in metrics.available(ps[0])]
-        own[system] = metrics.summary(ps, mine)
-        if system != reference:
-            rival = answers[reference]
-            both = [n for n in mine if n in metrics.available(rival[0])]
-            gains[system] = metrics.compare(ps, rival, both, 1000)
-    return own, gains
-
-
-def by_system(found):
-    """count → system → rows turned into system → count → rows."""
-    systems = dict.fromkeys(name for rows in found.values() for name in rows)
-    return {s: {c: rows[s] for c, rows in found.items() if s in rows}
-            for s in systems}
-
-# %%
-LABELS = {100: 100, 300: 200, 1_000: 300, 3_000: 600}  # and updates for so many
-FEW = 300  # up to here twice as many seeds, and frozen backbones are tried
-counts = {str(n): n for n in LABELS if n <= min(1000, len(train))}
-some = torch.randperm(len(train), generator=torch.manual_seed(0))[:1000]
-held = validation[:500]
-say = jets.labels[train[some]].numpy()
-known = {name: [embed(model, jets, part) for part in (train[some], held)]
-         for name, model in backbones.items()}
-known["linear"] = [x_train[some], observables(jets, held)[0]]
-
-
-def probe(system, rows):
-    """Predictions for validation jets, learned from a few training jets."""
-    x, others = known[system]
-    score = linear_probe(x[rows], say[rows], others)
-    return Predictions.of(jets, held, score)
-
-
-probes = {c: judged({name: [probe(name, rows) for rows in
-                            torch.arange(len(some)).split(n)[:5]
-                            if len(rows) == n] for name in known},
-                    "random_frozen", ["auc"]) for c, n in counts.items()}
-curves, lead = (by_system({c: both[i] for c, both in probes.items()})
-                for i in (0, 1))
-experiment.values["probes"] = {"labels": counts, "curves": curves,
-                               "gains": lead, "reference": "random_frozen"}
-for name, row in curves.items():
-    print(f"{LABEL[name]:22s} AUC", "  ".join(
-        f"{c}: {with_interval(row[c]['auc'])}" for c in counts))
-for name, row in lead.items():
-    print(f"{LABEL[name]:22s} minus random", "  ".join(
-        f"{c}: {with_interval(row[c]['auc'])}" for c in counts))
-
-# %% [markdown]
-# Half of the prediction holds. In the published run the observables win at 100
-# labels, 0.89 against 0.82 at best, and SimCLR and denoising beat the random
-# backbone with every number of labels; the MAE is undecided with 100. But the
-# lead does not shrink as labels are added: SimCLR's is 0.08, 0.11 and 0.08.
-#
-# Validation jets, one seed of each pretraining, intervals over jets and over the
-# sets of labels. The probe sees the learned features alone, without the fixed
-# summary that every model of the grid has as well: what is missing in a probe
-# may be of no use to a model, because the summary knows it already.
-#
-# ### The grid
-#
-# Now the models themselves, trained on the labels and judged on the first 4,000
-# test jets. With 100 and 300 labels it matters much which ones were drawn, so
-# there are twice as many seeds as elsewhere; the pretrainings, one for each seed
-# of the profile, take turns in them. Rivals without a network choose nothing by
-# validation: they may learn from that fifth as well (not from the tenth that is
-# held out of all labels).
-
-# %%
-LABEL |= {f"{n}_frozen": f"{LABEL[n]}, frozen" for n in PRETRAINED}
-place = torch.full((len(jets),), -1)
-place[train] = torch.arange(len(train))
-
-
-def rivals_at(count, seed):
-    """Linear and boosted rivals, on the labels that the arms get."""
-    subset = ours.but(labels=count, seed=seed)
-    rows = place[torch.cat(indices(subset, jets)) if count else train]
-    for model in (Linear(), BoostedTrees(seed)):
-        model.fit(x_train[rows], label[rows], mass[rows])
-        yield predictions(*model.predict(x_test))
-
-
-def label_seeds(profile, labels):
-    """Seeds of the arms with so many labels (None: all)."""
-    few = labels is not None and labels <= FEW
-    return tuple(range(2 * len(profile.seeds))) if few else profile.seeds
-
-
-def label_arms(profile, start):
-    """Arms <system>_<labels>: from scratch, a random backbone with trained
-    heads, and a fine-tuning of each pretraining of ``start`` (name -> seed ->
-    folder; further seeds take them in turn). With so many labels all get as
-    many updates and, seed by seed, the same jets."""
-    pool, scratch = int(0.9 * profile.labelled), recipe("scratch", profile)
-    arms = {}
-    for count in (*(n for n in LABELS if n <= pool), None):
-        updates = scratch.fit.updates if count is None else LABELS[count]
-        if count and profile.name == "smoke":
-            updates = max(1, scratch.fit.updates // 5)
-        systems = {"scratch": scratch, "random_frozen": scratch.but(frozen=True)}
-        for name, folders in start.items():
-            given = {str(k): str(v) for k, v in folders.items()}
-            systems[name] = recipe("finetune", profile, start={
-                str(s): given[str(profile.seeds[s % len(profile.seeds)])]
-                for s in label_seeds(profile, FEW)})
-            if count and count <= FEW:
-                systems[f"{name}_frozen"] = systems[name].but(frozen=True)
-        arms |= {f"{name}_{count or 'all'}": found.but(
-            labels=count, fit={"updates": updates})
-            for name, found in systems.items()}
-    return arms
-
-
-# %%
-def label_grid(arms):
-    """(count, {system: its runs, or a rival's predictions}), count by count."""
-    for count in dict.fromkeys(arm.labels for arm in arms.values()):
-        seeds = label_seeds(profile, count)
-        found = grid("08", {k: arm for k, arm in arms.items()
-                            if arm.labels == count}, seeds,
-                     files["labelled"], few_test_jets(4000),
-                     runs=profile.runs_dir, jobs=1 if SMALL else 2)
-        seen = next(iter(found.values()))[0].predictions.index
-        rivals = zip(*([p.where(np.isin(p.index, seen)) for p in
-                        rivals_at(count, seed)] for seed in seeds))
-        yield str(count or "all"), {
-            **{k.rpartition("_")[0]: v for k, v in found.items()},
-            **dict(zip(("linear", "boosted_trees"), map(list, rivals)))}
-
-
-if GRIDS and PRETRAINED:
-    made_by = {n: [pretrained(n, seed, make=True) for seed in profile.seeds]
-               for n in PRETRAINED}
-    arms = label_arms(profile, {
-        n: {r.seed: r.folder for r in rs} for n, rs in made_by.items()})
-    done = dict(label_grid(arms))
-
-# %% [markdown]
-# The price is noted as well: the seconds of runs that were trained on as many
-# threads as the pretrainings, and the jets seen, which depend on no machine.
-# And the models with all labels meet the damaged jets of section 11.
-
-# %%
-def spent(found, like):
-    """Median seconds of runs made under like conditions; jets seen."""
-    seconds = [r.train_seconds for r in found
-               if r.record["machine"] == like.record["machine"]]
-    fit = found[0].recipe.fit
-    return {"seconds": float(np.median(seconds)) if seconds else None,
-            "jets": fit.updates * fit.batch_size}
-
-
-def robust(found, reference="scratch"):
-    """Test-time changes: what they do to systems, and who leads then."""
-    after = {name: {what: [pair(run.predict, nominal, x) for run in some_]
-                    for what, x in changed_jets.items()
-                    if not what.startswith("calorimeters")}
-             for name, some_ in found.items()}
-    return {"shifts": {name: {what: response(*pairs)
-                              for what, pairs in rows.items()}
-                       for name, rows in after.items()},
-            "lead": {name: {what: metrics.compare(
-                [b for _, b in pairs], [b for _, b in after[reference][what]],
-                ["auc"], 1000) for what, pairs in rows.items()}
-                for name, rows in after.items() if name != reference}}
-
-
-# %% [markdown]
-# Seeds that share a pretraining are not independent. Seed $i$ belongs to
-# pretraining $i$ modulo their number; each group, averaged, is one measurement.
-
-# %%
-def over_groups(points, groups):
-    """Mean with a 95 % interval of Student's t over the groups."""
-    means = np.reshape(points, (-1, groups)).mean(0)
-    middle, half = float(means.mean()), None
-    if groups > 1:
-        error = means.std(ddof=1) / groups**0.5
-        half = float(stats.t.ppf(0.975, groups - 1) * error)
-    return {"mean": middle, "low": None if half is None else middle - half,
-            "high": None if half is None else middle + half}
-
-
-# %%
-if GRIDS and PRETRAINED:
-    out_labels = Experiment("08_labels_grid", profile, USES)
-    answers = {c: {n: [getattr(r, "predictions", r) for r in rs]
-                   for n, rs in found.items()} for c, found in done.items()}
-    curves, gains, frozen = {}, {}, {}
-    for c, ps in answers.items():
-        curves[c], gains[c] = judged(ps, "scratch")
-        heads = {n: p for n, p in ps.items() if n.endswith("_frozen")}
-        frozen[c] = judged(heads, "random_frozen")[1]
-    trained = {(n, c): rs for c in done for n, rs in done[c].items()
-               if f"{n}_{c}" in arms}
-    trained |= {(n, "pretraining"): rs for n, rs in made_by.items()}
-    like = next(iter(made_by.values()))[0]
-    out_labels.values = {
-        "labels": {c: len(train) + len(validation) if c == "all" else int(c)
-                   for c in done},
-        "curves": by_system(curves), "gains": by_system(gains),
-        "frozen": by_system(frozen), "reference": "scratch",
-        "price": {n: {c: spent(trained[k, c], like) for k, c in trained
-                      if k == n} for n, _ in trained},
-        **robust({n: done["all"][n] for n in ("scratch", *PRETRAINED)})}
-    out_labels.values["grouped"] = {n: {c: over_groups(
-        row["auc"]["points"], len(profile.seeds)) for c, row in found.items()}
-        for n, found in out_labels.values["gains"].items() if n in PRETRAINED}
-    out_labels.curves["settings"] = {
-        f"{n}_{c}": rs[0].recipe.to_json() for (n, c), rs in trained.items()}
-    for n, c in trained:  # predictions, so that the bar can be checked
-        if n in ("scratch", *PRETRAINED) and c in map(str, LABELS):
-            for run in trained[n, c] if int(c) <= FEW else []:
-                out_labels.add_run(f"{n}_{c}", run, metrics=KEPT)
-    print(out_labels.save().name)
-
-# %%
-try:
-    lab_grid = results.load("08_labels_grid", profile)
-    lab, made_labels = lab_grid["values"], results.whence(lab_grid)
-except results.ResultsError as missing:
-    lab_grid, lab = {}, experiment.values["probes"]
-    made_labels = (f"No grid: {missing}. Below are the **live probes**, "
-                   "compared with those of the random backbone.")
-ORDER = [n for n in ("scratch", *PRETRAINED, "random_frozen", "linear",
-                     "boosted_trees") if n in lab["curves"]]
-where = "test jets" if lab_grid else "validation jets"
-LAB_AXES = {m: title for m, title in {
-    "auc": f"AUC on the {where}", "mass_mae": "mass MAE (GeV)"}.items()
-    if lab_grid or m == "auc"}
-display(Markdown(made_labels))
-if lab_grid and (since := changed_since(lab_grid["curves"]["settings"], label_arms(
-        profile, {n: dict.fromkeys(profile.seeds, "") for n in PRETRAINED}))):
-    print("settings have changed since:", ", ".join(since))
-
-# %% tags=["figure"]
-fig = drawings.comparison.labelled(
-    {LABEL[n]: lab["curves"][n] for n in ORDER}, lab["labels"], LAB_AXES)
-plots.save(fig, "08_labels", profile);
-
-# %% [markdown]
-# *Figure: AUC (left) and mass error (right) against the number of labelled jets,
-# on a logarithmic axis, a line for each system; bands are 95 % intervals over
-# seeds and jets. "All" are those of the profile.*
-#
-# Bands overlap more than the models differ, for every seed draws labels of its
-# own, and a lucky draw lifts all systems at once. What counts is the difference
-# on the same draw.
-
-# %%
-reference = lab["reference"]
-names = [n for n in PRETRAINED if n in lab["gains"]] or [*lab["gains"]]
-rows = [[LABEL[n], *(f"{with_interval(row[c]['auc'])}, "
-                     f"p {row[c]['auc']['p']:.3f}" if c in row else "–"
-                     for c in lab["labels"])]
-        for n, row in lab["gains"].items()]
-display(Markdown(made_labels), Markdown(markdown_table(
-    [f"AUC minus {reference.removesuffix('_frozen')}",
-     *(f"{c} labels" for c in lab["labels"])], rows)))
-for c in lab["labels"]:
-    best = sorted((-row[c]["auc"]["mean"], LABEL[n])
-                  for n, row in lab["curves"].items() if c in row)
-    print(f"{c:>4s} labels:", " > ".join(f"{n} {-v:.3f}" for v, n in best[:4]))
-
-# %% tags=["figure"]
-fig = drawings.comparison.labelled(
-    {LABEL[n]: lab["gains"][n] for n in names}, lab["labels"],
-    {m: f"{title} minus {reference.removesuffix('_frozen')}" for m, title in
-     {"auc": "AUC", "mass_mae": "mass MAE (GeV)"}.items() if m in LAB_AXES},
-    "difference", first=1)
-plots.save(fig, "08_labels_gains", profile);
-
-# %% [markdown]
-# *Figure: what pretraining adds to the AUC (left; above zero it helps) and to the
-# mass error (right; below zero it helps), paired by seed and jet, with 95 %
-# intervals; ticks beside them are single seeds.*
-#
-# The bar for pretraining was set beforehand: **with 300 labels or fewer, at least
-# one pretraining is above scratch in AUC, with an interval clear of zero.** Two
-# grains of salt come with the line. With several comparisons one of them is
-# easily lucky, so it says what is left if $p$ must pay for their number. And
-# several seeds share a pretraining: the last lines treat each pretraining, not
-# each seed, as one measurement.
-
-# %%
-few = {(n, c): row["auc"] for n in PRETRAINED
-       for c, row in lab["gains"].get(n, {}).items()
-       if c != "all" and int(c) <= FEW}
-if lab_grid:
-    clear = {k: row for k, row in few.items() if row["low"] > 0}
-    sure = [k for k, row in clear.items() if row["p"] < 0.05 / len(few)]
-    print("met    " if clear else "NOT met", f"{FEW} labels or fewer:"
-          f" {len(clear)} of {len(few)} above scratch, {len(sure)} of them "
-          f"with p < 0.05/{len(few)}")
-    for (n, c), row in few.items():
-        alike = over_groups(row["points"], len(profile.seeds))
-        print(f"{LABEL[n]:10s} {c:>4s} labels {with_interval(row)}; "
-              f"over pretrainings {with_interval(alike)}")
-for n, found in lab.get("frozen", {}).items():
-    for c, row in found.items():
-        print(f"{LABEL[n]:20s} {c:>4s} labels, minus the random backbone: AUC "
-              f"{with_interval(row['auc'])}, mass MAE "
-              f"{with_interval(row['mass_mae'])} GeV")
-
-# %% [markdown]
-# Why is it so? Fine-tuning moves every weight, and may as well destroy what was
-# there as use it. The frozen arms, last lines, take that away: heads alone are trained, on a
-# pretrained or on a random backbone. A pretraining that helps when frozen and
-# not when fine-tuned has learnt something that scratch learns as quickly; one
-# that does not even help when frozen has learnt nothing of use here. (Both
-# models have the summary.)
-#
-# ### Labels needed
-#
-# The same curves read sideways: with how many labels is a system as good as our
-# model from scratch with a given number? Between two counts the AUC is taken to
-# be straight in the logarithm of the labels; for the interval both curves move
-# by their scatter over seeds, times draws of Student's t. "≤" and ">" stand where a
-# curve begins or ends.
-
-# %%
-def drawn(values, random, draws=4000):
-    """(1 + draws,): the mean over seeds, then draws of it."""
-    values, count = np.asarray(values, float), len(values)
-    if count == 1:
-        return np.full(1 + draws, values[0])
-    t = stats.t.rvs(count - 1, size=draws, random_state=random)
-    return values.mean() + np.append(0, t) * values.std(ddof=1) / count**0.5
-
-
-def needed(points, target, seed=0):
-    """Labels with which a system is as good as `target`, with an interval.
-
-    points: number of labels → AUC of each seed; infinity: not even with most."""
-    random, x = np.random.default_rng(seed), np.log(sorted(points))
-    curves = np.stack([drawn(points[n], random) for n in sorted(points)], 1)
-    goal = drawn(target, random)
-    reached = curves >= goal[:, None]
-    first = reached.argmax(1)
-    row, before = np.arange(len(goal)), np.maximum(first - 1, 0)
-    low, high = curves[row, before], curves[row, first]
-    part = np.where(first > 0, (goal - low) / np.where(high > low, high - low, 1), 0)
-    labels = np.exp(x[before] + part * (x[first] - x[before]))
-    labels = np.where(reached.any(1), labels, np.inf)
-    low, high = np.quantile(labels[1:], [0.025, 0.975], method="nearest")
-    return {"value": float(labels[0]), "low": float(low), "high": float(high)}
-
-# %%
-def in_words(x, ends):
-    return (f"> {ends[-1]:,}" if not np.isfinite(x) else
-            f"≤ {ends[0]:,}" if x <= ends[0] * 1.001 else f"{x:,.0f}")
-
-
-labels_of, ends = lab["labels"], sorted(lab["labels"].values())
-goals = [*lab["labels"]][1:-1] or [*lab["labels"]][-1:]
-need = {n: {c: needed({labels_of[k]: row["auc"]["points"]
-                       for k, row in lab["curves"][n].items()},
-                      lab["curves"][reference][c]["auc"]["points"])
-            for c in goals} for n in ORDER if n != reference}
-rows = [[LABEL[n], *(f"{in_words(r['value'], ends)} "
-                     f"[{in_words(r['low'], ends)}, "
-                     f"{in_words(r['high'], ends)}]" for r in found.values())]
-        for n, found in need.items()]
-display(Markdown(made_labels), Markdown(markdown_table(
-    ["labels needed", *(f"as {LABEL[reference]} with {c}" for c in goals)],
-    rows)))
-
-# %% [markdown]
-# ### The price
-#
-# In units of one supervised training on all labels: a pretraining, and what comes
-# after it. It is paid once, for as many fine-tunings as one likes.
-
-# %%
-if "price" in lab:
-    unit = lab["price"]["scratch"]["all"]
-    kinds = ["pretraining", *lab["labels"]]
-    ratio = {n: {c: {k: row[c][k] / unit[k] if row[c][k] and unit[k] else None
-                     for k in unit} for c in kinds if c in row}
-             for n, row in lab["price"].items() if not n.endswith("_frozen")}
-    display(Markdown(made_labels), Markdown(markdown_table(
-        ["time (jets seen) / those of scratch", *kinds],
-        [[LABEL[n], *(f"{row[c]['seconds'] or np.nan:.2f} "
-                      f"({row[c]['jets']:.2f})" if c in row else "–"
-                      for c in kinds)] for n, row in ratio.items()])))
-
-# %% [markdown]
-# ### Damaged jets
-#
-# Does pretraining make a model sturdier? All labels, the test-time changes of
-# section 11; each system against itself on whole jets, then against scratch on
-# the damaged ones. Denoising has met noise, lost hits and other pile-up in its
-# pretraining, SimCLR smeared energies, lost channels and other pile-up.
-
-# %%
-display(Markdown(made_labels))
-if ahead := lab.get("lead"):
-    rows = [[what, *(ahead[n][what]["auc"] for n in ahead)]
-            for what in next(iter(ahead.values()))]
-    display(Markdown(markdown_table(
-        ["damaged jets, AUC minus that of scratch",
-         *(LABEL[n] for n in ahead)], rows)))
-
-# %% tags=["figure"]
-fig = drawings.comparison.shifts(
-    {LABEL[n]: row for n, row in lab["shifts"].items()}
-    if "shifts" in lab else effects)
-plots.save(fig, "08_labels_shifts", profile);
-
-# %% [markdown]
-# *Figure: change of the AUC (left) and mean change of the predicted mass (right)
-# when the test jets are altered, for models from scratch and pretrained ones with
-# all labels, 95 % intervals; without a grid, the live systems of section 11.*
-#
-# ## 13. What we saw
+# ## 12. What we saw
 #
 # In the published grid (profile laptop, three seeds, jets of an earlier
 # simulation; differences of the AUC):
@@ -1470,8 +987,6 @@ plots.save(fig, "08_labels_shifts", profile);
 # - **Ingredients** (section 7): local convolution is worth most, without it
 #   -0.021 [-0.028, -0.015] and 2.5 GeV [2.2, 2.9] of mass error, because linear
 #   attention blurs the neighbourhood that it restores.
-# - **Pretraining** (section 12): SimCLR met its bar with 100 labels, 0.027
-#   [0.018, 0.036]; with all labels 0.001 [-0.000, 0.003] is undecided.
 #
 # And with what limits:
 #
@@ -1489,9 +1004,6 @@ plots.save(fig, "08_labels_shifts", profile);
 # - **One size.** With ten times as many jets the order may change: inductive
 #   biases (local convolutions, energy sums, observables) are worth most when
 #   jets are few.
-# - **One budget of pretraining.** Some thousand unlabelled jets for some minutes
-#   are little; where section 12 finds nothing, it says so of this budget, of our
-#   model with its summary, and of unlabelled jets like the labelled ones.
 # - **Simulated jets.** All differences are between systems on the same
 #   simulated jets. The detector is a parametrisation, and details of pixel
 #   hits that a network could exploit may be better or worse in the real one.
@@ -1510,10 +1022,6 @@ plots.save(fig, "08_labels_shifts", profile);
 #
 # **Medium.** Retrain ResNet-15 with learning rates of 5e-4 and 3e-3, choosing by
 # *validation*. How unfair was the shared recipe?
-#
-# **Medium.** Freeze the fine-tuned arms with all labels too (`frozen`, in a copy
-# of an arm of `label_arms`). Does the lead of fine-tuning over frozen
-# backbones grow with the labels?
 #
 # **Project.** Augment with the energy scale in `gev` (multiply the calorimeters
 # by a random factor in training) and repeat section 11. Can one have a model that
@@ -1541,9 +1049,6 @@ plots.save(fig, "08_labels_shifts", profile);
 # *ResNet.* `RIVALS["resnet15"].but(fit={"lr": 3e-3})`; the
 # best validation AUC stands in `run.history.curve("val_auc")`.
 #
-# *Frozen.* `arms["simclr_all"].but(frozen=True)`; with many labels it is the
-# backbone that learns, and holding it still should cost more than with few.
-#
 # *Project.* An augmentation is a function from hits to hits; name
 # a function of yours in the recipe (`batches="module:function"`) that passes it
 # on to `Batches`. The mass
@@ -1561,8 +1066,6 @@ plots.save(fig, "08_labels_shifts", profile);
 # | decorrelated score | rank among background jets of the same mass |
 # | energy scale | common factor of the calorimeter's energies |
 # | robust, blind | unharmed by a change; unable to see it |
-# | label efficiency | quality as a function of the number of labels |
-# | frozen backbone | its weights stay as pretraining (or chance) left them |
 #
 # ## References
 #
@@ -1578,15 +1081,10 @@ plots.save(fig, "08_labels_shifts", profile);
 # - G. Kasieczka, D. Shih, *DisCo*, arXiv:2001.05310 (decorrelation from the mass).
 # - ATLAS Collaboration, *Performance of mass-decorrelated jet substructure
 #   observables*, ATL-PHYS-PUB-2018-014.
-# - A. Newell, J. Deng, *How useful is self-supervised pretraining for visual
-#   tasks?*, arXiv:2003.14323 (and how little a linear probe may foretell).
 
 # %%
 # The results of this notebook; those of the grid only where it was run.
 experiment.values["two_scales"] = {k: float(v) for k, v in count.items()}
 if GRIDS:
     print(out.save().name)
-if GRIDS and PRETRAINED:
-    out_labels.values["needed"] = need
-    print(out_labels.save().name)
 print(experiment.save().name)

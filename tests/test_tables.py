@@ -45,9 +45,9 @@ def test_efficiency_has_a_column_for_each_number_of_labels():
         "gains": {"simclr": {"all": {"auc": gap("", "", 0.01)}}}}}
     head, rows = tables.table(SPECS["efficiency"], found)
     assert head == ["labels", "100", "all"]
-    assert rows[0][1:] == [row(0.8), row(0.9)]
-    assert rows[1][2] is None
-    assert tables.table(SPECS["gains"], found)[1] == [["SimCLR", gap("", "", 0.01)]]
+    assert rows[1][1:] == [row(0.8), row(0.9)]
+    assert rows[0][2] is None
+    assert tables.table(SPECS["gains"], found)[1] == [["SimCLR, our views", gap("", "", 0.01)]]
 
 
 def test_probes_are_set_against_the_reference_named_in_the_head():

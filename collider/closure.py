@@ -40,8 +40,7 @@ def per_jet(jets: JetImages) -> dict[str, np.ndarray]:
 
     Of each channel the number of non-zero pixels, their mean over all pixels, the share of them
     within `NEAR`, median level and share of ones; overlaps of channels; patches; of a pixel layer
-    the hits of its fullest pixel, and |log| of the ratio of pixels in its two outer fifths in η.
-    """
+    the hits of its fullest pixel, and |log| of the ratio of pixels in its two outer fifths in η."""
     channels, height, width = jets.shape
     n, hits = len(jets), jets.hits(slice(None))
     image, channel, row, column, value = (getattr(hits, k).cpu().numpy() for k in
@@ -79,10 +78,8 @@ def per_jet(jets: JetImages) -> dict[str, np.ndarray]:
 
 
 def statistics(jets: JetImages) -> dict[str, tuple[float, float]]:
-    """Every number of the table, and its standard error: name → (value, error).
-
-    jets: of the labelled mixture, encoding cms8; mass and pT (GeV) are used where known.
-    """
+    """Every number of the table, and its standard error: name → (value, error). jets: of the
+    labelled mixture, encoding cms8; mass and pT (GeV) are used where known."""
     found = {name: _mean(values, jets.event) for name, values in per_jet(jets).items()}
     for name, column in (("m", jets.mass), ("pT", jets.pt)):
         if column is not None:
@@ -91,10 +88,10 @@ def statistics(jets: JetImages) -> dict[str, tuple[float, float]]:
             variance, error = _mean((x - x.mean()) ** 2, jets.event)
             found[f"{name}: {SPREAD}"] = variance**0.5, error / (2 * variance**0.5)
     if jets.mass is not None:
-        pixels = np.diff(jets.indptr.cpu().numpy())
-        r = np.corrcoef(jets.mass.cpu().numpy(), pixels)[0, 1]
+        mass = jets.mass.cpu().numpy()
+        r = np.corrcoef(mass, np.diff(jets.indptr.cpu().numpy()))[0, 1]
         found["correlation of m with the number of pixels"] = r, (1 - r**2) / len(jets) ** 0.5
-        found |= _modes(np.histogram(jets.mass.cpu().numpy(), _edges("mass"))[0])
+        found |= _modes(np.histogram(mass, _edges("mass"))[0])
     return found
 
 
@@ -135,8 +132,7 @@ def closure(jets: JetImages, varied: JetImages | None = None) -> dict:
         a row: its allowance.
     Returns `rows`, dict(quantity, kind, published, published_error, measured, error, allowance,
     pull, tolerance, ok): pull and tolerance (two standard deviations) with all three errors; and
-    `histograms` {"mass", "pt"}, see `spectrum`.
-    """
+    `histograms` {"mass", "pt"}, see `spectrum`."""
     found, other = statistics(jets), statistics(varied if varied is not None else jets)
     modes = {k: (v, 0.0, 10_000) for k, (v, _) in _modes(PUBLISHED["mass"]["counts"]).items()}
     published = {k: v for k, v in {**PUBLISHED["means"], **modes}.items() if k in found}
@@ -164,10 +160,8 @@ def closure(jets: JetImages, varied: JetImages | None = None) -> dict:
 
 def spectrum(values: np.ndarray, name: str) -> dict:
     """A spectrum (GeV) beside the published one, bin by bin, scaled to its total in this range.
-
     name: "mass" or "pt". Returns edges, published, measured, error, pull; `outside`, the share of
-    our jets beyond the range; `chi2` of the shape with errors of both samples, `ndf` and `p`.
-    """
+    our jets beyond the range; `chi2` of the shape with errors of both samples, `ndf` and `p`."""
     edges, published = _edges(name), np.array(PUBLISHED[name]["counts"], dtype=float)
     counts = np.histogram(values, edges)[0]
     scale = published.sum() / max(counts.sum(), 1)
@@ -181,31 +175,27 @@ def spectrum(values: np.ndarray, name: str) -> dict:
             "chi2": found, "ndf": ndf, "p": float(chi2.sf(found, ndf))}
 
 
-def tell_apart(ours: JetImages, theirs: JetImages, folds: int = 5) -> dict:
+def tell_apart(ours: JetImages, theirs: JetImages) -> dict:
     """Can boosted trees tell two samples of jets (cms8) apart by their images?
 
     Returns `auc` (of cross-validated scores, with a 95 % bootstrap interval; one half where they
     cannot), `jets` of each sample, and `telling`: the ten observables that alone differ most, by
-    name the AUC of each (above one half: larger in ours).
-    """
-    columns, names = [], []
+    name the AUC of each (above one half: larger in ours)."""
+    columns = []
     for jets in (ours, theirs):
-        known, names = observables(jets, range(len(jets)))
-        more = per_jet(jets)
+        (known, names), more = observables(jets, range(len(jets))), per_jet(jets)
         columns.append(np.column_stack([known, *more.values()]))
-        names = [*names, *more]
     x, y = np.concatenate(columns), np.repeat([1.0, 0.0], [len(ours), len(theirs)])
     event = np.concatenate([ours.event, theirs.event + ours.event.max() + 1])
-    found = cross_validated(x, y, event, folds)
+    found = cross_validated(x, y, event)
     alone = {name: float(roc_auc_score(y, np.nan_to_num(column, nan=-1.0)))
-             for name, column in zip(names, x.T, strict=True)}
+             for name, column in zip([*names, *more], x.T, strict=True)}
     telling = sorted(alone, key=lambda name: -abs(alone[name] - 0.5))[:10]
     return {"auc": metrics.summary(found, ["auc"])["auc"],
             "jets": [len(ours), len(theirs)], "telling": {name: alone[name] for name in telling}}
 
 
-def cross_validated(x: np.ndarray, y: np.ndarray, event: np.ndarray,
-                    folds: int = 5) -> Predictions:
+def cross_validated(x: np.ndarray, y: np.ndarray, event: np.ndarray, folds: int = 5) -> Predictions:
     """What boosted trees on observables x (n, F) say of the classes y (n,) of jets none of whose
     event (n,) they were trained on."""
     score = np.empty(len(y), np.float32)
@@ -222,7 +212,8 @@ def main(file: Path, profile: Profile) -> str:
         raise DataError(f"{file}: holds {theirs.shape} images in {theirs.encoding}; the course's "
                         f"are {ours.shape} in {ours.encoding}: give jets of that kind")
     found = tell_apart(ours.subset(range(min(len(ours), 10 * len(theirs)))), theirs)
-    lines = [f"{found['jets'][0]} jets of the course against {found['jets'][1]} of {file}: "
-             f"trees reach an AUC of {with_interval(found['auc'])}; 0.5 is closure",
-             "what tells most, alone (above one half: larger in the course's):"]
-    return "\n".join([*lines, *(f"  {auc:.3f}  {name}" for name, auc in found["telling"].items())])
+    return "\n".join([
+        f"{found['jets'][0]} jets of the course against {found['jets'][1]} of {file}: trees reach "
+        f"an AUC of {with_interval(found['auc'])}; 0.5 is closure",
+        "what tells most, alone (above one half: larger in the course's):",
+        *(f"  {auc:.3f}  {name}" for name, auc in found["telling"].items())])

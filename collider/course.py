@@ -22,11 +22,9 @@ DATASETS = Registry("data set")
 
 
 class DataSet:
-    """Where the files of a task come from: simulated jets of one process, unless `make` differs.
-
-    A new one is a subclass, entered by ``@DATASETS.register(name)`` or named as ``module:Class``.
-    Patches are 5×5 unless the attribute ``patch`` of a file says otherwise.
-    """
+    """Where the files of a task come from: simulated jets of one process, unless `make` differs. A
+    new one is a subclass, entered by ``@DATASETS.register(name)`` or named as ``module:Class``.
+    Patches are 5×5 unless the attribute ``patch`` of a file says otherwise."""
 
     process = ""  # of `collider.events.SAMPLES`
     folder = ""  # of its files, below the data folder of the profile
@@ -69,11 +67,9 @@ class QuarkGluon(DataSet):
 
 
 def course_files(profile: Profile, dataset: str = "top_qcd") -> dict[str, Path | None]:
-    """The labelled, test and unlabelled file of a profile; simulated ones are made if missing.
-
-    With the public data `test` is None (split A of the labelled file is used), and `unlabelled`
-    where it was not downloaded. Raises: DataError where the public labelled file is missing.
-    """
+    """The labelled, test and unlabelled file of a profile; simulated ones are made if missing. With
+    the public data `test` is None (split A of the labelled file is used), and `unlabelled` where it
+    was not downloaded. Raises: DataError where the public labelled file is missing."""
     if profile.data == "cms":
         return DATASETS.find(dataset)().public(profile)
     return {part: more_jets(profile, part, dataset=dataset) for part in SEEDS}
@@ -81,11 +77,9 @@ def course_files(profile: Profile, dataset: str = "top_qcd") -> dict[str, Path |
 
 def more_jets(profile: Profile, like: str, name: str | None = None, jets: int | None = None,
               dataset: str = "top_qcd", **changes: Any) -> Path:
-    """A file with the events of one of the course's files; made if it is missing.
-
-    like: "labelled", "test" or "unlabelled". name: of the file. jets: how many, the first ones
-    (whole chunks hold the same events). changes: of the settings, as ``pile_up=31.0``.
-    """
+    """A file with the events of one of the course's files; made if it is missing. like: "labelled",
+    "test" or "unlabelled". name: of the file. jets: how many, the first ones (whole chunks hold the
+    same events). changes: of the settings, as ``pile_up=31.0``."""
     source = DATASETS.find(dataset)()
     path = profile.data_dir / source.folder / f"{name or like}.h5"
     usual = source.sizes.get(profile.name, {}).get(like, getattr(profile, like))
@@ -105,10 +99,8 @@ def opened(path: Path) -> JetImages:
 
 class CourseJets(NamedTuple):
     """The labelled jets of a profile and the parts they are used in: image numbers, long tensors.
-
     Simulated data have a test file, so 90 % of the labelled file is for training and 10 % for
-    validation; the public data are split 70/10/20 (split A), and `test_jets` is `jets` itself.
-    """
+    validation; the public data are split 70/10/20 (split A), and `test_jets` is `jets` itself."""
 
     jets: JetImages
     train: Tensor

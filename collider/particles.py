@@ -27,10 +27,8 @@ class Columns:
 @dataclass
 class Particles(Columns):
     """n stable particles: `pdg` (n,), momentum (n,), production point (n,), `vertex` (n,).
-
     Production points are relative to the detector's centre; `vertex` is the number of the collision
-    among those that are handled together.
-    """
+    among those that are handled together."""
 
     pdg: np.ndarray
     charge: np.ndarray
@@ -73,11 +71,9 @@ def wrap(phi: np.ndarray) -> np.ndarray:
 
 @dataclass
 class Helix(Columns):
-    """Transverse circles (straight lines for neutrals) of n particles.
-
-    The transverse position after an arc length t is centre + (−sin ψ, cos ψ)/κ with
-    ψ = φ₀ − κ t and κ = q·CURVATURE/pT (1/cm); z grows as t·pz/pT.
-    """
+    """Transverse circles (straight lines for neutrals) of n particles. The transverse position
+    after an arc length t is centre + (−sin ψ, cos ψ)/κ with ψ = φ₀ − κ t and κ = q·CURVATURE/pT
+    (1/cm); z grows as t·pz/pT."""
 
     x: np.ndarray
     y: np.ndarray
@@ -133,10 +129,8 @@ class Helix(Columns):
         return np.where(inside, out, np.inf), np.where(inside, back, np.inf), period
 
     def impact(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Signed transverse impact parameter d0, and the z (both cm) and φ where it is taken.
-
-        The sign is that of x sin φ − y cos φ at the point nearest to the beam (the sign CMS uses).
-        """
+        """Signed transverse impact parameter d0, and the z (both cm) and φ where it is taken. The
+        sign is that of x sin φ − y cos φ at the point nearest to the beam (the sign CMS uses)."""
         u, v = self._start()
         t = -np.arctan2(self.kappa * u, 1 - self.kappa * v) / self.kappa
         x, y, z = self.at(t)

@@ -68,8 +68,8 @@ def merge(sources: Sequence[Path], out: Path) -> Path:
     def chunks() -> Iterator[Chunk]:
         for shard, path in sorted(found.items()):
             try:
-                with opening(path) as (header, read):
-                    yield from read(header)
+                with opening(path) as (_, images):
+                    yield from images
             except DataError as error:
                 again = command(whole, shard, path.parent)
                 raise DataError(f"{error}; make it again with `{again}`") from error

@@ -1,29 +1,25 @@
 """What a file of jets holds."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lib.data.store import COLUMNS, Chunk, Header, scan
+from lib.data.store import COLUMNS, opening
 
 
 def inspect(path: str | Path) -> dict[str, Any]:
     """What a file holds, read and checked from end to end: a dict that JSON can hold. Among others
     zeros (fraction of the pixels), nonzero_per_image and mean_pixel (one number a channel), top
     (number of jets with Y = 1), mass_gev and pt_gev (min, mean, max)."""
-    return scan(path, _content)
-
-
-def _content(header: Header, chunks: Iterable[Chunk]) -> dict[str, Any]:
-    (channels, height, width), columns = header.shape, header.columns
-    hits, total, empty = np.zeros(channels, np.int64), np.zeros(channels), 0
-    for chunk in chunks:
-        channel = chunk.indices // (height * width)
-        hits += np.bincount(channel, minlength=channels)
-        total += np.bincount(channel, weights=chunk.data, minlength=channels)
-        empty += int((np.diff(chunk.indptr) == 0).sum())
+    with opening(path) as (header, chunks):
+        (channels, height, width), columns = header.shape, header.columns
+        hits, total, empty = np.zeros(channels, np.int64), np.zeros(channels), 0
+        for chunk in chunks:
+            channel = chunk.indices // (height * width)
+            hits += np.bincount(channel, minlength=channels)
+            total += np.bincount(channel, weights=chunk.data, minlength=channels)
+            empty += int((np.diff(chunk.indptr) == 0).sum())
     size, pixels = header.path.stat().st_size, header.jets * height * width
     facts = {
         "path": str(header.path), "kind": header.kind, "jets": header.jets,

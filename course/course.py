@@ -20,24 +20,20 @@ OTHER_DATA = {"06", "09"}  # notebooks on public files of their own
 EXIT_FAILED, EXIT_NO_LATEX = 1, 3
 
 
-def run(
-    profile: Profile, folder: Path, only: list[str] | None = None, start: str | None = None,
-    submission: str | None = None, publish: bool = False, check: bool = False,
-    grids: bool = False, fresh: bool = False,
-) -> int:
+def run(profile: Profile, folder: Path, only: list[str] | None = None, start: str | None = None,
+        submission: str | None = None, publish: bool = False, check: bool = False,
+        grids: bool = False, fresh: bool = False) -> int:
     """Run the notebooks of a folder; returns the exit code. A ValueError for impossible options.
 
     Args:
         only, start: numbers of the notebooks to run: some; one and those after it.
         submission: number of the notebook to print as a PDF, or ``all``.
         publish, check: refresh the committed notebooks; only check these options.
-        grids, fresh: also run the grids; ignore the cache.
-    """
+        grids, fresh: also run the grids; ignore the cache."""
     found = notebooks.sources(folder)
     chosen = choose(found, only, start)
     if submission not in (None, "all", *chosen):
-        known = ", ".join(chosen)
-        raise ValueError(f"--submission {submission}: not among the notebooks {known}")
+        raise ValueError(f"--submission {submission}: not among the notebooks {', '.join(chosen)}")
     if publish and profile.name == "smoke":
         raise ValueError("--publish: a smoke run is not for publishing; use laptop or full")
     if check:
@@ -73,9 +69,7 @@ class Course:
 
     def __init__(self, profile: Profile, found: dict[str, Path], chosen: dict[str, Path]) -> None:
         self.profile, self.found, self.chosen = profile, found, chosen
-        self.minutes: dict[str, float] = {}
-        self.cached = 0
-        self.missing = ""
+        self.minutes, self.cached, self.missing = {}, 0, ""
 
     def run(self, printed: list[str], publish: bool, grids: bool, fresh: bool) -> int:
         """All steps in order; returns the exit code."""
@@ -142,9 +136,9 @@ class Course:
             promise = notebooks.promised(source)
             if problems := notebooks.check_artefacts(promise, self.profile, start):
                 raise NotebookError(f"{source.stem}: finished, but {'; '.join(problems)}")
-            said += [f"{len(promise.figures)} figures"] if promise.figures else []
-            said += [f"{name}.json" for name in promise.experiments]
-            said += [f"{cached} from the cache"] if cached else []
+            said += [f"{len(promise.figures)} figures"] * bool(promise.figures) + [
+                f"{name}.json" for name in promise.experiments] + [
+                f"{cached} from the cache"] * bool(cached)
         self.cached += cached
         return out
 

@@ -17,6 +17,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ PAGE = 1 << 16  # bytes fetched at least, when reading the structure of a remote
 SAMPLE_BLOCK = 10  # jets fetched with one request: 5 MB
 CHANGED = "has changed on the server while it was being read; run the command again"
 TIMEOUT = 60  # seconds without an answer before a connection counts as lost
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -67,23 +69,21 @@ class Source:
     def check_file(self, path: Path) -> None:
         """DataError for a file on disk that cannot be the published one."""
         self.check_size(path.stat().st_size, path)
-        store.scan(path, lambda header, chunks: (self.check(header), next(chunks)))
+        with store.opening(path) as (header, chunks):
+            self.check(header)
+            next(chunks)
 
 
 SOURCES = {
-    "labelled": Source(
-        f"https://portal.nersc.gov/cfs/m4392/G25/{PUBLIC['labelled']}",
-        10_000, ("Y", "m", "pT"), 5_000_122_216),
-    "unlabelled": Source(
-        "https://cernbox.cern.ch/remote.php/dav/public-files/e3pqxcIznqdYyRv/"
-        f"{PUBLIC['unlabelled']}", 60_000),
-}
+    "labelled": Source(f"https://portal.nersc.gov/cfs/m4392/G25/{PUBLIC['labelled']}",
+                       10_000, ("Y", "m", "pT"), 5_000_122_216),
+    "unlabelled": Source("https://cernbox.cern.ch/remote.php/dav/public-files/e3pqxcIznqdYyRv/"
+                         f"{PUBLIC['unlabelled']}", 60_000)}
 
 
 def download(which: str, folder: str | Path, sample: int | None = None, *,
              sources: Mapping[str, Source] = SOURCES, tries: int = 6,
-             sleep: Callable[[float], None] = time.sleep,
-             log: Callable[[str], None] = print) -> list[Path]:
+             sleep: Callable[[float], None] = time.sleep, log: Log = print) -> list[Path]:
     """Fetch ``which`` ("labelled", "unlabelled" or "all") into ``folder``; returns the paths.
 
     sample: only this many jets of each file, in blocks spread evenly over it, as a packed file
@@ -93,35 +93,32 @@ def download(which: str, folder: str | Path, sample: int | None = None, *,
         ``<name>.json`` records the address, the length and the sha256.
 
     Raises: ValueError for an unknown ``which``; DataError for a server that cannot be reached or
-    ignores range requests, a file that is not the published one, and too small a disk.
-    """
+    ignores range requests, a file that is not the published one, and too small a disk."""
     if which not in (*sources, "all"):
         raise ValueError(f"unknown data {which!r}: use {', '.join(sources)} or all")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    chosen = list(sources.values()) if which == "all" else [sources[which]]
-    remotes = [(source, Remote(source.url, tries, sleep, log)) for source in chosen]
-    return [_whole(*pair, folder) if sample is None else _sample(*pair, folder, sample)
-            for pair in remotes]
+    fetch = _whole if sample is None else partial(_sample, jets=sample)
+    return [fetch(source, Remote(source.url, tries, sleep, log), folder)
+            for name, source in sources.items() if which in (name, "all")]
 
 
 def _whole(source: Source, remote: "Remote", folder: Path) -> Path:
     """The file, fetched or gone on with; nobody else fetches it meanwhile."""
-    target, part, record, tag = (folder / f"{source.name}{end}" for end in
-                                 ("", ".part", ".json", ".part.json"))
+    target, lock = folder / source.name, folder / f".{source.name}.lock"
     with contextlib.ExitStack() as stack:
-        lock = folder / f".{source.name}.lock"
         try:
             stack.enter_context(filelock.FileLock(lock, timeout=0))
         except filelock.Timeout as error:
             raise DataError(f"{target}: another download of it is under way; wait") from error
         stack.callback(lock.unlink, missing_ok=True)
-        return _fetched(source, remote, target, part, record, tag)
+        return _fetched(source, remote, target)
 
 
-def _fetched(source: Source, remote: "Remote", target: Path, part: Path, record: Path,
-             tag: Path) -> Path:
-    folder, again = target.parent, f"delete it and {target.name}, and fetch them again"
+def _fetched(source: Source, remote: "Remote", target: Path) -> Path:
+    part, record, tag = (target.with_name(f"{target.name}{end}")
+                         for end in (".part", ".json", ".part.json"))
+    again = f"delete it and {target.name}, and fetch them again"
     known = read_json(record, again, sha256=str) if record.exists() else {}
     if target.exists():
         source.check_file(target)
@@ -132,14 +129,14 @@ def _fetched(source: Source, remote: "Remote", target: Path, part: Path, record:
         size = remote.identify()
         source.check_size(size, source.url)
         have = _trusted(part, tag, remote.identity)
-        missing, free = size - have, shutil.disk_usage(folder).free
+        missing, free = size - have, shutil.disk_usage(target.parent).free
         store.require(missing <= free, target, f"{missing / 1e9:.1f} GB are missing and "
                       f"{free / 1e9:.1f} GB of the disk are free; free some space and run again")
         remote.log(f"{target}: fetching from {source.url}, {have:,} bytes are here already")
         write_json(tag, remote.identity)
-        bar = tqdm(total=size, initial=have, unit="B", unit_scale=True, desc=target.name,
-                   disable=not sys.stderr.isatty())
-        with bar, part.open("r+b" if have else "w+b") as file:
+        with part.open("r+b" if have else "w+b") as file, tqdm(
+                total=size, initial=have, unit="B", unit_scale=True, desc=target.name,
+                disable=not sys.stderr.isatty()) as bar:
             file.seek(max(0, have - PAGE))
             seen = file.read()  # compared with what the server has there now
             for piece in remote.stream(have, size, seen):
@@ -181,36 +178,29 @@ def _sample(source: Source, remote: "Remote", folder: Path, jets: int) -> Path:
                   f"ask for 1 to {source.jets:,}")
     target = folder / f"{Path(source.name).stem}_sample{jets}.h5"
     if target.exists():
-        header = store.scan(target, lambda header, _: header)
-        if header.attributes.get("source") == source.url and header.jets == jets:
-            remote.log(f"{target}: already here")
-            return target
+        with store.opening(target) as (header, _):
+            if header.attributes.get("source") == source.url and header.jets == jets:
+                remote.log(f"{target}: already here")
+                return target
     remote.log(f"{target}: {jets * JET_BYTES / 1e6:.0f} MB of {jets} jets from {source.url}")
     blocks = -(-jets // SAMPLE_BLOCK)  # one at the head of each equal stretch of the file
-    parts = np.array_split(np.arange(jets), blocks)
     rows = [(start := source.jets * number // blocks, start + len(part))
-            for number, part in enumerate(parts)]
+            for number, part in enumerate(np.array_split(np.arange(jets), blocks))]
     remote.identify()
     with h5py.File(io.BufferedReader(remote, PAGE), "r") as file:
         header = store.read_header(file, source.url)
         source.check(header)
-        provenance = {"source": source.url, **remote.identity, "rows": rows,
-                      "date": time.strftime("%Y-%m-%d")}
-
-        def chunks(header: store.Header) -> Iterator[store.Chunk]:
-            for start, stop in rows:
-                chunk = store.sparse(np.moveaxis(file["jet"][start:stop], -1, 1))
-                yield store.checked(chunk, header, start)
-
-        return store.write_packed(target, chunks(header), header.shape, header.encoding,
-                                  provenance)
+        chunks = (store.checked(store.sparse(np.moveaxis(file["jet"][a:b], -1, 1)), header, a)
+                  for a, b in rows)
+        return store.write_packed(target, chunks, header.shape, header.encoding, {
+            "source": source.url, **remote.identity, "rows": rows,
+            "date": time.strftime("%Y-%m-%d")})
 
 
 class Remote(io.RawIOBase):
     """A file behind an address: streamed, or read at random by h5py; patient with the network."""
 
-    def __init__(self, url: str, tries: int, sleep: Callable[[float], None],
-                 log: Callable[[str], None]) -> None:
+    def __init__(self, url: str, tries: int, sleep: Callable[[float], None], log: Log) -> None:
         self.url, self.tries, self.sleep, self.log = url, tries, sleep, log
         self.identity: dict[str, Any] = {}  # its bytes and version, after the first answer
         self._position = 0
@@ -231,8 +221,7 @@ class Remote(io.RawIOBase):
                 seen = b""
             try:
                 with self._ask(start - len(seen), stop) as answer:
-                    again = answer.read(len(seen))
-                    store.require(seen.startswith(again), self.url, CHANGED)
+                    store.require(seen.startswith(answer.read(len(seen))), self.url, CHANGED)
                     while piece := answer.read(min(PIECE, stop - start)):
                         yield piece
                         start, failures, seen = start + len(piece), 0, piece[-PAGE:]
@@ -267,8 +256,7 @@ class Remote(io.RawIOBase):
     seekable = readable
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.identity["bytes"]}
-        self._position = base[whence] + offset
+        self._position = offset + (0, self._position, self.identity["bytes"])[whence]
         return self._position
 
     def readinto(self, buffer: Any) -> int:

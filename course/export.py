@@ -109,9 +109,7 @@ class Graph(nn.Module):
 
 def export(graph: Graph, path: Path | str, opset: int = 18, target: str = "mass") -> Path:
     """Write a graph as one file, if it gives PyTorch's answers (`parity`), else a ValueError.
-
-    opset: 18, or 15 to 17 by PyTorch's older exporter. target: name of the second output.
-    """
+    opset: 18, or 15 to 17 by PyTorch's older exporter. target: name of the second output."""
     if not 15 <= opset <= 20:
         raise ValueError(f"opset {opset}: choose 15 to 20; 18 for CMSSW 13_1 and later, 15 before")
     _, two, *_ = examples(graph.grid, graph.kind)
@@ -186,9 +184,7 @@ class OnnxModel:
         index = torch.arange(len(jets)) if index is None else index
         found = [self(feed(self, jets.hits(part))) for part in index.split(batch)]
         score, *mass = (np.concatenate(parts) for parts in zip(*found))
-        y = np.full(len(index), -1) if jets.labels is None else jets.labels[index].numpy()
-        m = jets.mass[index].numpy() if mass and jets.mass is not None else None
-        return Predictions(index.numpy(), y, score[:, 1], m, mass[0][:, 0] if mass else None)
+        return Predictions.of(jets, index, score[:, 1], mass[0][:, 0] if mass else None)
 
 
 def feed(model: Graph | OnnxModel, hits: Hits) -> dict[str, np.ndarray]:

@@ -105,10 +105,8 @@ def execute(source: Path, out: Path, parameters: Mapping[str, Any]) -> int:
     to ``out``: after a failure, the cells up to the error. ``parameters`` are values for the cell
     tagged so. Returns how many things it says it took from the cache.
 
-    Raises:
-        NotebookError: unknown parameter, a cell that failed, a kernel that died, or a notebook
-            that stopped before its last cell (``sys.exit(0)`` would otherwise pass as success).
-    """
+    NotebookError: unknown parameter, a cell that failed, a kernel that died, or a notebook that
+    stopped before its last cell (``sys.exit(0)`` would otherwise pass as success)."""
     import papermill
     from nbclient.exceptions import DeadKernelError
 
@@ -156,10 +154,9 @@ def check_artefacts(promise: Promise, profile: Profile, since: float) -> list[st
     expected += [profile.figures_dir / f"{name}{suffix}"
                  for name in promise.figures for suffix in (".pdf", ".png")]
     missing = [path for path in expected if not path.is_file() or path.stat().st_size == 0]
-    old = [path for path in expected if path not in missing
-           and path.stat().st_mtime < since - 2]  # file systems round
-    return ([f"{shown(path)} is missing" for path in missing]
-            + [f"{shown(path)} was not written in this run" for path in old])
+    return [f"{shown(path)} is missing" if path in missing else
+            f"{shown(path)} was not written in this run" for path in expected
+            if path in missing or path.stat().st_mtime < since - 2]  # file systems round
 
 
 def publish(source: Path, executed: Path, out: Path) -> None:

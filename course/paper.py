@@ -66,8 +66,7 @@ def build(profile: Profile) -> Path:
     Raises:
         lib.report.results.ResultsError: the text uses a result that does not exist.
         LatexMissing: everything but main.pdf is done.
-        ValueError: LaTeX stopped, or left a reference or citation open.
-    """
+        ValueError: LaTeX stopped, or left a reference or citation open."""
     present = results.names(profile)
     parts = {"main.tex": SOURCE / "main.tex"}
     # Sections on experiments that not every profile runs: those whose first line,

@@ -58,17 +58,13 @@ def _values(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, list):
         rows = [inner for inner in value if isinstance(inner, Mapping)]  # of the closure table
         for row in rows:
-            if "quantity" in row:
-                yield f"{prefix}/{slug(row['quantity'])}", row.get("measured")
+            if "quantity" in row:  # ``Mean of m (GeV)`` → ``mean_of_m_gev``
+                name = re.sub(r"[^a-z0-9]+", "_", row["quantity"].lower()).strip("_")
+                yield f"{prefix}/{name}", row.get("measured")
         if verdicts := [row["ok"] for row in rows if "ok" in row]:
             yield from {f"{prefix}/within": sum(verdicts), f"{prefix}/total": len(verdicts)}.items()
     else:
         yield prefix if "/" in prefix else f"values/{prefix}", value
-
-
-def slug(text: str) -> str:
-    """``Mean of m (GeV)`` → ``mean_of_m_gev``."""
-    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
 
 
 def numbers(profile: Profile) -> dict[str, Any]:

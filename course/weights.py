@@ -47,12 +47,11 @@ def probed(model: JetViT, profile: Profile, precision: str) -> Predictions:
 # What is measured: of predictions the named metrics; else metric -> {mean, low, high}.
 MEASURES: dict[str, tuple[Callable, tuple[str, ...], str]] = {
     "runs": (hcal_runs.measured, (), "on 2,000 simulated maps of both runs"),
-    "cells": (health.measured, (), "by faults of strength 0.9 in 60 lumi-sections of few "
-                                        "events of run 357479"),
+    "cells": (health.measured, (), "by faults of strength 0.9 in 60 lumi-sections of few events of "
+                                   "run 357479"),
     "supervised": (supervised, ("accuracy", "auc", "mass_mae"), "on the test jets"),
     "probe": (probed, ("auc",), "of a linear probe (1,000 labelled jets) on the learned features, "
-                                "on the validation jets"),
-}
+                                "on the validation jets")}
 
 
 def publish(name: str, run: runs.Run, profile: Profile, text: str,
@@ -108,17 +107,16 @@ Measured {where}, with 95 % intervals over jets:
 data as it is.
 """
 
+
 def verify(folder: Path) -> int:
     """Evaluate every model of a folder again; 1 if a headline number left its interval, a
     ValueError for no weights there or a damaged card."""
-    cards = sorted(Path(folder).glob("*/card.json"))
+    failed, cards, todo = 0, sorted(Path(folder).glob("*/card.json")), "publish the weights again"
     if not cards:
         raise ValueError(f"{folder} holds no weights with a card: the notebooks publish them "
                          "(./run_all.sh --only 07)")
-    failed = 0
     for path in cards:
-        todo, what = "publish the weights again", "not a card of published weights"
-        with guarded(path, todo, what):
+        with guarded(path, todo, "not a card of published weights"):
             card = read_json(path, todo, metrics=dict, precision=str)
             profile = profiles.get(card["profile"], card["data"])
             where, stated = MEASURES[card["measure"]][-1], card["metrics"]
@@ -131,6 +129,6 @@ def verify(folder: Path) -> int:
             failed += not inside
             print(f"  {name:10s} {format_number(now, 4):>9}  published "
                   f"{with_interval(stated[name])}  {'ok' if inside else 'OUTSIDE'}")
-    print(f"{len(cards)} models, "
-          + (f"{failed} numbers OUTSIDE" if failed else "all inside") + " their intervals")
+    print(f"{len(cards)} models, {f'{failed} numbers OUTSIDE' if failed else 'all inside'} their "
+          "intervals")
     return int(failed > 0)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from hcal.findings import KINDS, THRESHOLD, Findings, judge
-from hcal.maps import file_and_key, ieta, iphi, load
+from hcal.maps import file_and_key, ieta, iphi, load, refuse
 from lib.files import DataError, replacing
 
 LISTED = 40  # cells and regions that are printed
@@ -19,22 +19,18 @@ def score(maps: Path, out: Path, reference: Path | None = None,
     over expected), ``kind`` (0 fine, 1 dead, 2 degraded, 3 hot), ``live``, each (64, 72), and
     ``sections`` (N, 64, 72), the log odds of each section alone."""
     own = {file_and_key(p)[0].resolve() for p in (maps, reference) if p is not None}
-    for wrong, what in (
+    refuse((
         (out.suffix != ".npz", f"{out}: scores are written as .npz"),
         (not math.isfinite(threshold), f"--threshold {threshold}: give a number, the log odds "
                                        "above which a cell is suspicious"),
         (out.is_dir(), f"{out}: is a folder; choose another name"),
-        (out.resolve() in own, f"{out}: would overwrite the maps; choose another name"),
-    ):
-        if wrong:
-            raise ValueError(what)
+        (out.resolve() in own, f"{out}: would overwrite the maps; choose another name")))
     import matplotlib
 
     matplotlib.use("Agg")
     from hcal.plots import cell_map  # slow to import: after the checks
 
-    sections = load(maps)
-    healthy = None if reference is None else load(reference)
+    sections, healthy = load(maps), reference and load(reference)
     try:
         found = judge(sections, healthy, threshold)
     except DataError as error:
@@ -45,8 +41,7 @@ def score(maps: Path, out: Path, reference: Path | None = None,
                             live=found.live, sections=found.sections.clip(-6e4, 6e4)
                             .astype(np.float16))
     fig = cell_map(found.score, found.ratio, found.live, found.kind, maps.name)
-    drawn = out.with_suffix(".png")
-    with replacing(drawn) as part:
+    with replacing(drawn := out.with_suffix(".png")) as part:
         fig.savefig(part, format="png", dpi=150, metadata={"Software": None})
     for name, read in ((maps, sections), (reference, healthy)):
         for note in () if read is None else read.assumed:
@@ -58,10 +53,9 @@ def score(maps: Path, out: Path, reference: Path | None = None,
 def summary(found: Findings, sections: int, reference: Path | None) -> str:
     """What a shifter reads."""
     sick = np.argwhere(found.kind > 0)
-    against = f"{reference}" if reference else "their rings and mirror images"
-    many = "lumi-section" if sections == 1 else "lumi-sections"
-    lines = [f"{sections:,} {many}, {int(found.live.sum())} live cells, judged against {against}"]
-    lines += [f"note: {note}" for note in found.notes]
+    lines = [f"{sections:,} lumi-section{'s' * (sections != 1)}, {int(found.live.sum())} live "
+             f"cells, judged against {reference or 'their rings and mirror images'}",
+             *(f"note: {note}" for note in found.notes)]
     if not len(sick):
         return "\n".join([*lines, "no suspicious cells"])
     order = np.argsort([-found.score[r, c] for r, c in sick], kind="stable")

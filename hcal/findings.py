@@ -9,19 +9,10 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from hcal import scores
 from hcal.events import estimate_events, estimate_scale
 from hcal.maps import LIVE, HcalMaps, ieta, iphi, live_cells
-from hcal.scores import (
-    SICK,
-    angle,
-    from_pattern,
-    log_odds,
-    ring_centre,
-    ring_median,
-    rings_and_offsets,
-    spread_by_ring,
-    spread_of,
-)
+from hcal.scores import SICK, angle, log_odds, ring_centre, spread_by_ring, spread_of
 from hcal.simulation import NAMED, NAMED_SHIFTS
 from lib.files import DataError
 
@@ -48,10 +39,9 @@ class Region:
         """Its ends in ieta and in iphi; columns start after the largest gap: 71 to 1."""
         columns = sorted({iphi(c) for c in self.columns})
         first = int(np.argmax([(b - a) % 72 for a, b in zip(columns[-1:] + columns, columns)]))
-        return ", ".join(
-            f"{name} {a}" if a == b else f"{name} {a} to {b}" for name, a, b in (
-                ("ieta", ieta(min(self.rows)), ieta(max(self.rows))),
-                ("iphi", columns[first], columns[first - 1])))
+        return ", ".join(f"{name} {a}" if a == b else f"{name} {a} to {b}" for name, a, b in (
+            ("ieta", ieta(min(self.rows)), ieta(max(self.rows))),
+            ("iphi", columns[first], columns[first - 1])))
 
 
 @dataclass
@@ -66,7 +56,7 @@ class Findings:
     notes: list[str]  # what a reader should know
 
 
-def regions(kind: np.ndarray, ratio: np.ndarray, score: np.ndarray, live: np.ndarray,
+def regions(score: np.ndarray, ratio: np.ndarray, kind: np.ndarray, live: np.ndarray,
             ) -> list[Region]:
     """Sick cells of a kind that touch, joined: (H, W) arrays -> regions, the largest score first. A
     cell covers the next column, too, where that is not live: most rings have cells of 10 degrees.
@@ -109,9 +99,8 @@ def cells_there(total: Tensor, reference: HcalMaps | None) -> tuple[Tensor, list
         elsewhere = seen[counts][:, column].float().mean(0) >= 0.5
         live[:, column] = there[:, None] & (seen[:, column] | LIVE[:, column] | elsewhere)
         for r in (known & ~counts).nonzero().flatten().tolist():
-            then = "most of its mirror image does" if there[r] else "they are left out"
             notes.append(f"ieta {ieta(r)}: fewer than half of its cells in {name} iphi count; "
-                         + then)
+                         + ("most of its mirror image does" if there[r] else "they are left out"))
     if not live.any():
         raise DataError("no ring counts in half of its cells; give more maps, or a reference")
     if odd := int((seen & ~live).sum()):
@@ -126,7 +115,7 @@ def silent(total: Tensor, live: Tensor, reference: HcalMaps | None) -> Tensor:
     counting = live & (total > 0)
     if reference is None:
         both = torch.cat([total, total.flip(0)], 1), torch.cat([counting, counting.flip(0)], 1)
-        expected = ring_median(*both).expand_as(total)
+        expected = scores.ring_median(*both).expand_as(total)
     else:
         mean = reference.counts.mean(0)
         expected = mean * (total[counting] / mean[counting]).median()
@@ -174,8 +163,8 @@ def _by_reference(total: HcalMaps, events: Tensor, sections: Tensor, reference: 
     if other:
         notes.append("the rings of the reference have other occupancies (another run?): it is "
                      "scaled ring by ring, and a ring that is sick as a whole is not seen")
-        healthy = rings_and_offsets(reference.with_(live=live))[1]
-        mean, sigma = from_pattern(theta, ring_centre(theta, live), healthy, events, live)
+        healthy = scores.rings_and_offsets(reference.with_(live=live))[1]
+        mean, sigma = scores.from_pattern(theta, ring_centre(theta, live), healthy, events, live)
     else:
         mean = angle(expected, events)
         sigma = spread_by_ring((theta - mean) * live, live, events)
@@ -189,8 +178,8 @@ def judge(maps: HcalMaps, reference: HcalMaps | None = None,
     used = maps.counts.flatten(1).any(1)
     if not used.any():
         raise DataError("not a single count in these maps; give maps of lumi-sections with data")
-    notes = [] if used.all() else [
-        f"{int((~used).sum())} of {len(maps)} lumi-sections hold no count; they are left out"]
+    notes = [f"{int((~used).sum())} of {len(maps)} lumi-sections hold no count; they are left out"
+             ] * (not used.all())
     summed = maps.counts[used].sum(0)
     live, more = cells_there(summed, reference)
     notes += more
@@ -222,8 +211,7 @@ def judge(maps: HcalMaps, reference: HcalMaps | None = None,
     ratio = torch.where(live & ~dead, summed / expected.clamp(min=1e-6), 1.0 - dead.float())
     kind = torch.where(ratio < DEAD, 1, torch.where(ratio < 1, 2, 3)) * (live & (score > threshold))
     arrays = [v.cpu().numpy() for v in (score, ratio, kind.to(torch.int8), live)]
-    found = regions(arrays[2], arrays[1], arrays[0], arrays[3])
-    return Findings(*arrays, alone.cpu().numpy(), found, notes + more)
+    return Findings(*arrays, alone.cpu().numpy(), regions(*arrays), notes + more)
 
 
 def _alone(maps: HcalMaps, events: Tensor, away: Tensor, sigma: Tensor) -> Tensor:

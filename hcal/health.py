@@ -35,15 +35,13 @@ def healthy(run: int, count: int, low: bool = False, seed: int = 0) -> HcalMaps:
 def oracle(run: int, boxes: bool = True) -> Score:
     """The odds of a score that knows p of every cell and the number of events: the ceiling; without
     ``boxes`` each cell by itself."""
-    p = torch.from_numpy(occupancy(run)).float()
+    mean = torch.from_numpy(occupancy(run)).float().sqrt().asin()
 
     def score(maps: HcalMaps) -> Tensor:
-        sigma = (0.25 * NOISE / maps.events[:, None, None]).sqrt().expand_as(maps.counts)
-        mean = p.sqrt().asin().expand_as(maps.counts)
-        theta = angle(maps.counts, maps.events)
-        if not boxes:
-            return ((theta - mean) / sigma).abs() * maps.live
-        return log_odds(theta, mean, sigma, maps.events, maps.live)
+        sigma, theta = (0.25 * NOISE / maps.events[:, None, None]).sqrt(), angle(
+            maps.counts, maps.events)
+        return (log_odds(theta, mean, sigma, maps.events, maps.live) if boxes else
+                ((theta - mean) / sigma).abs() * maps.live)
 
     return score
 

@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lib.data.images import Images
-from lib.data.tokens import HCAL, Batch, Grid, Hits, TokenBatch
+from lib.data.tokens import HCAL, Batch, Grid, Hits, OnDevice, TokenBatch, tokenize
 from lib.files import DataError, check_npy, guarded, read_npz
 
 SHAPE = (64, 72)
@@ -55,7 +54,7 @@ def iphi(column: Any) -> Any:
 
 
 @dataclass
-class HcalMaps(Images):
+class HcalMaps(Images, OnDevice):
     """N maps, ready for everything that takes ``JetImages``. Live cells are a property of the
     detector, never of these values: a live cell that counts nothing is a finding."""
 
@@ -95,10 +94,7 @@ class HcalMaps(Images):
 
     def hits(self, index: Any) -> Hits:
         """The cells of some maps that are not zero, sorted by map."""
-        maps = self.counts[self.numbers(index)]
-        image, row, column = maps.nonzero(as_tuple=True)
-        values = maps[image, row, column]
-        return Hits(image, torch.zeros_like(image), row, column, values, len(maps))
+        return _hits(self.counts[self.numbers(index)])
 
     def batch(self, index: Any, keep: str = "active",
               augment: Callable[[Hits], Hits] | None = None) -> Batch:
@@ -107,33 +103,16 @@ class HcalMaps(Images):
         if keep not in ("active", "masked", "all"):
             raise ValueError(f"keep={keep!r}: use 'active', 'masked' or 'all'")
         index = self.numbers(index)
-        maps = self.counts[index]
-        if augment is not None:
-            hits = augment(self.hits(index))
-            where = hits.image, hits.row, hits.column
-            maps = torch.zeros_like(maps).index_put(where, hits.value, accumulate=True)
-        active = self._cut(self.live[None].float())[0].any(-1)  # (P,)
-        features = self._cut(maps) * active.unsqueeze(-1)  # (n, P, F)
-        position = torch.arange(self.grid.patches, device=self.device)
-        valid = active | (keep == "all")
+        hits = augment(self.hits(index)) if augment else self.hits(index)
+        active = tokenize(_hits(self.live[None].float()), self.grid, "masked").valid[0]  # (P,)
+        whole = tokenize(hits, self.grid, "all")
+        features, position = whole.features * active.unsqueeze(-1), whole.position  # (n, P, F)
+        valid = (active | (keep == "all")).expand_as(position)
         if keep == "active":
-            chosen = active.nonzero().squeeze(1) if active.any() else position[:1]
-            features, position, valid = features[:, chosen], position[chosen], valid[chosen]
-        tokens = TokenBatch(features, position.expand(len(maps), -1),
-                            valid.expand(len(maps), -1), self.grid)
+            chosen = active.nonzero().squeeze(1) if active.any() else position[0, :1]
+            features, position, valid = (x[:, chosen] for x in (features, position, valid))
+        tokens = TokenBatch(features, position, valid, self.grid)
         return Batch(tokens, None if self.labels is None else self.labels[index], None, None, index)
-
-    def _cut(self, maps: Tensor) -> Tensor:
-        """(n, H, W) -> patches (n, P, patch_height x patch_width), padded with zeros."""
-        grid, size = self.grid, (self.grid.patch_height, self.grid.patch_width)
-        edge = 0, grid.columns * size[1] - grid.width, 0, grid.rows * size[0] - grid.height
-        cut = F.unfold(F.pad(maps, edge).unsqueeze(1), size, stride=size)
-        return cut.transpose(1, 2).contiguous()
-
-    def each(self, change: Callable[[Tensor], Tensor]) -> dict[str, Tensor | None]:
-        """The columns with one entry a map, each changed."""
-        return {name: None if (value := getattr(self, name)) is None else change(value)
-                for name in COLUMNS}
 
     def with_(self, **changes: Any) -> HcalMaps:
         """The same maps but for some fields; provenance is dropped, for they are others now."""
@@ -142,11 +121,8 @@ class HcalMaps(Images):
     def subset(self, index: Any) -> HcalMaps:
         """The maps ``index`` in that order."""
         index = self.numbers(index)
-        return self.with_(**self.each(lambda column: column[index]))
-
-    def to(self, device: str | torch.device) -> HcalMaps:
-        """The same maps with every tensor on ``device``."""
-        return replace(self, live=self.live.to(device), **self.each(lambda c: c.to(device)))
+        return self.with_(**{name: column[index] for name in COLUMNS
+                             if (column := getattr(self, name)) is not None})
 
     @staticmethod
     def concat(parts: Sequence[HcalMaps]) -> HcalMaps:
@@ -176,6 +152,13 @@ class HcalMaps(Images):
         return {name: getattr(self, name) for name in ("live", *COLUMNS)}
 
 
+def _hits(maps: Tensor) -> Hits:
+    """The cells of maps (n, H, W) that are not zero, sorted by map."""
+    image, row, column = maps.nonzero(as_tuple=True)
+    values = maps[image, row, column]
+    return Hits(image, torch.zeros_like(image), row, column, values, len(maps))
+
+
 def find(folder: str | Path, run: int) -> Path:
     """The file of a run under the first of its published ``NAMES``; DataError without any."""
     names = [name.format(run=run) for name in NAMES]
@@ -201,37 +184,35 @@ def load(path: str | Path) -> HcalMaps:
     counts, declared = np.empty(array.shape, np.float32), np.ones(SHAPE, bool)
     for start in range(0, len(array), BLOCK):
         declared &= np.isnan(array[start:start + BLOCK]).all(0)
-    _refuse(path, [((declared & LIVE.numpy()).sum() > LIVE.sum() / 2, "most live cells hold no "
-                    "number in any map; NaN, and True in a mask, stand for dead cells")])
+    refuse([((declared & LIVE.numpy()).sum() > LIVE.sum() / 2, "most live cells hold no "
+             "number in any map; NaN, and True in a mask, stand for dead cells")], path)
     for start in range(0, len(array), BLOCK):
         part = np.where(declared, 0, array[start:start + BLOCK])
         for wrong, what in (
-            (~np.isfinite(part), "is no finite number ({}); leave such lumi-sections out"),
-            (part > EXACT, "is no count ({}); give how often a cell was read out"),
-            (part < 0, "is negative ({}); give counts, neither standardised nor logarithms of "
-                       "them"),
-        ):
+                (~np.isfinite(part), "is no finite number ({}); leave such lumi-sections out"),
+                (part > EXACT, "is no count ({}); give how often a cell was read out"),
+                (part < 0, "is negative ({}); give counts, not standardised nor logarithms")):
             for n, r, c in np.argwhere(wrong)[:1].tolist():
                 raise DataError(f"{path}: {wrong.sum():,} bad values; that of map {start + n}, row "
                                 f"{r}, column {c} {what.format(part[n, r, c])}")
         counts[start:start + BLOCK] = part
-    _refuse(path, (
+    refuse((
         (not counts.any(), f"not a single count in {len(counts):,} maps; give maps of a "
                            "lumi-section with data"),
         (counts.max() <= 1 and (counts % 1).any(), f"values of 0 to {counts.max():.3g} are "
-         "occupancies; give counts, how often a cell was read out")))
-    named = re.search(r"Run(\d+)", path.name)
-    run = int(named[1]) if named else None
-    labels = torch.full((len(counts),), RUNS.index(run)) if run in RUNS else None
+         "occupancies; give counts, how often a cell was read out")), path)
+    run = re.search(r"Run(\d+)|$", path.name)[1]
+    label = [str(known) for known in RUNS].index(run) if run in map(str, RUNS) else None
+    labels = None if label is None else torch.full((len(counts),), label)
     return HcalMaps(torch.from_numpy(counts), LIVE.clone(), labels, assumed=tuple(assumed),
                     declared=torch.from_numpy(declared) if declared.any() else None)
 
 
-def _refuse(path: Path, checks: Sequence[tuple[bool, str]]) -> None:
-    """A DataError that names the file, for the first thing that is wrong."""
+def refuse(checks: Iterable[tuple[bool, str]], path: Path | None = None) -> None:
+    """A DataError for the first thing that is wrong; it names the file, where one is given."""
     for wrong, what in checks:
         if wrong:
-            raise DataError(f"{path}: {what}")
+            raise DataError(f"{path}: {what}" if path else what)
 
 
 def _ordered(array: np.ndarray) -> tuple[np.ndarray, list[str]] | str:
@@ -261,7 +242,7 @@ def file_and_key(path: Path) -> tuple[Path, str]:
 def _array(path: Path) -> tuple[np.ndarray, list[str]]:
     """The maps of a file, (N, 64, 72), NaN where masked; and what was assumed of them."""
     file, key = file_and_key(path)
-    _refuse(path, [(not file.is_file(), "no such file; give the .npy or .npz file of a run")])
+    refuse([(not file.is_file(), "no such file; give the .npy or .npz file of a run")], path)
     arrays = _members(file)
     maps = [name for name, array in arrays.items() if (name == key if key else
         name != "mask" and array.dtype != bool and not isinstance(_ordered(array), str))]
@@ -269,20 +250,20 @@ def _array(path: Path) -> tuple[np.ndarray, list[str]]:
     notes = [f"of the arrays {', '.join(maps)} the maps are {''.join(usual)}"] * (
         len(maps) > 1 and len(usual) == 1)
     maps = usual if notes else maps or list(arrays)[:len(arrays) == 1]  # its shape is told below
-    _refuse(path, [(len(maps) != 1, f"{len(maps) or 'none'} of the arrays "
-                    f"{', '.join(arrays) or '-'} is (N, 64, 72); keep exactly one of that shape, "
-                    "or name it: FILE.npz:KEY")])
+    refuse([(len(maps) != 1, f"{len(maps) or 'none'} of the arrays {', '.join(arrays) or '-'} is "
+             "(N, 64, 72); keep exactly one of that shape, or name it: FILE.npz:KEY")], path)
     array, mask = arrays[maps[0]], arrays.get("mask")
     found = _ordered(array)
-    _refuse(path, (
+    refuse((
         (isinstance(found, str), str(found)), (not len(array), "holds no maps; give at least one"),
-        (array.dtype.kind not in "iuf", f"values of type {array.dtype}; give integers or floats")))
+        (array.dtype.kind not in "iuf", f"values of type {array.dtype}; give integers or floats"),
+    ), path)
     if mask is not None and maps != ["mask"]:
         hidden = _ordered(mask)
         fits = not isinstance(hidden, str) and len(hidden[0]) in (1, len(found[0]))
-        _refuse(path, [(not fits or not np.isin(mask, (0, 1)).all(), f"the mask of {mask.shape} "
-                        "does not fit the maps; give one of their shape, or (64, 72), True where "
-                        "there is no value")])
+        refuse([(not fits or not np.isin(mask, (0, 1)).all(), f"the mask of {mask.shape} does not "
+                 "fit the maps; give one of their shape, or (64, 72), True where there is no "
+                 "value")], path)
         found = np.where(hidden[0] != 0, np.nan, found[0]), found[1]
         notes.append("cells that the array mask calls True have no value, as in numpy.ma")
     return found[0], notes + found[1]
@@ -290,13 +271,11 @@ def _array(path: Path) -> tuple[np.ndarray, list[str]]:
 
 def _members(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a file by name; that of an .npy has none."""
-    todo = "download it again, or write the maps with numpy.save"
-    what = "no .npy or .npz file of numbers"
+    todo, what = "download it again, or write it with numpy.save", "no .npy or .npz of numbers"
     if zipfile.is_zipfile(path):
         return read_npz(path, todo, what)
-    with guarded(path, todo, what):
-        with path.open("rb") as file:
-            check_npy(file, path.stat().st_size)
+    with guarded(path, todo, what), path.open("rb") as file:
+        check_npy(file, path.stat().st_size)
         return {"": np.lib.format.open_memmap(path, mode="r")}
 
 
@@ -304,12 +283,10 @@ def live_cells(counts: Tensor) -> Tensor:
     """The cells that are read out, (64, 72) bool, from maps (N, 64, 72) of a healthy detector: they
     count in half of the maps with counts, and in all at least 1 % of what the median of such cells
     does. A few spurious counts make no cell live. Raises: DataError."""
-    used = counts.flatten(1).any(1)
-    if not used.any():
-        raise DataError("the reference maps: not a single count; give maps of a healthy detector")
+    used, total = counts.flatten(1).any(1), counts.sum(0)
     often = (counts > 0).sum(0) >= 0.5 * used.sum()
-    total = counts.sum(0)
-    if not often.any():
-        raise DataError("the reference maps: no cell counts in half of them; give maps of one "
-                        "healthy detector")
+    refuse(((not used.any(), "the reference maps: not a single count; give maps of a healthy "
+                             "detector"),
+            (not often.any(), "the reference maps: no cell counts in half of them; give maps of "
+                              "one healthy detector")))
     return often & (total >= 0.01 * total[often].median())

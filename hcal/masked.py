@@ -9,21 +9,18 @@ events, and faults in what is visible.
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hcal.maps import SHAPE, HcalMaps
 from hcal.scores import Pulls, log_odds, pulls, rings_and_offsets
 from lib.data.tokens import Batch, Grid, TokenBatch, densify
-from lib.files import replacing, write_json, write_text
+from lib.files import guarded, read_json, read_tensors, write_json, write_tensors, write_text
 from lib.models.vit import JetViT, ViTConfig
 from lib.training.recipe import Recipe
 
@@ -55,9 +52,8 @@ class CellModel(nn.Module):
         super().__init__()
         self.vit = JetViT(ViTConfig.of(GRID, **{**MODEL, **(settings or {})}))
         self.vit.class_head = nn.Identity()
-        self.head = nn.Sequential(
-            nn.Linear(self.vit.config.dim + GRID.patch_dim, 128), nn.GELU(),
-            nn.Linear(128, 4 * GRID.patch_height * GRID.patch_width))
+        self.head = nn.Sequential(nn.Linear(self.vit.config.dim + GRID.patch_dim, 128), nn.GELU(),
+                                  nn.Linear(128, 4 * GRID.patch_height * GRID.patch_width))
         nn.init.zeros_(self.head[2].weight)
         nn.init.zeros_(self.head[2].bias)
         self.register_buffer("offsets", offsets.clone().float())
@@ -69,10 +65,9 @@ class CellModel(nn.Module):
         offset: (N, H, W) in units of theta. visible: (N, H, W) bool. live: (H, W) bool."""
         offset = (offset / seen.spread).clamp(-12, 12) * live
         noise = 0.5 * (0.25 / seen.events[:, None, None]).log() - seen.spread.log()
-        size, inputs = (GRID.patch_height, GRID.patch_width), torch.stack([
-            channel.expand_as(offset) for channel in (
-                torch.asinh(seen.x) * visible, (visible & live).float(), torch.asinh(offset),
-                (seen.ring - 1) * live, noise.clamp(-4, 2) * live)], 1)
+        size, inputs = (GRID.patch_height, GRID.patch_width), torch.stack(torch.broadcast_tensors(
+            torch.asinh(seen.x) * visible, (visible & live).float(), torch.asinh(offset),
+            (seen.ring - 1) * live, noise.clamp(-4, 2) * live), 1)
         cut = F.unfold(inputs, size, stride=size).transpose(1, 2)  # (N, P, 5·p·q)
         active = F.unfold(live[None, None].float(), size, stride=size)[0].any(0).nonzero()[:, 0]
         features = cut[:, active]
@@ -83,27 +78,23 @@ class CellModel(nn.Module):
         out = out.index_copy(1, active, self.head(encoded).float())
         out = F.fold(out.transpose(1, 2), GRID.shape[1:], size, stride=size)  # (N, 4, H, W)
         a, b, c, d = out.unbind(1)
-        variance = (2 * c.clamp(-3, 2)).exp() + (d * offset).square()
-        return a * offset + b, variance.sqrt()
+        return a * offset + b, ((2 * c.clamp(-3, 2)).exp() + (d * offset).square()).sqrt()
 
     def save_pretrained(self, folder: Path, card: str = "") -> Path:
         """Write config.json, model.safetensors and a card to ``folder``."""
         write_json(folder / "config.json", {"cells": self.settings})
         write_text(folder / "README.md", card)
-        with replacing(folder / "model.safetensors") as part:
-            save_file(self.state_dict(), part)
+        write_tensors(folder / "model.safetensors", self.state_dict())
         return folder
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> Self:
-        """Rebuild what ``save_pretrained`` wrote. FileNotFoundError, or ValueError for others."""
-        file = Path(folder) / "config.json"
-        try:
-            model = cls(torch.zeros(SHAPE), json.loads(file.read_text())["cells"])
-            model.load_state_dict(load_file(file.with_name("model.safetensors")))
-        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            raise ValueError(f"{file.parent} holds no model of healthy maps ({error})") from error
-        return model.eval()
+        """Rebuild what ``save_pretrained`` wrote. DataError for anything else."""
+        file, todo = Path(folder) / "config.json", "take the whole folder from where it came"
+        with guarded(folder, todo, "it holds no model of healthy maps"):
+            model = cls(torch.zeros(SHAPE), read_json(file, todo)["cells"])
+            model.load_state_dict(read_tensors(file.with_name("model.safetensors"), todo)[0])
+            return model.eval()
 
     @torch.no_grad()
     def score(self, maps: HcalMaps) -> Tensor:
@@ -138,8 +129,7 @@ def rearranged(pattern: Tensor, count: int) -> Tensor:
     columns = torch.arange(width).expand(count, -1)
     columns = torch.where(torch.rand(count, 1) < 0.5, columns, -columns)
     columns = (columns + 2 * torch.randint(width // 2, (count, 1))) % width
-    sign = torch.randint(2, (count, 1, 1)) * 2 - 1
-    return pattern[rows[:, :, None], columns[:, None]] * sign
+    return pattern[rows[:, :, None], columns[:, None]] * (torch.randint(2, (count, 1, 1)) * 2 - 1)
 
 
 def random_strength(live: Tensor, count: int, boxes: int = 5) -> Tensor:
@@ -153,8 +143,7 @@ def random_strength(live: Tensor, count: int, boxes: int = 5) -> Tensor:
     strength = torch.where(kind < 0.2, 0.0, torch.where(kind < 0.8, torch.rand(count, boxes),
                                                         _uniform(1.05, 3.0, count, boxes)))
     strength = torch.where(torch.rand(count, boxes) < 0.4, strength, 1.0)
-    row, column = (torch.arange(n) for n in live.shape)
-    out = torch.ones(count, *live.shape)
+    (row, column), out = map(torch.arange, live.shape), torch.ones(count, *live.shape)
     for box in range(boxes):
         top, left = chosen[:, box, 0, None], chosen[:, box, 1, None]
         inside = ((row >= top) & (row < top + size[:, box, 0, None]))[:, :, None]

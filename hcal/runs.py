@@ -64,11 +64,10 @@ def read_as(maps: HcalMaps, reading: str) -> HcalMaps:
 def recipe(profile: Profile, kind: str = "vit", model: Mapping | None = None,
            loss: Mapping | None = None, epochs: float = 3, **fit: Any) -> dict:
     """Settings of a run: a published recipe ("vit" or "moe") with changes; smoke: few updates."""
-    base = R3_VIT if kind == "vit" else R3_MOE
-    how = {**R3_FIT[kind], "updates": round(EPOCH * epochs), **VALIDATE, **fit}
-    if profile.name == "smoke":
-        how |= SMOKE
-    return {"objective": "hcal.experts:Routed", "model": {**base, **(model or {})},
+    how = {**R3_FIT[kind], "updates": round(EPOCH * epochs), **VALIDATE, **fit,
+           **(SMOKE if profile.name == "smoke" else {})}
+    return {"objective": "hcal.experts:Routed",
+            "model": {**(R3_VIT if kind == "vit" else R3_MOE), **(model or {})},
             "loss": dict(R3_LOSS if loss is None else loss), "fit": how, "hold_out": False}
 
 
@@ -124,9 +123,8 @@ def both_runs(profile: Profile, files: Sequence[Path] = ()) -> HcalMaps:
         count = 240 if profile.name == "smoke" else 10_000
         return HcalMaps.concat([simulate(run, count, seed=0) for run in RUNS])
     first = files[0] if files else profile.data_dir
-    if first.is_dir():
-        files = [find(first, run) for run in RUNS]
-    found = {file: load(file) for file in files}
+    found = {file: load(file) for file in (
+        [find(first, run) for run in RUNS] if first.is_dir() else files)}
     if odd := [file for file, maps in found.items() if maps.labels is None]:
         raise DataError(f"{odd[0]}: its name says no run; call it Run{RUNS[0]} or Run{RUNS[1]}")
     maps = HcalMaps.concat(list(found.values()))

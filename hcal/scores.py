@@ -101,25 +101,17 @@ def rings_and_offsets(healthy: HcalMaps) -> tuple[Tensor, Tensor]:
     return ring[0, :, 0], ((theta - ring) * healthy.live)[0]
 
 
-def _noise(expected: Tensor, events: Tensor) -> Tensor:
-    """Binomial standard deviation of an expected count, no less than 1."""
-    events = events[:, None, None].clamp(min=1.0)
-    p = (expected / events).clamp(0, 1)
-    return (events * p * (1 - p)).clamp(min=1.0).sqrt()
-
-
 def ring_ratio(maps: HcalMaps) -> Tensor:
     """|count / median of the ring - 1|."""
-    middle = ring_median(maps.counts, maps.live)
-    return (maps.counts / middle.clamp(min=1e-6) - 1).abs() * maps.live
+    return (maps.counts / ring_median(maps.counts, maps.live).clamp(min=1e-6) - 1).abs() * maps.live
 
 
 def ring_z(maps: HcalMaps) -> Tensor:
     """|count - median of the ring| over the ring's robust spread, no less than binomial noise."""
-    middle = ring_median(maps.counts, maps.live)
-    away = (maps.counts - middle).abs()
-    spread = 1.4826 * ring_median(away, maps.live)
-    return away / spread.maximum(_noise(middle, estimate_events(maps))) * maps.live
+    middle, events = ring_median(maps.counts, maps.live), estimate_events(maps)[:, None, None]
+    away, p = (maps.counts - middle).abs(), (middle / events.clamp(min=1.0)).clamp(0, 1)
+    noise = (events.clamp(min=1.0) * p * (1 - p)).clamp(min=1.0).sqrt()
+    return away / (1.4826 * ring_median(away, maps.live)).maximum(noise) * maps.live
 
 
 def ring_ratio_odds(maps: HcalMaps) -> Tensor:
@@ -127,15 +119,13 @@ def ring_ratio_odds(maps: HcalMaps) -> Tensor:
     seen = pulls(maps)
     spread = ring_ratio(maps)[:, maps.live].quantile(0.683, 1)[:, None, None]
     sigma = (spread / 2 * seen.ring.tan().clamp(0, 50)).clamp(min=1e-3)  # of theta: tan/2 dp/p
-    return log_odds(seen.theta, *(v.expand_as(seen.theta) for v in (seen.ring, sigma)),
-                    seen.events, maps.live)
+    return log_odds(seen.theta, seen.ring, sigma, seen.events, maps.live)
 
 
 def ring_z_odds(maps: HcalMaps) -> Tensor:
     """``ring_z`` with the prior of boxes: on the scale of ``pulls``."""
     seen = pulls(maps)
-    return log_odds(seen.theta, seen.ring.expand_as(seen.theta),
-                    seen.spread.expand_as(seen.theta), seen.events, maps.live)
+    return log_odds(seen.theta, seen.ring, seen.spread, seen.events, maps.live)
 
 
 def pattern_odds(maps: HcalMaps, offsets: Tensor) -> Tensor:
@@ -199,7 +189,7 @@ def log_odds(theta: Tensor, mean: Tensor, sigma: Tensor, events: Tensor, live: T
 
     and the cell's own count decides from there. Weak faults of many cells so become visible where
     no cell stands out, and healthy neighbours of a dead cell stay healthy."""
-    out = torch.zeros_like(theta)
+    out, mean, sigma = torch.zeros_like(theta), mean.expand_as(theta), sigma.expand_as(theta)
     for half in torch.arange(len(live), device=live.device).chunk(2):  # boxes end with an endcap
         rows = half[live[half].any(1)]
         if len(rows):

@@ -71,9 +71,8 @@ class Profile:
 
     def _folder(self, name: str, per_profile: bool = False) -> Path:
         """A smoke run publishes nothing: what it writes stays under build/."""
-        if self.name == "smoke":
-            return self.build_dir / name
-        return home() / name / (self.tag if per_profile else "")
+        return (self.build_dir / name if self.name == "smoke" else
+                home() / name / (self.tag if per_profile else ""))
 
     @property
     def data_dir(self) -> Path:

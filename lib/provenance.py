@@ -1,5 +1,6 @@
 """Where a result comes from: the commit of the code, and the machine (not its name)."""
 
+import contextlib
 import platform
 import subprocess
 from functools import cache
@@ -18,9 +19,8 @@ SOURCES = ("lib", "collider", "hcal", "course", "notebooks/*.py", "notebooks/dra
 def commit() -> str:
     """The commit of the code, ``-dirty`` appended where a source differs from it."""
     head = git("rev-parse", "--short=12", "HEAD")
-    if not head:
-        return "unknown"
-    return head + ("-dirty" if git("status", "--porcelain", "--", *SOURCES) else "")
+    dirty = "-dirty" if git("status", "--porcelain", "--", *SOURCES) else ""
+    return head + dirty if head else "unknown"
 
 
 def git(*arguments: str) -> str | None:
@@ -35,11 +35,9 @@ def git(*arguments: str) -> str | None:
 def machine() -> str:
     """Processor and threads, or the accelerator: ``Intel Xeon ..., 2 threads``."""
     cpu = platform.processor() or platform.machine()
-    try:
+    with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
     if torch.cuda.is_available():
         return f"{torch.cuda.get_device_name()} ({cpu}, {cores()} cores)"
     return f"{cpu}, {torch.get_num_threads()} threads"

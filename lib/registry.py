@@ -1,7 +1,7 @@
 """Things that a setting names: a class joins by one decorator, in one file of its own."""
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 
@@ -10,8 +10,8 @@ class Registry(dict):
     ``package.module:Name`` is imported, so that a file outside of ``lib`` takes part, in other
     processes too."""
 
-    def __init__(self, what: str, known: Mapping[str, Any] = {}) -> None:
-        super().__init__(known)
+    def __init__(self, what: str) -> None:
+        super().__init__()
         self.what = what
 
     def register(self, name: str) -> Callable[[Any], Any]:

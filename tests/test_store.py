@@ -352,10 +352,11 @@ def test_empty_images_are_counted(tmp_path):
 def test_a_file_that_is_being_written_is_locked_not_damaged(packed):
     with h5py.File(packed, "a"):
         [said] = python(f"""
-from lib.data.store import scan
+from lib.data.store import opening
 from lib.files import DataError
 try:
-    scan({str(packed)!r}, print)
+    with opening({str(packed)!r}):
+        pass
 except DataError as error:
     print(error)
 """, packed.parent)

@@ -25,11 +25,10 @@ class Batches:
 
     keep: as in ``tokenize``. augment: hits -> hits, or two views of them. shuffle=False goes
     through ``index`` in its order and leaves nothing out. shuffle=True draws a new order for each
-    epoch, from ``seed`` and the number given to ``set_epoch`` alone, so a resumed run sees what
-    an uninterrupted one would; the jets left over after the last full batch wait for another
-    epoch (with fewer jets than ``batch_size`` there is one small batch). bucket=False shuffles
-    without regard to size. Raises: ValueError for an empty index or a batch size below 1.
-    """
+    epoch, from ``seed`` and the number given to ``set_epoch`` alone, so a resumed run sees what an
+    uninterrupted one would; the jets left over after the last full batch wait for another epoch
+    (with fewer jets than ``batch_size`` there is one small batch). bucket=False shuffles without
+    regard to size. Raises: ValueError for an empty index or a batch size below 1."""
 
     def __init__(self, jets: Images, index: Any, batch_size: int, keep: str = "active",
                  shuffle: bool = False, seed: int = 0,
@@ -43,9 +42,8 @@ class Batches:
         self._sizes: np.ndarray | None = None
 
     def __len__(self) -> int:
-        if self.shuffle:
-            return max(1, len(self.index) // self.batch_size)
-        return -(-len(self.index) // self.batch_size)
+        count, size = len(self.index), self.batch_size
+        return max(1, count // size) if self.shuffle else -(-count // size)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order (and nothing else) of the next pass through the data."""
@@ -64,9 +62,8 @@ class Batches:
         labels = np.zeros(len(self.index)) if self.jets.labels is None else (
             self.jets.labels.cpu()[self.index].numpy())
         step = CHUNK * self.batch_size
-        chunks = np.split(order, range(step, len(order), step))
         order = np.concatenate([chunk[_by_size(self._sizes[chunk], labels[chunk])]
-                                for chunk in chunks])
+                                for chunk in np.split(order, range(step, len(order), step))])
         batches = np.array_split(order, len(self))
         return [self.index[batches[number]] for number in rng.permutation(len(self))]
 
@@ -95,7 +92,6 @@ def active_patches(jets: Images, index: Any = None) -> Tensor:
     counts = []
     for part in index.split(512):
         hits = jets.hits(part)
-        active = torch.zeros(len(part), grid.patches, dtype=torch.bool, device=jets.device)
-        active[hits.image, by_patch(hits, grid)[0]] = True
-        counts.append(active.sum(1).cpu())
+        patches = (hits.image * grid.patches + by_patch(hits, grid)[0]).unique()
+        counts.append((patches // grid.patches).bincount(minlength=len(part)).cpu())
     return torch.cat(counts)

@@ -17,13 +17,12 @@ PIXEL_STD = (1.1, 0.0031, 0.0006, 0.63, 6.0, 0.094, 0.10, 0.10)
 def encode_cms8(indices: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The published 8-bit pipeline on sparse images.
 
-    Zero below 1e-3 → z-score per channel → clip at 500 σ → min–max per image and channel to
-    0…255 → truncate. In float32, as published, so that a peak is 255 or, by rounding, 254. What
-    follows from it: negative d0 and dz vanish, as does all below 1/255 of a channel's peak.
+    Zero below 1e-3 → z-score per channel → clip at 500 σ → min–max per image and channel to 0…255 →
+    truncate. In float32, as published, so that a peak is 255 or, by rounding, 254. What follows
+    from it: negative d0 and dz vanish, as does all below 1/255 of a channel's peak.
 
     indices (k,) into (8, 125, 125) flat, or (N, 8, 125, 125), and values (k,) in physical units
-    become the indices (j,) and the uint8 values (j,) of the non-zero pixels.
-    """
+    become the indices (j,) and the uint8 values (j,) of the non-zero pixels."""
     keep = values >= FLOOR
     indices, values = indices[keep], values[keep].astype(np.float32)
     plane = indices // SIZE**2  # one of each image and channel

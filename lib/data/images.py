@@ -107,8 +107,7 @@ class Images:
 
         On the 10,000 published jets with seed 42 the test part is that of the published results:
         ``train_test_split(arange(N), test_size=0.2, stratify=Y, random_state=42)``. DataError below
-        3 images, or 3 events.
-        """
+        3 images, or 3 events."""
         if (count := len(self.first_of_events(np.arange(len(self))))) < 3:
             raise DataError(f"{count} {self.kind}s cannot be split in three; give more events")
         rest, test = self.divide(0.2, seed)
@@ -127,9 +126,8 @@ class JetImages(Images):
 
     indptr (N+1,) int64, indices (hits,) int32 (flat pixel in (C, H, W) order, rising within an
     image), data (hits,) uint8 for ``cms8`` or float32 for ``gev``. labels (N,) int64, 1 is top (or
-    quark); mass and pt (N,) float32 in GeV. truth: what only a simulation knows, (N, ...) by
-    name. attributes: provenance. Make one with ``open``, ``from_arrays`` or ``from_dense``.
-    """
+    quark); mass and pt (N,) float32 in GeV. truth: what only a simulation knows, (N, ...) by name.
+    attributes: provenance. Make one with ``open``, ``from_arrays`` or ``from_dense``."""
 
     indptr: Tensor
     indices: Tensor
@@ -147,7 +145,8 @@ class JetImages(Images):
     def open(cls, path: str | Path) -> Self:
         """Read a packed or a dense file; warns of empty images, which a writer that stopped leaves.
         Raises: DataError for anything unusable."""
-        jets = store.scan(path, cls._assemble)
+        with store.opening(path) as (header, chunks):
+            jets = cls._assemble(header, chunks)
         if empty := int((jets.indptr.diff() == 0).sum()):
             warnings.warn(f"{path}: {empty:,} of {len(jets):,} images are empty; look for what "
                           "wrote the file", stacklevel=2)
@@ -182,9 +181,9 @@ class JetImages(Images):
         counts, indices, data = zip(*((np.diff(part.indptr), part.indices, part.data)
                                       for part in chunks))
         columns = {"indptr": np.concatenate([[0], *counts]).cumsum(dtype=np.int64),
-                   "indices": np.concatenate(indices), "data": np.concatenate(data)}
-        columns |= {name: values.astype(np.int64 if name == "Y" else values.dtype)
-                    for name, values in header.columns.items()}
+                   "indices": np.concatenate(indices), "data": np.concatenate(data),
+                   **{name: values.astype(np.int64 if name == "Y" else values.dtype)
+                      for name, values in header.columns.items()}}
         return cls._of(header, {name: torch.from_numpy(v) for name, v in columns.items()})
 
     @classmethod

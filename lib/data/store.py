@@ -15,9 +15,8 @@ import io
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -84,29 +83,23 @@ class Header:
 def pack(source: str | Path, target: str | Path, encoding: str | None = None) -> Path:
     """Write the packed form of a dense file, without loss, or nothing; returns ``target``.
     encoding: that of a file that does not declare it; cms8 unless given."""
-    return scan(source, lambda header, chunks: write_packed(
-        target, chunks, header.shape, header.encoding, header.attributes), encoding)
+    with opening(source, encoding) as (header, chunks):
+        return write_packed(target, chunks, header.shape, header.encoding, header.attributes)
 
 
 def unpack(source: str | Path, target: str | Path) -> Path:
     """Write the dense form (N, H, W, C), 500 kB a jet; the inverse of ``pack``."""
-    return scan(source, lambda header, chunks: write_dense(target, header, chunks))
-
-
-def scan(path: str | Path, consume: Callable[[Header, Iterator[Chunk]], Any],
-         encoding: str | None = None) -> Any:
-    """The result of ``consume(header, chunks)`` on a dense or packed file. The public files do not
-    say how they are encoded: they are ``cms8``. Another ``encoding`` of a file that does not
-    declare it must be given. Raises: DataError for anything missing, locked, damaged, foreign,
-    inconsistent or out of range."""
-    with opening(path, encoding) as (header, read):
-        return consume(header, read(header))
+    with opening(source) as (header, chunks):
+        return write_dense(target, header, chunks)
 
 
 @contextlib.contextmanager
 def opening(path: str | Path, encoding: str | None = None,
-            ) -> Iterator[tuple[Header, Callable[[Header], Iterator[Chunk]]]]:
-    """A file's header, and what reads its images while the block lasts; see ``scan``."""
+            ) -> Iterator[tuple[Header, Iterator[Chunk]]]:
+    """The header of a dense or packed file and, while the block lasts, its images in chunks. The
+    public files do not say how they are encoded: they are ``cms8``; another ``encoding`` of a file
+    that does not declare it must be given. Raises: DataError for anything missing, locked, damaged,
+    foreign, inconsistent or out of range."""
     path = Path(path)
     require(path.exists(), path,
             "no such file; make it with `python -m lib simulate` or `python -m lib download`")
@@ -116,7 +109,7 @@ def opening(path: str | Path, encoding: str | None = None,
         if encoding not in (None, header.encoding):
             require(not header.declared, path, f"declares {header.encoding}, not {encoding}")
             header = replace(header, encoding=encoding, declared=True)
-        yield header, partial(_read_chunks, file)
+        yield header, _read_chunks(file, header)
 
 
 def _opened(path: Path, locking: bool | str = "best-effort") -> h5py.File:
@@ -142,13 +135,13 @@ def _member(file: h5py.File, name: str, path: Path | str) -> h5py.Dataset | h5py
     """A group or dataset; DataError for a dataset that is not numbers, all of them in this file."""
     with _reading(path, f"`{name}`"):
         link = file.get(name, getlink=True)
-        external = isinstance(link, h5py.ExternalLink)
-        require(not external, path, external and f"`{name}` is a link to {link.path} in "
-                f"{link.filename}; give that file, or copy it into this one")
+        if isinstance(link, h5py.ExternalLink):
+            raise DataError(f"{path}: `{name}` is a link to {link.path} in {link.filename}; give "
+                            "that file, or copy it into this one")
         found = file.get(name)
-        require(found is not None or link is None, path, f"`{name}` is a link to nothing; make "
-                                                         "the file again")
         if found is None or isinstance(found, h5py.Group):
+            require(found is not None or link is None, path,
+                    f"`{name}` is a link to nothing; make the file again")
             return found
         require(isinstance(found, h5py.Dataset), path,
                 f"`{name}` is a type, not numbers; make the file again")
@@ -166,19 +159,19 @@ def _check_dataset(data: h5py.Dataset, name: str, path: Path | str) -> None:
     known = data.dtype.kind in "fiub" and data.shape is not None
     kept, chunks = data.id.get_storage_size(), data.chunks or ()
     due = math.prod(-(-size // step) for size, step in zip(data.shape or (), chunks))
-    for good, what, todo in (
-            (known, f"is {data.dtype}, not numbers", "make the file again"),
-            (not data.is_virtual and not data.external, "lies in other files, by parts",
-             "copy it into one file"),
-            (not missing, f"needs the HDF5 filters {missing}", "pip install hdf5plugin, or write "
-                                                               "it with gzip"),
+    for good, what in (
+            (known, f"is {data.dtype}, not numbers; make the file again"),
+            (not data.is_virtual and not data.external,
+             "lies in other files, by parts; copy it into one file"),
+            (not missing, f"needs the HDF5 filters {missing}; pip install hdf5plugin, or write it "
+                          "with gzip"),
             (not known or (data.id.get_num_chunks() == due if chunks else kept >= data.nbytes),
-             "has rows that were never written: its writer stopped", "make the file again"),
+             "has rows that were never written: its writer stopped; make the file again"),
             (not known or data.nbytes <= SMALLER * kept + HDF5_CHUNK,
-             f"claims {data.size:,} numbers in {kept:,} bytes", "make the file again"),
-            (math.prod(chunks) * data.dtype.itemsize < 1 << 28, f"has chunks of {chunks}",
-             "write smaller ones")):
-        require(good, path, f"`{name}` {what}; {todo}")
+             f"claims {data.size:,} numbers in {kept:,} bytes; make the file again"),
+            (math.prod(chunks) * data.dtype.itemsize < 1 << 28,
+             f"has chunks of {chunks}; write smaller ones")):
+        require(good, path, f"`{name}` {what}")
 
 
 def read_header(file: h5py.File, path: Path | str) -> Header:
@@ -213,16 +206,14 @@ def read_header(file: h5py.File, path: Path | str) -> Header:
 
 
 def _dense_shape(jet: h5py.Dataset, path: Path | str) -> tuple[tuple, int]:
-    first = jet.ndim == 4 and jet.shape[1] < min(jet.shape[2:])
+    first, shape = jet.ndim == 4 and jet.shape[1] < min(jet.shape[2:]), jet.shape
     for good, found, then in (
             (not first, "has the channels first", "write it as numpy.moveaxis(jet, 1, -1)"),
-            (jet.shape[1:] in DENSE_SHAPES, f"has the shape {jet.shape}",
-             "crop or reorder the images"),
+            (shape[1:] in DENSE_SHAPES, f"has the shape {shape}", "crop or reorder the images"),
             (jet.dtype == np.float32, f"is {jet.dtype}", "write it with astype('float32')")):
         require(good, path, f"`jet` {found}; expected is (N, 125, 125, 8) "
                             f"float32 with the channels last: {then}")
-    jets, height, width, channels = jet.shape
-    return (channels, height, width), jets
+    return (shape[3], *shape[1:3]), shape[0]
 
 
 def _packed_shape(file: h5py.File, attributes: dict, path: Path | str) -> tuple[tuple, int]:
@@ -232,9 +223,9 @@ def _packed_shape(file: h5py.File, attributes: dict, path: Path | str) -> tuple[
     require(schema == SCHEMA, path, f"has schema version {schema}, this code knows {SCHEMA}; "
                                     f"update the code or {AGAIN}")
     shape = np.atleast_1d(attributes.get("shape", ()))
-    good = (shape.shape == (3,) and shape.dtype.kind in "iu" and (shape >= 1).all()
-            and math.prod(shape.tolist()) < 2**31)  # indices are int32
-    require(good, path, f"its attribute `shape` is {shape.tolist()}, not (C, H, W); {AGAIN}")
+    require(shape.shape == (3,) and shape.dtype.kind in "iu" and (shape >= 1).all()
+            and math.prod(shape.tolist()) < 2**31, path,  # indices are int32
+            f"its attribute `shape` is {shape.tolist()}, not (C, H, W); {AGAIN}")
     jet = {name: _member(file, f"jet/{name}", path) for name in ("indptr", "indices", "data")}
     for name, stored in jet.items():
         require(isinstance(stored, h5py.Dataset) and stored.ndim == 1, path,
@@ -278,9 +269,8 @@ def check_column(values: np.ndarray, name: str, jets: int, path: str | Path) -> 
     require(values.dtype.kind in "fiub" and np.isfinite(values).all(), path,
             f"`{name}` holds something that is not a finite number; mend or leave out these jets")
     if name == "Y":
-        require(np.isin(values, (0, 1)).all(), path, f"the labels `Y` hold "
-                f"{np.unique(values)[:5].tolist()}; they must be 0 (QCD, or gluon) or 1 (top, or "
-                "quark)")
+        require(np.isin(values, (0, 1)).all(), path, "the labels `Y` hold "
+                f"{np.unique(values)[:5].tolist()}; each must be 0 (QCD, gluon) or 1 (top, quark)")
     else:
         low, high = (float(values.min()), float(values.max())) if jets else (1, 1)
         require(low > 0 and high < MOST, path, f"`{name}` goes from {low:.4g} to {high:.4g}: it "
@@ -295,8 +285,7 @@ def _read_chunks(file: h5py.File, header: Header) -> Iterator[Chunk]:
         with _reading(header.path, "jet/indptr"):
             indptr = jet["indptr"][()].astype(np.int64)
         yield from rows_of(indptr, jet["indices"], jet["data"], header)
-        return
-    for start in range(0, header.jets, DENSE_JETS):
+    for start in range(0, header.jets, DENSE_JETS) if header.kind == "dense" else ():
         with _reading(header.path, f"`jet` from {start}"):
             images = np.moveaxis(jet[start:start + DENSE_JETS], -1, 1)
         yield checked(sparse(images), header, start)
@@ -304,16 +293,17 @@ def _read_chunks(file: h5py.File, header: Header) -> Iterator[Chunk]:
 
 def rows_of(indptr: np.ndarray, indices: Any, data: Any, header: Header) -> Iterator[Chunk]:
     """CSR arrays, in memory or in a file, in checked chunks. Raises: DataError."""
+    path, pixels = header.path, math.prod(header.shape)
     good = indptr.ndim == 1 and indptr.size and indptr[0] == 0 and (np.diff(indptr) >= 0).all()
-    require(good, header.path, f"jet/indptr does not start at 0 and grow; {AGAIN}")
-    require(np.diff(indptr).max(initial=0) <= math.prod(header.shape), header.path,
-            f"jet/indptr has more hits than an image of {math.prod(header.shape)} pixels; {AGAIN}")
-    require(indptr[-1] == indices.size == data.size, header.path,
+    require(good, path, f"jet/indptr does not start at 0 and grow; {AGAIN}")
+    require(np.diff(indptr).max(initial=0) <= pixels, path,
+            f"jet/indptr has more hits than an image of {pixels} pixels; {AGAIN}")
+    require(indptr[-1] == indices.size == data.size, path,
             f"jet/indptr ends at {indptr[-1]}, but there are {indices.size} indices and "
             f"{data.size} values; {AGAIN}")
     for start in range(0, len(indptr) - 1, PACKED_JETS):
         ends = indptr[start:start + PACKED_JETS + 1]
-        with _reading(header.path, f"jet from {start}"):
+        with _reading(path, f"jet from {start}"):
             chunk = Chunk(ends - ends[0], *(part[ends[0]:ends[-1]] for part in (indices, data)))
         yield checked(chunk, header, start)
 
@@ -423,10 +413,9 @@ def write_packed(path: str | Path, chunks: Iterable[Chunk], shape: tuple[int, in
     file depend on the images only, not on how they are cut into chunks. shape (C, H, W); encoding
     "cms8" or "gev"; attributes: provenance, anything JSON can hold. Raises: DataError for
     inconsistent chunks and for a full disk, leaving nothing."""
-    path, rows = Path(path), 0
+    path, rows, counts, columns = Path(path), 0, [[0]], defaultdict(list)
     header = Header(path, "packed", rows, shape, encoding)
     options = dict(maxshape=(None,), chunks=(HDF5_CHUNK,), compression="gzip", compression_opts=6)
-    counts, columns = [[0]], defaultdict(list)
     with _creating(path, encoding, attributes) as (file, disk):
         file.attrs["schema"], file.attrs["shape"] = SCHEMA, np.array(shape, np.int64)
         # Shuffled bytes halve the rising indices, but would hide that a tower repeats its value.

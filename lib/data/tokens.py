@@ -140,9 +140,8 @@ def tokenize(hits: Hits, grid: Grid, keep: str = "active") -> TokenBatch:
       "two_scale" patches with a track or calorimeter hit as they are; the hits of the
                   others (pixel layers only) summed into coarse tokens of 5 x 5 patches
 
-    Two hits in one pixel add up. A jet without hits has no valid token.
-    Raises ValueError for an unknown `keep`.
-    """
+    Two hits in one pixel add up. A jet without hits has no valid token. Raises ValueError for an
+    unknown `keep`."""
     if keep not in KEEP:
         raise ValueError(f"keep={keep!r}: use {', '.join(KEEP)}")
     number, cell, numbers = (_two_scale if keep == "two_scale" else by_patch)(hits, grid)

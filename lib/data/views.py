@@ -25,11 +25,9 @@ def transforms(grid: Grid, encoding: str) -> dict[str, Augment]:
 
 
 def views(names: str | Sequence[str | Mapping], grid: Grid, encoding: str) -> Augment:
-    """The augmentation of ``names``, one after the other; ValueError for an unknown one.
-
-    names: a set (``flips``, ``r1``: R1's five, ``ours``, ``damage``), or a list of names of
-    ``AUGMENTATIONS``; ``{"rotation": {"degrees": 30}}`` in it changes a strength.
-    """
+    """The augmentation of ``names``, one after the other; ValueError for an unknown one. names: a
+    set (``flips``, ``r1``: R1's five, ``ours``, ``damage``), or a list of names of
+    ``AUGMENTATIONS``; ``{"rotation": {"degrees": 30}}`` in it changes a strength."""
     if isinstance(names, str):
         names = SETS.get(names, (names,))
     steps = []

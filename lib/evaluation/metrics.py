@@ -156,20 +156,16 @@ def _equal_mass(p: Predictions, weight: np.ndarray) -> np.ndarray:
 
 
 CLASS_METRICS = {
-    "accuracy": lambda p, w: _mean((p.score > 0.5) == (p.y > 0.5), w),
-    "auc": _area,
-    "rejection_30": partial(_rejection, at=0.3),
-    "rejection_50": partial(_rejection, at=0.5),
-    "loss_class": lambda p, w: _mean(cross_entropy(p), w),
-}
+    "accuracy": lambda p, w: _mean((p.score > 0.5) == (p.y > 0.5), w), "auc": _area,
+    "rejection_30": partial(_rejection, at=0.3), "rejection_50": partial(_rejection, at=0.5),
+    "loss_class": lambda p, w: _mean(cross_entropy(p), w)}
 MASS_METRICS = {
     "mass_mae": lambda p, w: _mean(np.abs(_residual(p)), w),
     "mass_mse": lambda p, w: _mean(_residual(p) ** 2, w),
     "mass_rmse": lambda p, w: np.sqrt(_mean(_residual(p) ** 2, w)),
     "mass_r2": lambda p, w: 1 - _mean(_residual(p) ** 2, w) / _variance(p.m.astype(float), w),
     "mass_bias": lambda p, w: _mean(_residual(p), w),
-    "mass_resolution": lambda p, w: np.sqrt(_variance(_residual(p), w)),
-}
+    "mass_resolution": lambda p, w: np.sqrt(_variance(_residual(p), w))}
 EXTRA_METRICS = {"auc_equal_mass": _equal_mass}
 METRICS = CLASS_METRICS | MASS_METRICS | EXTRA_METRICS
 
@@ -193,12 +189,12 @@ def auc(y: np.ndarray, score: np.ndarray) -> float:
 
 # --- intervals ------------------------------------------------------------------------------------
 
-def _weights(p: Predictions, resamples: int, seed: int) -> Iterator[np.ndarray]:
+def _weights(p: Predictions, resamples: int) -> Iterator[np.ndarray]:
     """Blocks of (r,N) counts of an ordinary bootstrap: all events, or jets, with replacement."""
     units, draws = len(p), slice(None)
     if p.event is not None:
         units, draws = len(np.unique(p.event)), np.unique(p.event, return_inverse=True)[1]
-    random, block = np.random.default_rng(seed), max(1, min(resamples, CELLS // max(len(p), 1)))
+    random, block = np.random.default_rng(0), max(1, min(resamples, CELLS // max(len(p), 1)))
     for start in range(0, resamples, block):
         rows = min(block, resamples - start)
         drawn = random.integers(0, units, (rows, units), dtype=np.int32)
@@ -207,16 +203,16 @@ def _weights(p: Predictions, resamples: int, seed: int) -> Iterator[np.ndarray]:
         yield counts.astype(np.float32)[:, draws]
 
 
-def _replicate(value: Callable, p: Predictions, resamples: int, seed: int) -> tuple:
+def _replicate(value: Callable, p: Predictions, resamples: int) -> tuple:
     """``value(weights (r,N)) -> (r,...,S)`` -> points (...,S) of the seeds and replicates (R,...)
     of their mean, events or jets and seeds varied."""
     points = value(np.ones((1, len(p)), np.float32))[0]
-    replicates = np.concatenate([value(w).mean(-1) for w in _weights(p, resamples, seed)])
+    replicates = np.concatenate([value(w).mean(-1) for w in _weights(p, resamples)])
     if (seeds := points.shape[-1]) > 1:
         error = points.std(-1, ddof=1) / np.sqrt(seeds)
         # evenly spaced quantiles in random order: Student's t without the noise of drawing it
         spread = stats.t.ppf((np.arange(resamples) + 0.5) / resamples, seeds - 1)
-        spread = np.random.default_rng(seed + 1).permutation(spread)
+        spread = np.random.default_rng(1).permutation(spread)
         replicates = replicates + spread.reshape(-1, *[1] * error.ndim) * error
     return points, replicates
 
@@ -252,43 +248,37 @@ def _row(what: str, jets: Predictions, points: np.ndarray, replicates: np.ndarra
             "over": drawn if len(points) == 1 else f"seeds and {drawn}"}
 
 
-def summary(runs: Runs, metrics: Sequence[str] | None = None, resamples: int = 500,
-            seed: int = 0) -> dict[str, dict]:
+def summary(runs: Runs, metrics: Sequence[str] | None = None, resamples: int = 500) -> dict:
     """Mean over the seeds of a system with a 95 % interval, of ``metrics`` or all of ``available``:
     ``{metric: {mean, low, high, seeds, points, over}}``; ``over`` names what was varied."""
     (runs,) = _aligned(runs)
     names = list(metrics or available(runs[0]))
-    points, replicates = _replicate(partial(_values, runs, names), runs[0], resamples, seed)
+    points, replicates = _replicate(partial(_values, runs, names), runs[0], resamples)
     return {name: _row("mean", runs[0], *x)
             for name, *x in zip(names, points, replicates.T, strict=True)}
 
 
-def compare(a: Runs, b: Runs, metrics: Sequence[str] | None = None, resamples: int = 2000,
-            seed: int = 0) -> dict[str, dict]:
+def compare(a: Runs, b: Runs, metrics: Sequence[str] | None = None, resamples: int = 2000) -> dict:
     """Difference a - b, paired by jet and by seed (position in the list; a single run, such as a
-    cut without a seed, is paired with every seed of the other); p is two-sided:
-    ``{metric: {difference, low, high, p, seeds, points, over}}``.
+    cut without a seed, is paired with every seed of the other); p is two-sided: ``{metric:
+    {difference, low, high, p, seeds, points, over}}``.
 
-    Raises:
-        ValueError: other jets, or a different number of seeds.
-    """
+    ValueError: other jets, or a different number of seeds."""
     a, b = _aligned(a, b)
     if len(a) != len(b) and 1 not in (len(a), len(b)):
         raise ValueError(f"{len(a)} seeds against {len(b)}: compare the same seeds")
     names = list(metrics or [n for n in available(a[0]) if n in available(b[0])])
     points, replicates = _replicate(lambda w: _values(a, names, w) - _values(b, names, w),
-                                    a[0], resamples, seed)
-    rows = {}
-    for name, *x in zip(names, points, replicates.T, strict=True):
-        below, above = (x[1] <= 0).mean(), (x[1] >= 0).mean()
-        p = min(1.0, 2 * max(min(below, above), 1 / (resamples + 1)))
-        rows[name] = _row("difference", a[0], *x, p=float(p))
-    return rows
+                                    a[0], resamples)
+    below, above = (replicates <= 0).mean(0), (replicates >= 0).mean(0)
+    p = np.minimum(1, 2 * np.maximum(np.minimum(below, above), 1 / (resamples + 1)))
+    return {name: _row("difference", a[0], *x, p=float(p)) for name, p, *x in
+            zip(names, p, points, replicates.T, strict=True)}
 
 
 # --- curves and tables ----------------------------------------------------------------------------
 
-def roc(runs: Runs, points: int = 200, resamples: int = 200, seed: int = 0) -> dict:
+def roc(runs: Runs, points: int = 200, resamples: int = 200) -> dict:
     """ROC curve with its 95 % band: ``background`` efficiency, ``low`` and ``high`` at efficiencies
     ``signal``, (points,) each."""
     (runs,) = _aligned(runs)
@@ -298,15 +288,15 @@ def roc(runs: Runs, points: int = 200, resamples: int = 200, seed: int = 0) -> d
         return np.stack([[np.interp(efficiency, s / s[-1], b / b[-1])
                           for s, b in zip(*_sweep(p, weight))] for p in runs], -1)
 
-    curves, replicates = _replicate(background, runs[0], resamples, seed)
+    curves, replicates = _replicate(background, runs[0], resamples)
     low, high = np.clip(np.nanquantile(replicates, [0.025, 0.975], axis=0), 0, 1)
     return {"signal": efficiency, "background": curves.mean(-1), "low": low, "high": high}
 
 
-def confusion(y: np.ndarray, score: np.ndarray, threshold: float = 0.5) -> np.ndarray:
+def confusion(y: np.ndarray, score: np.ndarray) -> np.ndarray:
     """Numbers of jets (2,2): rows truth, columns prediction, QCD first."""
     _check(y=y, score=score)
-    truth, said = (np.asarray(y) > 0.5).astype(int), (np.asarray(score) > threshold).astype(int)
+    truth, said = (np.asarray(y) > 0.5).astype(int), (np.asarray(score) > 0.5).astype(int)
     return np.bincount(2 * truth + said, minlength=4).reshape(2, 2)
 
 

@@ -25,8 +25,7 @@ class Mechanism(nn.Module):
         heads, width: H and D, for parameters.
         normalizer, floor: of the linear mechanisms, see ``Kernel``.
         temperature: start of a learned factor per head, for the mechanisms that have one (None:
-            no factor); L2ViT starts at D^-0.5, XCiT at 1.
-    """
+            no factor); L2ViT starts at D^-0.5, XCiT at 1."""
 
     tempered = False  # whether there is a learned factor, (H, 1, 1)
 

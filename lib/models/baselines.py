@@ -49,13 +49,12 @@ def _sums(weight: Tensor, key: Tensor, groups: int) -> Tensor:
 def observables(jets, index, chunk: int = 2000) -> tuple[np.ndarray, list[str]]:
     """Observables read from the image: (n, F) float32 and their F names.
 
-    Of each channel: multiplicity, energy, share of the hottest pixel, mean radius, widths in
-    eta and phi, angular mass √(2(ΣwΣwr² - |Σwr|²))/Σw; of the calorimeters the energy in rings
-    and, for the three hottest well-separated HCAL towers, energies, distances and N-subjettiness
-    with those towers as axes (arXiv:1011.2268). Sums use the encoding's own unit.
+    Of each channel: multiplicity, energy, share of the hottest pixel, mean radius, widths in eta
+    and phi, angular mass √(2(ΣwΣwr² - |Σwr|²))/Σw; of the calorimeters the energy in rings and, for
+    the three hottest well-separated HCAL towers, energies, distances and N-subjettiness with those
+    towers as axes (arXiv:1011.2268). Sums use the encoding's own unit.
 
-    jets: `JetImages` with the 8 channels of CMS. index: numbers of the jets, (n,).
-    """
+    jets: `JetImages` with the 8 channels of CMS. index: numbers of the jets, (n,)."""
     found = [_observables(jets.hits(some).to("cpu"), jets.grid)
              for some in torch.as_tensor(index).split(chunk)]
     rows = [torch.stack([*columns.values()], 1) for columns in found]

@@ -99,9 +99,7 @@ class L2ViT(Rival):
     stages that halve the size and double the width, blocks that alternate 7 x 7 windows and global
     linear attention, heads of width 32.
 
-    Args:
-        dim: width of the first stage, a multiple of 32. depths: blocks of each stage.
-    """
+    dim: width of the first stage, a multiple of 32. depths: blocks of each stage."""
 
     def __init__(self, grid: Grid, dim: int = 32, depths: tuple[int, ...] = (2, 2),
                  mlp_ratio: float = 4.0, summary: bool = False) -> None:

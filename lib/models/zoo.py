@@ -36,13 +36,12 @@ class NoMixing(Mechanism):
 
 @MECHANISMS.register("inline")
 class InLine(Mechanism):
-    """Injective linear attention, Han et al. (arXiv:2412.06590): scores q·k are normalised
-    by subtraction, not division: row i is (q_i·k_j - mean_s q_i·k_s) + 1/N, whose sum is one.
+    """Injective linear attention, Han et al. (arXiv:2412.06590): scores q·k are normalised by
+    subtraction, not division: row i is (q_i·k_j - mean_s q_i·k_s) + 1/N, whose sum is one.
 
     Its product with v is mean(v) + q Σ k (v - mean v). normalizer: "mean" divides the scores by the
     number of keys; "sum" is the published form. The local residual of the paper is the block's
-    convolution.
-    """
+    convolution."""
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None = None) -> Tensor:
         dtype, (q, k, v) = v.dtype, wide(q, k, v)
@@ -68,8 +67,7 @@ class PolaFormer(Mechanism):
     q and k are split into their positive and negative parts, raised to a learned power of 1 to 5 a
     channel, which sharpens the map and keeps its rank. Half of the value channels are averaged with
     the product of equal signs (q⁺k⁺ + q⁻k⁻), the others with that of opposite signs; a learned
-    factor a channel, here not a function of the token, weighs the two.
-    """
+    factor a channel, here not a function of the token, weighs the two."""
 
     def __init__(self, heads: int, width: int, **settings) -> None:
         super().__init__(heads, width, **settings)
@@ -100,8 +98,7 @@ class TestTime(Mechanism):
     The network is F(x) = (x A) ⊙ silu(x B), the loss -F(k)·v, mean over the keys, the rate 1:
     A' = A + mean kᵀ (v ⊙ silu(k B)), B' = B + mean kᵀ (v ⊙ (k A) ⊙ silu'(k B)). Keys are of length
     √D at most, or a large one would throw the step. The paper's second inner network, a depthwise
-    convolution, is the block's own.
-    """
+    convolution, is the block's own."""
 
     __test__ = False  # its name does not make it one
 
@@ -125,10 +122,7 @@ class TestTime(Mechanism):
 
 class Placed(Mechanism):
     """A mechanism on blocks of patches; without ``position`` tokens are numbered as they come.
-
-    Args:
-        grid: of the patches. ``blocks(grid)`` says how many rows and columns of them make a block.
-    """
+    grid: of the patches. ``blocks(grid)`` says how many rows and columns of them make a block."""
 
     placed = True
 

@@ -70,9 +70,6 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-# --- differences of two systems -------------------------------------------------------------------
-
-
 def verdict(row: Mapping[str, Any], ahead: str = "ahead", behind: str = "behind",
             even: str = "cannot be told apart") -> str:
     """What the interval of a difference a − b allows one to say of a. The row's ``metric`` says

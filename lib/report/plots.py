@@ -40,8 +40,7 @@ def lines(curves: Mapping[str, Sequence], xlabel: str = "", ylabel: str = "", *,
         curves: name → (x, y) or (x, y, low, high); NaN leaves a gap.
         log: which axes are logarithmic: "", "x", "y" or "xy".
         marks: a marker at each point. bars: intervals as error bars, not as bands.
-        first: number of the first look, see ``look``. line: more for ``Axes.plot``.
-    """
+        first: number of the first look, see ``look``. line: more for ``Axes.plot``."""
     ax = ax or _one()
     for axis in log:  # before there is something to draw: limits follow
         ax.set(**{f"{axis}scale": "log"})
@@ -71,8 +70,7 @@ def intervals(series: Mapping[str, Mapping[str, Row | float | None]], label: str
             the place free. Categories go from the top, or from the left where ``vertical``.
             ``points`` (single seeds) of a lone series become ticks.
         label: of the axis of values. value: key of the value in a row. scale: factor on values.
-        reference: value of the dashed line. axis: more of ``Axes.set``, e.g. ``xscale="log"``.
-    """
+        reference: value of the dashed line. axis: more of ``Axes.set``, e.g. ``xscale="log"``."""
     names = list(dict.fromkeys(name for rows in series.values() for name in rows))
     if ax is None:
         ax = _one(2.8 if vertical else (0.22 + 0.05 * len(series)) * len(names) + 0.8)
@@ -157,11 +155,8 @@ def histograms(values: Mapping[str, Any], xlabel: str = "", ylabel: str = "densi
 
 def bars(series: Mapping[str, Mapping[str, float]], ylabel: str = "", *,
          ax: Axes | None = None) -> Axes:
-    """Bars from zero, category by category: name of the series → category → value.
-
-    Raises:
-        ValueError: a logarithmic axis, on which a bar has no foot: draw ``intervals``.
-    """
+    """Bars from zero, category by category: name of the series → category → value. ValueError: a
+    logarithmic axis, on which a bar has no foot: draw ``intervals``."""
     import seaborn as sns
 
     ax = ax or _one()
@@ -187,13 +182,16 @@ def images(pictures: Mapping[str, Any], label: str = "", *, ax: Any = None,
         pictures: title → (H, W), rows η; what is NaN, or not positive on a logarithmic scale,
             has the colour ``empty``.
         label: of the colour bar; bar: whether there is one. ax: axes to draw on, one a picture.
-        show: more for ``Axes.imshow``, e.g. ``extent`` (default: crystals about the centre).
-    """
+        show: more for ``Axes.imshow``, e.g. ``extent`` (default: crystals about the centre)."""
     found = {title: array(picture).astype(float) for title, picture in pictures.items()}
     axes = _panels(ax, len(found), 4)
     height, width = (n * PIXEL / 2 for n in next(iter(found.values())).shape)
     extent = show.pop("extent", (-width, width, -height, height))
-    norm = norm or _log_norm(found.values())
+    if norm is None:
+        positive = np.concatenate([picture[picture > 0] for picture in found.values()])
+        top = positive.max(initial=1e-3)
+        low = max(positive.min(initial=top), top * 1e-4)
+        norm = LogNorm(low, max(top, low * 10))
     for panel, (title, picture) in zip(axes.flat, found.items()):
         if isinstance(norm, LogNorm):
             picture = np.where(picture > 0, picture, np.nan)
@@ -219,8 +217,7 @@ def grid_map(maps: Mapping[str, Any], label: str = "", *, ax: Any = None,
         label: of the colour bar; bar: whether there is one. ax: axes to draw on, one a map.
         norm: of the values; linear from the lowest to the highest by default.
         names: labels of the horizontal and of the vertical axis.
-        square: cells as high as wide. show: more for ``seaborn.heatmap``, e.g. ``cmap``.
-    """
+        square: cells as high as wide. show: more for ``seaborn.heatmap``, e.g. ``cmap``."""
     import seaborn as sns
 
     found = {title: array(values).astype(float) for title, values in maps.items()}
@@ -299,17 +296,10 @@ def _panels(ax: Any, count: int, columns: int) -> np.ndarray:
     return axes
 
 
-def _log_norm(pictures: Any) -> LogNorm:
-    positive = np.concatenate([picture[picture > 0] for picture in pictures])
-    top = positive.max(initial=1e-3)
-    low = max(positive.min(initial=top), top * 1e-4)
-    return LogNorm(low, max(top, low * 10))
-
-
 def ends_of(row: Row | float, value: str) -> tuple[float, float, float]:
     """Value and ends of its interval; where there is none, the value itself."""
     if not isinstance(row, Mapping):
-        return (row,) * 3
+        return row, row, row
     return row[value], *(row[value] if row.get(k) is None else row[k] for k in ("low", "high"))
 
 

@@ -32,8 +32,6 @@ NOTEBOOKS = ROOT / "notebooks"
 SILENT = ("import", "from", "print", "display", "plots", "diagrams", "drawings", "style", "plt",
           "fig", "ax", "axes")
 TIMES = "course"  # the experiment in which the runner notes how long each notebook took
-
-
 RESULTS = dict(runs=list, summary=dict, comparisons=list, values=dict, curves=dict, commit=str,
                created=str, machine=str, profile=str, data=str)  # keys of a file of results
 
@@ -53,17 +51,13 @@ class Experiment:
     >>> experiment.save()
 
     uses: the components of ``lib.report.contract`` on which it depends, as patterns
-    (``augment.*``); all of them where nothing is said.
-    """
+    (``augment.*``); all of them where nothing is said."""
 
     def __init__(self, name: str, profile: Profile, uses: Sequence[str] = ("*",)) -> None:
         self.name, self.profile = name, profile
         self.components = contract.versions(uses, profile.name)
         self._made: dict[str, Any] = {"runs": {}, "jets": {}}
-        self.runs: list[dict[str, Any]] = []
-        self.comparisons: list[dict[str, Any]] = []
-        self.values: dict[str, Any] = {}
-        self.curves: dict[str, Any] = {}
+        self.runs, self.comparisons, self.values, self.curves = [], [], {}, {}
         self._predictions: dict[str, list[measure.Predictions]] = {}
         self._metrics: dict[str, Sequence[str] | None] = {}
 
@@ -79,8 +73,7 @@ class Experiment:
             labels: number of labelled jets it was given, those for validation included.
             parameters: number of trainable ones. train_seconds: on the machine the file names.
             metrics: the metrics that make sense for it; None for all that the predictions allow.
-            extra: further metrics of this run, e.g. ``{"loss": 0.31}``.
-        """
+            extra: further metrics of this run, e.g. ``{"loss": 0.31}``."""
         more = {}
         if isinstance(predictions, Run):
             run, predictions = predictions, predictions.predictions
@@ -96,8 +89,7 @@ class Experiment:
         self.runs.append({
             "name": name, "seed": seed, "labels": labels, **more, "parameters": parameters,
             "train_seconds": train_seconds, "test_jets": len(predictions), "metrics": found,
-            "predictions": f"{self.name}.{name}.{seed}.npz",
-        })
+            "predictions": f"{self.name}.{name}.{seed}.npz"})
         self._predictions.setdefault(name, []).append(predictions)
         known = measure.available(predictions)
         self._metrics[name] = None if metrics is None else [m for m in metrics if m in known]
@@ -116,8 +108,7 @@ class Experiment:
         metrics = [m for m in metrics or measure.available(one[0])
                    if m in known or m in measure.EXTRA_METRICS]
         rows = measure.compare(one, other, metrics)
-        for metric, row in rows.items():
-            self.comparisons.append({"a": a, "b": b, "metric": metric, **row})
+        self.comparisons += [{"a": a, "b": b, "metric": m, **row} for m, row in rows.items()]
         return rows
 
     def summary(self) -> dict[str, dict[str, dict]]:
@@ -161,8 +152,7 @@ def load(name: str, profile: Profile) -> dict[str, Any]:
     missing (the message names the notebook to run) or damaged."""
     path, todo = profile.results_dir / f"{name}.json", how_to_make(name, profile)
     if not path.exists():
-        shown = os.path.relpath(path, profiles.home())
-        raise ResultsError(f"{shown} is missing: {todo}")
+        raise ResultsError(f"{os.path.relpath(path, profiles.home())} is missing: {todo}")
     try:
         with guarded(path, todo, "it holds no results"):
             found = read_json(path, todo, **RESULTS)
@@ -219,9 +209,6 @@ def load_predictions(name: str, profile: Profile) -> dict[str, list[measure.Pred
 def names(profile: Profile) -> list[str]:
     """Experiments that have results in this profile."""
     return sorted(path.stem for path in profile.results_dir.glob("*.json"))
-
-
-# --- what a result hangs on -----------------------------------------------------------------------
 
 
 def measuring_cells(experiment: str, folder: Path = NOTEBOOKS) -> str | None:

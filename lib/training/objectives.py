@@ -61,8 +61,7 @@ class Supervised(nn.Module):
         model: ``forward(tokens) -> (logits (B,2), mass (B,) GeV or None)``.
         mass_weight: w; 0 leaves the mass out.
         mass_loss: kind of ℓ.
-        smoothing: label smoothing of the cross-entropy.
-    """
+        smoothing: label smoothing of the cross-entropy."""
 
     shown = ("class", "mass")
 

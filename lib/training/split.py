@@ -19,9 +19,7 @@ def indices(recipe: Recipe, jets: JetImages) -> tuple[Tensor, Tensor]:
     and a fifth of them for validation. Of unlabelled jets a twentieth is for validation. Jets of
     one event are always on one side.
 
-    Raises:
-        ValueError: more labels than there are.
-    """
+    ValueError: more labels than there are."""
     if jets.labels is None:
         order = torch.randperm(len(jets), generator=torch.Generator().manual_seed(42)).numpy()
         first = jets.first_of_events(order)

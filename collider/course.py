@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from collider.events import SAMPLES
+from collider.shards import pack
 from collider.simulate import Settings, holds, simulate
 from lib.cms import PUBLIC
 from lib.data.images import JetImages
-from lib.data.store import pack
 from lib.files import DataError
 from lib.profiles import Profile
 from lib.registry import Registry
@@ -53,7 +53,7 @@ class TopQCD(DataSet):
             dense, packed = profile.data_dir / name, profile.data_dir / f"{part}.h5"
             if dense.exists() and not packed.exists():
                 print(f"{packed.name}: packing {name}", flush=True)
-                pack(dense, packed)
+                pack([dense], packed)
             found[part] = packed if packed.exists() else None
         if found["labelled"] is None:  # the other is 30 GB that supervised lessons do not need
             raise DataError(f"{profile.data_dir / 'labelled.h5'}: the public labelled file is not "
@@ -64,6 +64,17 @@ class TopQCD(DataSet):
 @DATASETS.register("quark_gluon")
 class QuarkGluon(DataSet):
     process = folder = "quark_gluon"
+    sizes: ClassVar[Mapping] = {"full": {"labelled": 90_000, "test": 10_000}}
+
+    def public(self, profile: Profile) -> dict[str, Path | None]:
+        folder = profile.data_dir / self.folder
+        packed, found = folder / "labelled.h5", sorted(folder.glob("*.parquet"))
+        if not packed.exists():
+            if not found:
+                raise DataError(f"{folder}: holds no public file of quark and gluon jets; put "
+                                "QCDToGGQQ_IMGjet_RH1all_jet0_run*.parquet there, see DATA.md")
+            pack(found, packed)
+        return {"labelled": packed, "test": None, "unlabelled": None}
 
 
 def course_files(profile: Profile, dataset: str = "top_qcd") -> dict[str, Path | None]:

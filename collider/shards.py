@@ -41,8 +41,14 @@ def command(whole: Mapping[str, Any], shard: int, folder: Path) -> str:
 
 
 def pack(sources: Sequence[Path], out: Path | None = None, encoding: str | None = None) -> Path:
-    """Pack a dense file, without loss, or merge the shards of a simulation; ``out`` is the file to
-    write, without it the second of two. Raises: DataError that names the file at fault."""
+    """Pack a dense file, without loss, or the public parquet files of quark and gluon jets, or
+    merge the shards of a simulation; ``out`` is the file to write, without it the second of two, or
+    the last after parquet files. Raises: DataError that names the file at fault."""
+    if sources[0].is_file() and store.foreign(sources[0]) == "parquet":
+        from lib.data import parquet  # pyarrow is slow to import, and needed only here
+
+        *sources, out = [*sources, *filter(None, [out])]
+        return parquet.pack(sources, out)
     if out is None and len(sources) != 2:
         raise DataError("give one file and the file to write; or shards, with --out")
     *sources, out = [*sources, *filter(None, [out])]

@@ -60,8 +60,9 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
         arg("--sample", type=positive, metavar="N", help="only N jets, by range requests"),
         arg("--out", dest="folder", type=Path, metavar="DIR", help="folder (default: data/cms)",
             default=lambda: profiles.get("laptop", "cms").data_dir)]),
-    "pack": ("collider.shards:pack", "pack a dense file, without loss, or merge shards", [
-        arg("sources", nargs="+", type=Path, metavar="SRC", help="SRC DST, or all shards"),
+    "pack": ("collider.shards:pack", "pack a dense or parquet file, without loss, or merge shards", [
+        arg("sources", nargs="+", type=Path, metavar="SRC",
+            help="SRC DST; the public .parquet files of quark and gluon jets, DST; or all shards"),
         arg("--out", type=Path, metavar="DST", help="the file that shards become"),
         arg("--encoding", choices=["cms8", "gev"],
             help="that of a file that does not declare it (default: cms8)")]),

@@ -117,12 +117,13 @@ class Course:
 
         if set(self.chosen) - OTHER_DATA:
             course_files(self.profile)
-        if "09" in self.chosen:
-            try:
-                for run in RUNS:
-                    find(self.profile.data_dir, run)
-            except ValueError as error:
-                print(f"{self.chosen.pop('09').stem:<22}    skipped  {error}")
+        for number, files in (("06", lambda: course_files(self.profile, "quark_gluon")),
+                              ("09", lambda: [find(self.profile.data_dir, r) for r in RUNS])):
+            if number in self.chosen:
+                try:
+                    files()
+                except ValueError as error:
+                    print(f"{self.chosen.pop(number).stem:<22}    skipped  {error}")
 
     def notebook(self, source: Path, grids: bool) -> Path:
         """Run one notebook and check that everything it promised is there and new."""

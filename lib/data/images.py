@@ -103,14 +103,15 @@ class Images:
         return index[np.sort(np.unique(self.event[index], return_index=True)[1])]
 
     def split(self, seed: int = 42) -> Split:
-        """70 % for training, 10 % for validation, 20 % for the test; see ``divide``.
+        """70 % for training, 10 % for validation, 20 % for the test, or the share of the attribute
+        ``test_share``, taken from the training; see ``divide``.
 
         On the 10,000 published jets with seed 42 the test part is that of the published results:
         ``train_test_split(arange(N), test_size=0.2, stratify=Y, random_state=42)``. DataError below
         3 images, or 3 events."""
         if (count := len(self.first_of_events(np.arange(len(self))))) < 3:
             raise DataError(f"{count} {self.kind}s cannot be split in three; give more events")
-        rest, test = self.divide(0.2, seed)
+        rest, test = self.divide(getattr(self, "attributes", {}).get("test_share", 0.2), seed)
         train, validation = self.divide(max(1, round(0.1 * len(self))), seed, rest)
         return Split(*map(torch.from_numpy, (train, validation, test)))
 

@@ -31,7 +31,8 @@ SCHEMA = 1
 ENCODINGS = {"cms8": np.dtype("uint8"), "gev": np.dtype("float32")}
 COLUMNS = ("Y", "m", "pT")
 DENSE_SHAPES = ((SIZE, SIZE, 8), (SIZE, SIZE, 3))  # (H, W, C): top/QCD and quark/gluon
-SIGNED = {8: (CHANNELS.index("track dz"), CHANNELS.index("track d0")), 3: ()}  # in gev
+# Channels of gev with signs: dz and d0; of quark and gluon jets the noise of the calorimeters.
+SIGNED = {8: (CHANNELS.index("track dz"), CHANNELS.index("track d0")), 3: (1, 2)}
 DENSE_JETS = 16  # images read at once from a dense file: 8 MB
 PACKED_JETS = 512  # images read at once from a packed file: a million hits
 HDF5_CHUNK = 1 << 17  # hits in one compressed chunk: 512 kB of indices
@@ -120,11 +121,19 @@ def _opened(path: Path, locking: bool | str = "best-effort") -> h5py.File:
             require("errno = 11," not in str(error), path, "is locked, for another program writes "
                     "it: wait for that, or end it and run again")
             return _opened(path, False)  # a network disk without locks
-        with path.open("rb") as file:  # an OSError that names the path, where it may not be read
-            kind = FORMATS.get(file.read(4))
-        require(kind is None, path, f"is {kind}, not an HDF5 file; write `jet` into one with h5py")
+        kind = foreign(path)
+        todo = (f"python -m lib pack {path} packed.h5 makes one of the public quark and gluon jets"
+                if kind == "parquet" else "write `jet` into one with h5py")
+        require(kind is None, path, f"is {kind}, not an HDF5 file; {todo}")
         cause = "cut off before its end" if "truncated" in str(error) else "not an HDF5 file"
         raise DataError(f"{path}: {cause}; fetch or make it again ({error})") from error
+
+
+def foreign(path: Path) -> str | None:
+    """The format of a file by its first bytes, where it is known and none of ours. Raises: OSError
+    that names the path, where it may not be read."""
+    with path.open("rb") as file:
+        return FORMATS.get(file.read(4))
 
 
 def _reading(path: Path | str, part: str) -> contextlib.AbstractContextManager:
@@ -360,7 +369,7 @@ def _in_range(data: np.ndarray, key: np.ndarray, header: Header, first: int) -> 
                 f"a pixel of {value:.3g}" if np.isfinite(value) else "NaN or infinite pixels")
         raise DataError(
             f"{path}: image {first + key[place] // math.prod(header.shape)} holds {what}; mend or "
-            "leave out that image: only dz and d0 have signs, in a file with the attribute "
+            "leave out that image: only dz, d0 and noise have signs, in a file with the attribute "
             f"encoding = 'gev', and nothing reaches {MOST:,}")
     require(fits, path, "does not declare its encoding and holds values that are no integers of "
             "0...255, so it is not cms8; if they are energies in GeV, say so: python -m lib pack "

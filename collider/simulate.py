@@ -50,7 +50,7 @@ class Settings:
     process: str  # "top_qcd" (label 1 is top) or "quark_gluon" (3 channels, label 1 is quark)
     jets: int
     seed: int = 1  # files of different seeds share no event
-    encoding: str = "cms8"  # the published 8-bit pipeline; or "gev"
+    encoding: str | None = None  # "cms8" or "gev"; by default that of the public files
     labelled: bool = True  # False leaves out Y, m and pT (the label stays in the group `truth`)
     pool: str = "train"  # pile-up pool; or "test"
     pool_events: int | None = None  # its size (tests use a small one)
@@ -59,6 +59,8 @@ class Settings:
     detector: str = "nominal"  # or "varied": more noise, more material, worse tracks
 
     def __post_init__(self) -> None:
+        if self.encoding is None and self.process in events.SAMPLES:
+            object.__setattr__(self, "encoding", self.sample.encoding)
         for what, given, known in (("process", self.process, events.SAMPLES),
                                    ("encoding", self.encoding, ENCODINGS),
                                    ("pile-up pool", self.pool, events.POOL_SEEDS),

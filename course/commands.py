@@ -45,8 +45,8 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
                                            "hosts make the parts, and `pack` merges them"),
         arg("--seed", type=int, default=1, metavar="S", help="the same seed gives the same file"),
         arg("--workers", type=positive, metavar="W", help="processes (default: one a core)"),
-        arg("--encoding", choices=["cms8", "gev"], default="cms8",
-            help="the published 8-bit scaling (default), or energies in GeV"),
+        arg("--encoding", choices=["cms8", "gev"],
+            help="8-bit scaling, or energies in GeV (default: that of the public files)"),
         arg("--dense", action="store_true", help="the public layout instead of the packed one"),
         arg("--unlabelled", dest="labelled", action="store_false", help="without Y, m and pT"),
         arg("--pool", choices=["train", "test"], default="train", help="of pile-up collisions"),
@@ -60,7 +60,7 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
         arg("--sample", type=positive, metavar="N", help="only N jets, by range requests"),
         arg("--out", dest="folder", type=Path, metavar="DIR", help="folder (default: data/cms)",
             default=lambda: profiles.get("laptop", "cms").data_dir)]),
-    "pack": ("collider.shards:pack", "pack a dense or parquet file, without loss, or merge shards", [
+    "pack": ("collider.shards:pack", "pack a dense or parquet file, or merge shards", [
         arg("sources", nargs="+", type=Path, metavar="SRC",
             help="SRC DST; the public .parquet files of quark and gluon jets, DST; or all shards"),
         arg("--out", type=Path, metavar="DST", help="the file that shards become"),

@@ -103,15 +103,11 @@ def without_epochs(log: Callable[[str], None]) -> Callable[[str], None]:
 
 def monitor(recipe: Recipe, maps: HcalMaps, watch: Callable | None) -> Callable:
     """For ``fit``: accuracy on 512 validation maps, and what ``watch(model)`` gives."""
-    held = list(Batches(maps, make_batches(recipe, maps)[1].index[:512], 256, "all"))
+    held = Batches(maps, make_batches(recipe, maps)[1].index[:512], 256, "all")
 
-    @torch.no_grad()
     def accuracy(objective: nn.Module) -> dict[str, float]:
-        device = next(objective.parameters()).device
-        right = [(objective.model(batch.to(device).tokens)[0].argmax(1).cpu() == batch.label)
-                 for batch in held]
-        return {"accuracy": torch.cat(right).float().mean().item(),
-                **(watch(objective.model) if watch else {})}
+        found = metrics.evaluate(predict(objective.model, held))
+        return {"accuracy": found["accuracy"], **(watch(objective.model) if watch else {})}
 
     return accuracy
 

@@ -41,17 +41,11 @@ class Rival(Answering):
         if self.summary is not None:
             sums = patch_sums(tokens.features, self.summary.channels)
             x = torch.cat([x, self.summary(sums, tokens)], -1)
-        return self.answer(x)
+        return self.answer(F.relu(self.hidden(x)).float())
 
     def on_images(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The same for dense images (B, C, H, W), of a model of images without the sums."""
-        return self.answer(self.pooled(image).float())
-
-    def answer(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and mass by all features of a jet."""
-        x = F.relu(self.hidden(x)).float()
-        mass = self.mass_head(x).squeeze(-1).float() * self.mass_std + self.mass_mean
-        return self.class_head(x).float(), mass
+        return self.answer(F.relu(self.hidden(self.pooled(image).float())).float())
 
 
 def convolutions(widths: list[int]) -> nn.Sequential:

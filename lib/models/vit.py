@@ -119,6 +119,13 @@ class Answering(nn.Module):
             self.mass_std.copy_(mass.std(correction=0).clamp(min=1e-6))
         return self
 
+    def answer(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The two heads on features of jets (B, width), see ``forward``."""
+        logits = self.class_head(x).float()
+        if self.mass_head is None:
+            return logits, None
+        return logits, self.mass_head(x).squeeze(-1).float() * self.mass_std + self.mass_mean
+
 
 class JetViT(Answering):
     """Patch embedding, `depth` blocks, LayerNorm, pooling, a class head and a mass head."""
@@ -229,11 +236,7 @@ class JetViT(Answering):
         """-> logits (B, classes) and mass (B,) in GeV, or None without a mass head."""
         x = self.features(tokens)
         with torch.autocast(x.device.type, enabled=False):
-            x = self.hidden(x)
-            logits = self.class_head(x)
-            if self.mass_head is None:
-                return logits, None
-            return logits, self.mass_head(x).squeeze(-1) * self.mass_std + self.mass_mean
+            return self.answer(self.hidden(x))
 
     def save_pretrained(self, folder: str | Path, card: str = "") -> Path:
         """Write config.json, model.safetensors and, if given, a model card to `folder`."""

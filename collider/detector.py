@@ -113,11 +113,8 @@ class Response(Columns):
 
 def respond(particles: Particles, primary_z: np.ndarray | float, rng: np.random.Generator,
             apart: np.ndarray | float = 0.0, detector: Detector = NOMINAL) -> Response:
-    """Tracks found and energies deposited by n particles.
-
-    primary_z: (n,) cm, of the hard collision of their event. apart: (n,) cm along the beam from
-    there to the particle's own collision.
-    """
+    """Tracks found and energies deposited by n particles. primary_z: (n,) cm, of the hard collision
+    of their event. apart: (n,) cm along the beam from there to the particle's own collision."""
     n = len(particles)
     helix = Helix.of(particles)
     reaches, (x, y, z) = _arrival(helix)
@@ -164,10 +161,8 @@ def _arrival(helix: Helix) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np
 
 
 def _track_efficiency(particles: Particles, muon: np.ndarray, detector: Detector) -> np.ndarray:
-    """Share of charged particles (n,) whose track is found and is of high purity.
-
-    Those that are made outside the innermost pixel layer leave too few pixel hits for a seed.
-    """
+    """Share of charged particles (n,) whose track is found and is of high purity. Those that are
+    made outside the innermost pixel layer leave too few pixel hits for a seed."""
     eta, pt = np.abs(particles.eta), np.maximum(particles.pt, 1e-9)
     lost = detector.material * (1 - np.where(eta < TRACK_BARREL, *TRACK_EFFICIENCY))
     rise = np.clip(np.log(pt / detector.track_pt) / np.log(TRACK_PLATEAU / detector.track_pt), 0, 1)
@@ -180,13 +175,11 @@ def candidates(response: Response, pile_up_removal: str = "chs") -> tuple[np.nda
 
     Charged particles take the track where there is one, with its momentum at the vertex. All else
     is calorimeter energy that points from the primary vertex to where it lies: what has curled up
-    is therefore in the endcaps, not in the direction in which it set out.
-    pile_up_removal: with "chs" (charged-hadron subtraction) the tracks of other vertices are left
-    out; neutral pile-up stays. With "none" all stay.
+    is therefore in the endcaps, not in the direction in which it set out. pile_up_removal: with
+    "chs" (charged-hadron subtraction) the tracks of other vertices are left out; neutral pile-up
+    stays. With "none" all stay.
 
-    Returns:
-        momenta (n, 4) px, py, pz, E in GeV; (n,) bool, which of them a jet algorithm sees.
-    """
+    Returns momenta (n, 4) px, py, pz, E in GeV; (n,) bool, which of them a jet algorithm sees."""
     p = response.particles
     is_em = (np.abs(p.pdg) == 22) | (np.abs(p.pdg) == 11)
     calorimeter = np.where(is_em, response.em, (response.em + response.had) / response.response)
@@ -214,11 +207,9 @@ def _crystal(angle: np.ndarray) -> np.ndarray:
 
 
 def shares(row: np.ndarray, column: np.ndarray, width: float) -> np.ndarray:
-    """Share of a shower in the cells around the one that it hits: (n, 7, 7).
-
-    The density is R²/π(r² + R²)² [GP] with R = `width`, integrated over each cell. row, column (n,)
-    in [0, 1): where in its cell a shower hits.
-    """
+    """Share of a shower in the cells around the one that it hits: (n, 7, 7). The density is
+    R²/π(r² + R²)² [GP] with R = `width`, integrated over each cell. row, column (n,) in [0, 1):
+    where in its cell a shower hits."""
     steps = np.arange(-SHOWER_CELLS, SHOWER_CELLS + 2)
     x, y = (steps - row[:, None])[:, :, None], (steps - column[:, None])[:, None, :]
     a, b = np.sqrt(x * x + width**2), np.sqrt(y * y + width**2)
@@ -254,14 +245,10 @@ class Event:
         self.helix, self.reaches = response.helix, response.reaches
         self.eta, self.phi = response.eta, response.phi
 
-    def image(self, axis_eta: float,
-              axis_phi: float) -> tuple[np.ndarray, np.ndarray] | None:
-        """Sparse image around the hottest HCAL tower of the 7 × 7 around a jet axis [E2E].
-
-        Returns:
-            indices (k,) int32 into the flat (8, 125, 125) image, ascending; values (k,) float32:
-            GeV, signed cm for dz and d0, counts for the pixel layers. None without HCAL energy.
-        """
+    def image(self, axis_eta: float, axis_phi: float) -> tuple[np.ndarray, np.ndarray] | None:
+        """Sparse image around the hottest HCAL tower of the 7 × 7 around a jet axis [E2E]. Returns
+        indices (k,) int32 into the flat (8, 125, 125) image, ascending; values (k,) float32: GeV,
+        signed cm for dz and d0, counts for the pixel layers. None without HCAL energy."""
         centre = _crystal(np.array([axis_eta, axis_phi])) // TOWER
         grid = _Grid(*(centre - WINDOW // 2) * TOWER)
         i = np.flatnonzero(self.reaches & (np.abs(self.eta - axis_eta) < 2.2)
@@ -288,10 +275,9 @@ class Event:
         """Sums of the tracks' pT, d0 and dz in the pixel of their momentum at the beam [E2E].
 
         d0 and dz are relative to the primary vertex; dz is that of tracks with |dz| < 0.1 cm. The
-        published numbers of pixels and the one public image at hand agree with d0 of all tracks
-        in channel 1 and dz in channel 2: half of d0 is positive at every radius, pile-up
-        included, while few tracks have a dz.
-        """
+        published numbers of pixels and the one public image at hand agree with d0 of all tracks in
+        channel 1 and dz in channel 2: half of d0 is positive at every radius, pile-up included,
+        while few tracks have a dz."""
         i = np.flatnonzero(self.response.tracked)
         pt, eta = self.response.track_pt[i], self.response.particles.eta[i]
         d0, z, phi = self.helix[i].impact()

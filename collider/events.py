@@ -95,10 +95,8 @@ class Conditions:
 
 
 def boosted(p_hat: float = P_HAT, power: float = POWER) -> Sample:
-    """Boosted tops (label 1) against jets of light quarks and gluons.
-
-    p_hat: smallest p̂T (GeV). power: of p̂T that multiplies dσ/dp̂T of both classes.
-    """
+    """Boosted tops (label 1) against jets of light quarks and gluons. p_hat: smallest p̂T (GeV).
+    power: of p̂T that multiplies dσ/dp̂T of both classes."""
     bias = ("PhaseSpace:bias2Selection = on", f"PhaseSpace:bias2SelectionPow = {power:g}",
             f"PhaseSpace:pTHatMin = {p_hat:g}")
     return Sample(
@@ -157,11 +155,9 @@ def generator(settings: tuple[str, ...], seed: int) -> pythia8mc.Pythia:
 
 def collisions(pythia: pythia8mc.Pythia, n: int, eta_max: float = POOL_ETA,
                ) -> tuple[Particles, ak.Array]:
-    """The visible stable particles of the next n events, and the events' whole records.
-
-    Positions are in cm from the collision; `vertex` counts the events, which may be fewer than n
-    where Pythia gives one up.
-    """
+    """The visible stable particles of the next n events, and the events' whole records. Positions
+    are in cm from the collision; `vertex` counts the events, which may be fewer than n where Pythia
+    gives one up."""
     records = pythia.nextBatch(n).prt
     event = np.repeat(np.arange(len(records)), ak.to_numpy(ak.num(records)))
     flat = ak.flatten(records)
@@ -266,11 +262,9 @@ def kinematics(p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
 
 
 def partons(record: ak.Array, top: bool) -> list[list[tuple[float, float, int]]]:
-    """What a jet can be matched to: groups of (η, φ, PDG number), all to lie inside the jet.
-
-    A hadronic top is the group of the top, its W and its b: the rule of the published selection.
-    A light jet is matched to one outgoing parton of the hard process.
-    """
+    """What a jet can be matched to: groups of (η, φ, PDG number), all to lie inside the jet. A
+    hadronic top is the group of the top, its W and its b: the rule of the published selection. A
+    light jet is matched to one outgoing parton of the hard process."""
     pdg, first, last = (ak.to_numpy(record[k]) for k in ("id", "daughter1", "daughter2"))
     px, py, pz = (ak.to_numpy(record.p[k]) for k in ("px", "py", "pz"))
     groups = []
@@ -293,10 +287,8 @@ def matched(group: list[tuple[float, float, int]], eta: float, phi: float, radiu
 
 def jets(sample: Sample, process: Process, pool: PileUp, seed: np.random.SeedSequence,
          conditions: Conditions) -> Iterator[Jet]:
-    """An endless stream of accepted jets of one process.
-
-    The hard events do not depend on the conditions: generator and detector have their own seeds.
-    """
+    """An endless stream of accepted jets of one process. The hard events do not depend on the
+    conditions: generator and detector have their own seeds."""
     hard_seed, detector_seed = seed.spawn(2)
     pythia = generator(process.settings, int(hard_seed.generate_state(1)[0]))
     rng = np.random.default_rng(detector_seed)
@@ -399,9 +391,8 @@ def read_out(indices: np.ndarray, values: np.ndarray, eta: float,
     """An image of the detector with its calorimeters as in the public quark and gluon images.
 
     Around an ECAL tower of high transverse energy all crystals are kept, whatever they hold, noise
-    of both signs included (selective read-out [ECAL]). The energy of an HCAL tower is shared by
-    its 25 pixels [MLA]. indices, values: as of `Event.image`; eta: of the jet, near the middle.
-    """
+    of both signs included (selective read-out [ECAL]). The energy of an HCAL tower is shared by its
+    25 pixels [MLA]. indices, values: as of `Event.image`; eta: of the jet, near the middle."""
     image = np.zeros(detector.SHAPE, np.float32)
     image.reshape(-1)[indices] = values
     ecal, hcal = (image[CHANNELS.index(name)] for name in ("ECAL", "HCAL"))

@@ -34,8 +34,7 @@ def pack(sources: Sequence[str | Path], target: str | Path) -> Path:
     value of its ``y`` is the gluon, and by how much. A tenth of the jets is for the test.
 
     Raises: DataError that names the file for one that is cut off or foreign, other shapes, what is
-    not a finite number, one class only, classes whose multiplicities cannot be told apart.
-    """
+    not a finite number, one class only, classes whose multiplicities cannot be told apart."""
     said = {"source": "public quark and gluon jets", "files": [Path(path).name for path in sources],
             "labels": "1, quark, is the class with fewer tracks", "test_share": 0.1}
     chunks = (chunk for path in sources for chunk in _read(Path(path)))

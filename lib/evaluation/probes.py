@@ -37,8 +37,7 @@ def collapse(features: np.ndarray) -> dict[str, float]:
     the sphere, 0 where they are one point (SimSiam, arXiv:2011.10566, fig. 2). ``effective_rank``:
     exp of the entropy of the normalised singular values, after the mean is taken off: how many
     directions are in use, at most D (RankMe, arXiv:2210.02885). ``mean_cosine``: of two different
-    jets; 1 where they are one point.
-    """
+    jets; 1 where they are one point."""
     x = torch.from_numpy(features).double()
     unit, count = F.normalize(x, dim=1), len(x)
     singular = torch.linalg.svdvals(x - x.mean(0))
@@ -80,8 +79,7 @@ class Monitor:
 
     Its numbers enter the history: ``collapse`` and, with labels, ``probe_auc`` (linear) and
     ``neighbour_auc``. Nothing is trained with labels here; but choosing weights by these numbers
-    (``select="high:probe_auc"``) is using them.
-    """
+    (``select="high:probe_auc"``) is using them."""
 
     jets: JetImages
     known: Any  # numbers of the jets that the probes learn from

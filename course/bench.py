@@ -6,11 +6,11 @@ rounds is shown, so that a busy machine slows all of them alike; the ratio is wh
 
 import statistics
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -19,22 +19,27 @@ from course import scaling as growth
 from lib.data.batches import Batches
 from lib.data.images import JetImages
 from lib.data.tokens import Batch, Grid, TokenBatch
-from lib.models.resnet import ResNet15
-from lib.models.vit import R1, JetViT, ViTConfig
+from lib.models.vit import R1
 from lib.profiles import Profile
 from lib.provenance import machine
 from lib.training.objectives import Supervised
-from lib.training.recipe import recipe
+from lib.training.recipe import Recipe, make_model, recipe
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A model and how it is run."""
+    """A model and how it is run. settings: of a JetViT, or a whole recipe."""
 
     name: str
-    settings: dict = field(default_factory=dict)
+    settings: dict | Recipe = field(default_factory=dict)
     dtype: str = "bfloat16"
     batch: int = 64
+
+    @property
+    def recipe(self) -> Recipe:
+        """Its recipe, of which the model alone counts here."""
+        own = self.settings
+        return own if isinstance(own, Recipe) else Recipe.of({"model": own})
 
 
 def arms(model: dict) -> list[Arm]:
@@ -50,7 +55,7 @@ def arms(model: dict) -> list[Arm]:
         Arm("ours, active patches", {**model, "tokens": "active"}),
         Arm("ours, softmax", {**model, "attention": "softmax"}),
         Arm("ours, no local convolution", {**model, "lcm_kernel": 0}),
-        Arm("ResNet-15, dense image", {"resnet": True}),
+        Arm("ResNet-15, dense image", Recipe(architecture="resnet15")),
     ]
 
 
@@ -70,18 +75,20 @@ class Step:
     def __init__(self, arm: Arm, grid: Grid, batch: Batch) -> None:
         self.arm, self.batch = arm, batch
         torch.manual_seed(0)
-        model = (ResNet15(grid) if arm.settings.get("resnet")
-                 else JetViT(ViTConfig.of(grid, **arm.settings)))
+        model = make_model(replace(arm.recipe, grid=grid))
         self.objective = Supervised(model).train()
         self.optimizer = torch.optim.AdamW(self.objective.parameters(), lr=1e-4)
         self.parameters = sum(p.numel() for p in model.parameters())
         self.seconds: list[float] = []
 
-    def run(self) -> None:
+    def loss(self) -> Tensor:
+        """Of its batch, in its dtype."""
         reduced = self.arm.dtype == "bfloat16"
         with torch.autocast(self.batch.index.device.type, torch.bfloat16, enabled=reduced):
-            loss, _ = self.objective.loss(self.batch)
-        loss.backward()
+            return self.objective.loss(self.batch)[0]
+
+    def run(self) -> None:
+        self.loss().backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
 
@@ -104,14 +111,15 @@ def measure(profile: Profile, rounds: int = 5, jets: JetImages | None = None,
             compared: list[Arm] | None = None) -> list[dict]:
     """Time every arm (of `arms`, or those of `compared`) on the labelled jets of `profile`. Returns
     a row an arm: name, dtype, parameters, tokens (mean of valid ones), images_s, ratio (of its
-    speed to that of the first arm, median of paired rounds), gflop (per jet)."""
+    speed to that of the first arm, median of paired rounds), gflop and megabytes (of tensors held
+    at the same time, both per jet of a step)."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     jets = jets or JetImages.open(course_files(profile)["labelled"])
     index = torch.arange(min(len(jets), 640))
     steps = []
     for arm in compared or arms(recipe("scratch", profile).model):
         batches = Batches(jets, index, min(arm.batch, len(index)),
-                          keep=arm.settings.get("tokens", "active"), shuffle=True)
+                          keep=arm.recipe.tokens, shuffle=True)
         # The batch of median length: bucketing makes some longer, some shorter.
         drawn = sorted(batches, key=lambda batch: batch.tokens.valid.shape[1])
         steps.append(Step(arm, jets.grid, drawn[len(drawn) // 2].to(device)))
@@ -126,7 +134,8 @@ def measure(profile: Profile, rounds: int = 5, jets: JetImages | None = None,
             "name": step.arm.name, "dtype": step.arm.dtype, "parameters": step.parameters,
             "tokens": float(step.batch.tokens.valid.sum(1).float().mean()),
             "images_s": statistics.median(len(step.batch) / s for s in step.seconds),
-            "ratio": ratio * len(step.batch) / len(first.batch), "gflop": step.flops() / 1e9})
+            "ratio": ratio * len(step.batch) / len(first.batch), "gflop": step.flops() / 1e9,
+            "megabytes": growth.memory(step.loss) / len(step.batch) / 1e6})
     return rows
 
 

@@ -14,7 +14,7 @@ from lib.data.augment import recalibrated
 from lib.data.images import JetImages
 from lib.data.views import transformed
 from lib.evaluation.metrics import Predictions, auc, decorrelate
-from lib.report import results
+from lib.report import numbers, results
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_eight_bits_do_not_know_the_energy_scale():
 
 def test_a_dead_tower_is_dark_in_both_calorimeters_and_changes_nothing_else():
     space = {"np": np, "recalibrated": recalibrated}
-    dead_tower = shown("08", ["dead_tower"], **space)["dead_tower"]
+    dead_tower = shown("12", ["dead_tower"], **space)["dead_tower"]
     jets = simulated_like()
     before = jets.dense([0])[0]
     after = transformed(jets, dead_tower(12, 12)).dense([0])[0]
@@ -91,7 +91,7 @@ def test_a_dead_tower_is_dark_in_both_calorimeters_and_changes_nothing_else():
 
 
 def test_jets_of_two_files_are_matched_by_what_pile_up_cannot_change():
-    in_common = shown("08", ["in_common"], torch=torch)["in_common"]
+    in_common = shown("12", ["in_common"], torch=torch)["in_common"]
     jets = simulated_like()
     other = jets.subset([2, 1])  # in another order, one missing, one without a true jet
     assert in_common(jets, other).tolist() == [[1], [1]]
@@ -114,6 +114,29 @@ def test_systems_are_compared_on_the_jets_that_both_saw(monkeypatch, tmp_path):
     assert experiment.summary()["part"].keys() == {"auc"}
 
 
+def test_networks_are_paired_with_the_seeds_that_both_have(monkeypatch, tmp_path):
+    monkeypatch.setenv("JETS_HOME", str(tmp_path))
+    rng = np.random.default_rng(0)
+    y = np.arange(200) % 2
+
+    def made(shift):
+        return Predictions(np.arange(200), y, ((rng.random(200) + shift * y) / 3).astype("f4"))
+
+    experiment = results.Experiment("x", profiles.get("smoke"))
+    experiment.add_run("cut", made(0.1))
+    for seed in (0, 1, 2):
+        experiment.add_run("ours", made(seed), seed=seed, parameters=10)
+    for seed in (2, 0):
+        experiment.add_run("rival", made(seed), seed=seed, parameters=10)
+    experiment.add_run("late", made(0), seed=7, parameters=10)
+    assert experiment.compare("cut", "ours", ["auc"])["auc"]["seeds"] == 3
+    with pytest.raises(results.ResultsError, match="no seed in common"):
+        experiment.compare("late", "ours")
+    row = experiment.compare("rival", "ours", ["auc"])["auc"]
+    assert row["seeds"] == 2
+    assert max(map(abs, row["points"])) < 0.15  # seed 2 with seed 2; in the order of the runs 0.5
+
+
 def test_a_rank_among_no_background_is_no_evidence():
     """Where a bin of mass holds no QCD jet, tops are neither likely nor unlikely."""
     rng = np.random.default_rng(0)
@@ -123,6 +146,22 @@ def test_a_rank_among_no_background_is_no_evidence():
     ranked = decorrelate(p)
     assert (ranked.score[y == 1] == 0.5).all()
     assert auc(y, ranked.score) == pytest.approx(0.5, abs=0.05)
+
+
+def test_many_comparisons_are_paid_for():
+    """Holm: the smallest p times all of them, the next times one less, and never a smaller one."""
+    space = shown("08", ["holm", "answer", "MATTERS"], numbers=numbers)
+    found = space["holm"]({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.9})
+    assert found == pytest.approx({"a": 0.04, "c": 0.09, "b": 0.09, "d": 0.9})
+    assert space["holm"]({"a": 0.4, "b": 0.6})["a"] == 0.8
+
+    def said(low, high, **more):
+        return space["answer"]({"low": low, "high": high, **more}, 0.003)
+
+    assert said(-0.002, 0.001) == "alike"
+    assert said(-0.002, 0.01) == "undecided"
+    assert said(-0.02, -0.01) == "behind"
+    assert said(-0.02, -0.01, metric="mass_mae") == "ahead"
 
 
 def test_a_missing_grid_names_its_flag(monkeypatch, tmp_path):

@@ -49,7 +49,7 @@ def empty_pixels(when=""):
 
 
 def shift(what):
-    return published("08_comparison")["values"]["shifts"]["ours"][what]["auc"]["difference"]
+    return published("12_ablations")["values"]["shifts"]["ours"][what]["auc"]["difference"]
 
 
 def auc(name, system):
@@ -100,14 +100,22 @@ SAID = {
         lambda: f"{hcal('B_to_A', 'rule_no_network', 'auprc_0.9', 'value'):.3f}",
         lambda: f"{hcal('attention', 'MoE-ViT_table', 'trained'):.3f}"],
     "08_comparison": [
-        lambda: difference("08_comparison", "softmax", "ours", digits=4),
-        lambda: difference("08_comparison", "softmax", "ours", "mass_mae", 2),
+        lambda: difference("08_comparison", "none", "ours", digits=4),
+        lambda: difference("08_comparison", "none", "ours", "mass_mae", 2),
+        *(lambda a=a: difference("08_comparison_grid", a, "ours")
+          for a in ("none", "softmax", "xcit", "resnet15", "boosted_trees")),
+        *(lambda a=a: difference("08_comparison_grid", a, "ours", "mass_mae", 2)
+          for a in ("none", "resnet15"))],
+    "12_ablations": [
         lambda: "{:.3f} in AUC".format(shift("hottest tower dead")),
         lambda: "{:.3f} and a mass".format(shift("dropped cells")),
-        *(lambda a=a, b=b: difference("08_comparison_grid", a, b) for a, b in (
-            ("boosted_trees", "ours"), ("plain_vit", "ours"), ("resnet15", "ours"),
-            ("softmax", "ours"), ("active", "ours"), ("no_local", "ours_half"))),
-        lambda: difference("08_comparison_grid", "no_local", "ours_half", "mass_mae", 1)],
+        *(lambda a=a, b=b, m=m, d=d: difference("12_ablations_grid", a, b, m, d)
+          for a, b, m, d in (("no_local", "ours_half", "auc", 3), ("plain_vit", "ours", "auc", 3),
+                             ("no_local", "ours_half", "mass_mae", 1),
+                             ("active", "ours", "auc", 3), ("gev", "ours", "auc", 3),
+                             ("gev", "ours", "mass_mae", 2))),
+        lambda: "by {:.1f} %, with".format(100 * published("12_ablations_grid")["values"][
+            "shifts_gev"]["calorimeters +5 %"]["mass"]["difference"])],
     "07_finetune": [
         *(lambda a=a: difference("07_finetune", a, "scratch", "mass_mae", 2)
           for a in ("finetune_simclr", "finetune_mae", "finetune_dae")),

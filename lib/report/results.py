@@ -97,11 +97,19 @@ class Experiment:
 
     def compare(self, a: str, b: str, metrics: Sequence[str] | None = None) -> dict[str, dict]:
         """Differences a - b of two systems, paired by jet and by seed; kept and returned. Taken on
-        the jets that both have seen, in the metrics that both have."""
+        the jets that both have seen, in the metrics that both have, and of two networks with the
+        seeds that both have (what has no parameters is paired with every seed of the other)."""
         for name in (a, b):
             if name not in self._predictions:
                 raise ResultsError(f"{self.name}: no run called {name!r} to compare")
         one, other = self._predictions[a], self._predictions[b]
+        rows = [[run for run in self.runs if run["name"] == name] for name in (a, b)]
+        if all(row["parameters"] for row in (*rows[0], *rows[1])):
+            both = {run["seed"] for run in rows[0]} & {run["seed"] for run in rows[1]}
+            one, other = ([p for p, run in zip(runs, mine, strict=True) if run["seed"] in both]
+                          for runs, mine in zip((one, other), rows, strict=True))
+            if not both:
+                raise ResultsError(f"{self.name}: {a} and {b} have no seed in common")
         both = np.intersect1d(one[0].index, other[0].index)
         one, other = ([p.where(np.isin(p.index, both)) for p in runs] for runs in (one, other))
         known = set(measure.available(one[0])) & set(measure.available(other[0]))

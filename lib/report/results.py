@@ -105,11 +105,11 @@ class Experiment:
         one, other = self._predictions[a], self._predictions[b]
         rows = [[run for run in self.runs if run["name"] == name] for name in (a, b)]
         if all(row["parameters"] for row in (*rows[0], *rows[1])):
-            both = {run["seed"] for run in rows[0]} & {run["seed"] for run in rows[1]}
-            one, other = ([p for p, run in zip(runs, mine, strict=True) if run["seed"] in both]
-                          for runs, mine in zip((one, other), rows, strict=True))
-            if not both:
+            known = [dict(zip([row["seed"] for row in mine], runs, strict=True))
+                     for mine, runs in zip(rows, (one, other), strict=True)]
+            if not (seeds := sorted(known[0].keys() & known[1].keys())):
                 raise ResultsError(f"{self.name}: {a} and {b} have no seed in common")
+            one, other = ([found[seed] for seed in seeds] for found in known)
         both = np.intersect1d(one[0].index, other[0].index)
         one, other = ([p.where(np.isin(p.index, both)) for p in runs] for runs in (one, other))
         known = set(measure.available(one[0])) & set(measure.available(other[0]))

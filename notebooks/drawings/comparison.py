@@ -129,12 +129,12 @@ def growth(curves, marks):
     fig, (axes,) = plots.new(1, len(curves), 3.8, sharey=True)
     for ax, (what, rows) in zip(axes, curves.items(), strict=True):
         plots.lines({name: ([p["tokens"] for p in points], [1e3 * p["seconds"] for p in points])
-                     for name, points in rows.items()}, "tokens", ax=ax, log="xy")
+                     for name, points in rows.items()}, "tokens", ax=ax, log="xy", legend=False)
         ax.set_title(what)
         for name, (low, high) in marks.items():
-            ax.axvspan(low, max(high, 1.05 * low), color=plots.GREY, alpha=0.2, lw=0)
+            ax.axvspan(low, max(high, 1.05 * low), color=plots.GREY, alpha=0.15, lw=0)
             ax.text((low * max(high, 1.05 * low)) ** 0.5, 1, name, transform=ax.get_xaxis_transform(),
                     ha="center", va="top", fontsize=7, rotation=90)
     axes[0].set_ylabel("ms for one pass, forward and backward")
-    plots.legend_below(axes[0], 5)
+    plots.legend_below(axes[0], 4)
     return fig

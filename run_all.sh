@@ -19,6 +19,8 @@ usage: ./run_all.sh [options]
   --publish                     refresh notebooks/*.ipynb from the executed notebooks
   --submission[=NN]             each executed notebook (or only NN) also as a PDF
   --setup                       only make the environment
+  --site                        only render the published notebooks and the reference as a web
+                                site, build/site (ready for GitHub Pages)
   --tests [pytest arguments]    make the environment and run the tests (what run_tests.sh does)
   --help                        this text
 
@@ -126,11 +128,35 @@ install_latex() {  # never fatal: without LaTeX everything else is finished firs
   apt_install $packages || echo "LaTeX: apt could not install it; going on without" >&2
 }
 
-SETUP="" TESTS="" SUBMISSION="" PASS=()
+make_site() {  # from what is published; its tools have an environment of their own
+  local venv=build/.site pages=build/pages stamp want base
+  stamp=$venv/.requirements.sha256 want=$(sha256sum < requirements-site.txt)
+  if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
+    base=$(find_python) || fail "needs Python 3.11 or newer; install it and run this again"
+    echo "site: installing requirements-site.txt"
+    rm -rf "$venv"
+    quietly "$base" -m venv "$venv" || fail "Python cannot make environments (see above)"
+    quietly "$venv/bin/python" -m pip install --disable-pip-version-check -r requirements-site.txt ||
+      fail "pip could not install requirements-site.txt (see above); run this again to go on"
+    echo "$want" > "$stamp"
+  fi
+  rm -rf "$pages" build/site
+  mkdir -p "$pages/notebooks" "$pages/paper" "$pages/cmssw"
+  cp docs/index.md README.md DATA.md CITATION.cff LICENSE "$pages"
+  cp -r figures "$pages"
+  cp notebooks/*.ipynb "$pages/notebooks"
+  cp paper/main.pdf "$pages/paper"
+  cp cmssw/README.md "$pages/cmssw"
+  quietly "$venv/bin/python" -m sphinx -q -c docs "$pages" build/site || fail "Sphinx failed (see above)"
+  echo "site: build/site/index.html"
+}
+
+SETUP="" SITE="" TESTS="" SUBMISSION="" PASS=()
 while [ $# -gt 0 ]; do
   case "$1" in
     -h|--help) usage; exit 0 ;;
     --setup) SETUP=1 ;;
+    --site) SITE=1 ;;
     --tests) TESTS=1; shift; PASS=("$@"); break ;;
     --submission|--submission=*) SUBMISSION=1; PASS+=("$1") ;;
     *) PASS+=("$1") ;;
@@ -138,6 +164,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 
+[ -z "$SITE" ] || { make_site; exit 0; }
 choose_environment
 # Nothing is written outside the repository, and no settings of the user leak in.
 export PYTHONNOUSERSITE=1 JUPYTER_PREFER_ENV_PATH=1

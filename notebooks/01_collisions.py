@@ -93,6 +93,12 @@ print(f"profile {profile.tag}; torch {torch.__version__},",
 # quarks, three from each top. For our *background* it makes two light quarks
 # or gluons, by the strong force alone: "QCD".
 #
+# Four numbers describe a particle from here on. $p_T$ is its *transverse
+# momentum*, at right angles to the beam; $\phi$ is the angle around the beam;
+# $\eta=-\ln\tan(\theta/2)$, the *pseudorapidity*, stands for the angle $\theta$
+# to the beam (0 is at right angles, 1.5 near the end of the barrel); the fourth
+# is its energy or its mass.
+#
 # Pythia 8 draws such events from the theory. Its settings for both classes
 # stand in `collider.events`; let us run the signal's once.
 
@@ -255,8 +261,10 @@ np.testing.assert_allclose(ours[:len(theirs)], theirs, rtol=1e-6, atol=1e-6)
 print(f"{len(chosen)} particles, {len(theirs)} jets above 20 GeV: equal")
 
 # %% [markdown]
-# We ask for $R=0.8$, $p_T>400$ GeV, and an axis in the barrel, as in the
-# public set. The mass of a jet is that of the sum of its four-momenta: near
+# We ask for $R=0.8$, $p_T>400$ GeV, and an axis in the *barrel*, the cylinder of
+# the detector around the beam (the *endcaps* close it at both ends), as in the
+# public set. A top of so large a momentum is called *boosted*: what it decays to
+# flies off in nearly one direction, and one circle holds it. The mass of a jet is that of the sum of its four-momenta: near
 # 173 GeV when it holds a whole top, near 80 GeV when it holds a W only, and
 # whatever radiation makes of it for QCD.
 #
@@ -414,7 +422,8 @@ plots.save(fig, "01_transverse_tracks", profile);
 # Let us fire a particle gun: twenty neutral kaons to aim the camera at, a photon
 # of 20 GeV and a row of pions. (An image is centred on the hottest tower among
 # the 7 × 7 around the jet axis, and not on the axis itself. One kaon alone might
-# shower into the next tower.)
+# shower into the next tower. The numbers 130, 22 and 211 are those that the
+# Particle Data Group, PDG, gives to the long-lived kaon, the photon and the pion.)
 
 # %%
 k, aim = 10, 7.5 * detector.PIXEL              # the middle of a tower
@@ -471,7 +480,8 @@ assert where == (detector.HALF, detector.HALF), "the image is centred"
 # ## 5. All jets of the course
 #
 # What we did by hand, `collider.simulate` does in parallel: Pythia at 8 TeV,
-# pile-up from a shared pool of minimum-bias collisions (section 7), the
+# pile-up from a shared pool of minimum-bias collisions (ordinary ones, such as a
+# trigger would see that asks for next to nothing; section 7), the
 # detector, FastJet, the selection, the label, the image. Three files: jets
 # with labels to learn from; a **test** file with its own seeds and its own
 # pile-up pool, so that no collision is shared with training; and jets without
@@ -1011,7 +1021,8 @@ plots.save(fig, "01_closure_channels", profile);
 
 # %% [markdown]
 # *Each quantity of the table as measured over published, with its tolerance as
-# a grey bar; crosses are outside.* Spectra say more than moments, bin by bin:
+# a grey bar; crosses are outside.* Spectra say more than moments, bin by bin. A
+# *pull* is a difference in units of its error:
 
 # %% tags=["figure"]
 fig = drawings.collisions.closure_histograms(comparison["histograms"])

@@ -403,9 +403,9 @@ plots.save(axes[0, 0], "02_patch_kinds", profile);
 # track or calorimeter.* The middle, where the hottest tower is, is dark. Away
 # from it dark patches are strewn as well, wherever a pile-up particle was hard
 # enough to reach the calorimeters, and the light ones lie over the whole
-# plane. (Ours hold more of the dark ones than the real jet, 186 on average against
-# 112; that one lies at the 26th percentile of ours, says notebook 01, so it is no
-# contradiction.) One picture proves little; the mean over all jets says more:
+# plane. (Compare the two printed lines: ours hold more of the dark ones on
+# average than the real jet. One jet is no contradiction to an average; notebook
+# 01 says where it lies among ours.) One picture proves little; the mean over all jets says more:
 
 # %%
 share = anywhere.float().mean(0).view(25, 25)
@@ -459,17 +459,32 @@ print(f"first 32 jets: {tokens.valid.sum(1).float().mean():.0f} tokens "
 #
 # ## 6. What dropping buys: compute
 #
-# In a transformer block nearly all multiply–accumulates (MACs) sit in matrix
-# products over tokens. With $N$ tokens of width $d$, linear attention and an
-# MLP whose hidden layer is $r$ times as wide, a block needs
+# What does a transformer do with a token? The next notebook builds it; here are
+# the ten lines that we need. A block gets a list of $N$ vectors of width $d$ and
+# returns as many. It does three things with them:
 #
-# $$ \underbrace{4Nd^2}_{\text{q,k,v, projection}}
+# 1. **Attention** lets tokens exchange information. Each token is multiplied
+#    with three matrices of $d\times d$, which make of it a *query* (what it
+#    looks for), a *key* (what it can be found by) and a *value* (what it
+#    passes on). A token receives an average of all values; a value counts the
+#    more, the better its key fits the query. Softmax attention compares every
+#    query with every key; *linear* attention measures the fit in another way,
+#    for which a few sums over the tokens suffice. A fourth matrix ends it.
+# 2. A **local convolution** does the same for neighbours on the grid.
+# 3. An **MLP**, two matrices with a non-linear function between them, works on
+#    each token by itself.
+#
+# So nearly all multiply–accumulates (MACs) are products of a token with a
+# matrix. With $h$ *heads* (attentions side by side, each on $d/h$ numbers), an MLP
+# whose hidden layer is $r$ times as wide and kernels of $k\times k$, a block with
+# linear attention needs
+#
+# $$ \underbrace{4Nd^2}_{\text{four matrices}}
 #  + \underbrace{2Nd^2/h}_{\text{linear attention}}
 #  + \underbrace{2rNd^2}_{\text{MLP}}
-#  + \underbrace{2k^2Nd}_{\text{local conv.}} , $$
+#  + \underbrace{2k^2Nd}_{\text{local conv.}} . $$
 #
-# with $h$ heads and $k\times k$ depthwise convolutions. All of it is
-# proportional to $N$.
+# All of it is proportional to $N$.
 #
 # **Prediction.** Work drops by the ratio of tokens. Time drops by less: small
 # matrices are less efficient, padding is wasted, and tokens must go to the
@@ -521,9 +536,9 @@ print(f"active against all: tokens ÷ {length['all']/length['active']:.1f}, "
 
 # %% [markdown]
 # *Mean number of tokens, multiply–accumulates and time of a forward pass,
-# relative to using all patches.* Read the printed line against the prediction.
-# Work can fall by less than tokens do, because a batch is as long as its
-# longest jet. Times are for 32 jets on this machine while it may have been
+# relative to using all patches.* The prediction was half right. Time falls by
+# less than tokens, as foreseen; but so does work, because a batch is as long as
+# its longest jet, and the padding of the others is computed as well. Times are for 32 jets on this machine while it may have been
 # busy; the benchmark `python -m lib bench` does it properly, training
 # included.
 
@@ -540,7 +555,7 @@ assert 0.5 < work["active"] / formula < 3
 # %% [markdown]
 # The formula leaves out what depends on the version of the model (the layers
 # after the blocks, the convolution on cells that hold no token, the product that
-# serves all heads at once), and still lands within a sixth of the count. It also
+# serves all heads at once), and still comes close to the count. It also
 # says where the money goes: the MLP and the four projections take most of it,
 # linear attention proper, the part with the interesting name, a few per cent.
 # Note what is *not* in the formula: a term in $N^2$. Softmax attention would add
@@ -602,8 +617,9 @@ assert float(x[empty].norm(dim=-1).mean()) > 0
 # It has a position vector. That is faint, but a block normalises its tokens
 # before attention, and LayerNorm gives every token the same length: the empty
 # ones come out as loud as the core of the jet. **Doors one and two**: how much
-# attention goes to nothing? With random queries and keys, the share of each
-# row of the implied attention map that falls on empty tokens is
+# attention goes to nothing? Each row of the *attention map* holds the weights
+# with which one token averages the values of all; they add to one. With random
+# queries and keys, the share of a row that falls on empty tokens is
 
 # %%
 heads, width = 2, config.dim // 2
@@ -617,12 +633,13 @@ with torch.no_grad():
 nothing = empty[:4, None, None]
 leak = float((weights * nothing).sum(-1).mean())
 print(f"attention spent on empty tokens: {leak:.0%} without the mask, "
-      f"{float((shut * nothing).sum(-1).mean()):.0%} with it")
+      f"{float((shut * nothing).sum(-1).mean()):.0%} with it; "
+      f"{float(empty[:4].float().mean()):.0%} of the patches are empty")
 assert float((shut * nothing).sum()) == 0 and leak > 0
 
 # %% [markdown]
-# That is even more than one gets by spreading attention over all patches alike,
-# of which 42 % are empty here. A trained model can learn not to, at the price of
+# Compare it with the share of empty patches: random queries have no way to tell
+# a patch from nothing. A trained model can learn not to, at the price of
 # capacity, and of computing all those keys. (A model may also learn to *use*
 # empties, as a count of how empty the jet is: the dense model of `keep="all"`
 # can. Ours gets the multiplicity handed to it instead, beside the pooled
@@ -703,8 +720,9 @@ print("seven tokens of rubbish as padding: no change; "
 #
 # Sparsity is two different savings. In **bytes** it is a factor of hundreds,
 # lossless, because a pixel costs only if it is not zero. In **compute** it is at
-# best the ratio of 625 to the number of active patches, 1.8 here, because
-# pile-up puts lone pixels in many patches; in a batch 1.2 was left of it. Coarse
+# best the ratio of 625 to the number of active patches, less than two, because
+# pile-up puts lone pixels in many patches. In a batch, which is as long as its
+# longest jet, less than that is left (section 6 prints both). Coarse
 # tokens for those patches raise it again. And the saving is free only if empty
 # tokens are kept out of everything, which we checked instead of believing.
 #
@@ -732,15 +750,39 @@ print("seven tokens of rubbish as padding: no change; "
 #
 # <details><summary>Solutions</summary>
 #
-# (a) $1/(1+4)=20\,\%$; with two bytes (15,625 pixels of one channel fit)
-# $1/3$. (b) `rows` is the ceiling, 16: the last patch overhangs by three
+# *Quick.* (a) $1/(1+4)=20\,\%$; with two bytes (15,625 pixels of one channel
+# fit) $1/3$. (b) `rows` is the ceiling, 16: the last patch overhangs by three
 # pixels, which are padded with zeros; they cost features but hold no hit.
 #
-# *Medium.* Use `torch.unique` on `(image, row // p, column // p)`. Tokens fall
-# with $p$ while features grow as $8p^2$; the product has its minimum at small
-# $p$, since a lone pixel costs a whole patch. Linear attention prefers the
-# fewest MACs, roughly $N(12d^2+8p^2d)$, hence $p$ around 5; softmax adds
-# $N^2d$ and prefers larger patches.
+# ```python
+# from lib.data.tokens import Grid
+#
+# assert Grid(8, 125, 125, 8, 8).rows == 16
+# ```
+#
+# *Medium.*
+#
+# ```python
+# def tokens_of(p):
+#     rows = -(-125 // p)
+#     patch = (hits.image * rows + hits.row // p) * rows + hits.column // p
+#     return len(patch.unique()) / hits.images  # active patches of a jet
+#
+# d = 64
+# for p in (1, 3, 5, 9, 25):
+#     n = tokens_of(p)
+#     linear = n * (12 * d**2 + 8 * p**2 * d)  # a block and the embedding
+#     print(p, f"{n:.0f} tokens, {n * 8 * p**2:.0f} numbers,",
+#           f"{linear / 1e6:.1f} and {(linear + 2 * n**2 * d) / 1e6:.1f} M MACs")
+# ```
+#
+# Tokens fall with $p$ while features grow as $8p^2$; the product has its minimum
+# at single pixels, since a lone pixel costs a whole patch. Operations fall at
+# *every* step to larger patches, for linear attention and all the more for
+# softmax. So operations do not choose the patch. What is lost is detail: the
+# numbers of a patch have to fit in one vector of width $d$, and what stood
+# where within it is known only through that. Five pixels are one tower of the
+# HCAL, and 200 numbers, most of them zero, into 64.
 #
 # *Project.* `hits.select(~torch.isin(hits.channel, torch.tensor([5, 6, 7])))`
 # as the `augment` of `Batches` does it. State a prediction first: the floor

@@ -29,6 +29,8 @@ PLANE = {"plane": RNG.normal(size=(30, 2)), "auc": 0.8, "mass": 0.5, "pt": 0.1}
 SQUARE = np.where(RNG.random((25, 25)) < 0.3, RNG.random((25, 25)), np.nan)
 
 DRAWN = {
+    "start.pair": ({"top": IMAGE, "QCD": IMAGE},),
+    "start.channels": ({"track": IMAGE[0], "none": 0 * IMAGE[1]},),
     "start.tokens_on_image": ({"top": IMAGE, "QCD": IMAGE},),
     "start.mass_alone": (PREDICTED.m, PREDICTED.y, X, X / 9),
     "start.training": (HISTORY, 20),

@@ -58,17 +58,11 @@ def auc(name, system):
 
 
 SAID = {
-    "00_start_here": [
-        lambda: auc("00_start_here", "tiny"),
-        lambda: difference("00_start_here", "tiny", "mass_only")],
     "01_collisions": [
         closure, densities, lambda: f"ours at {humps('measured')} GeV",
         lambda: humps("published"),
         lambda: "{auc:.2f}, but at equal mass {at_equal_mass:.2f}".format(
             **published("01_collisions")["values"]["tell_tales"]["jet_pT"])],
-    "02_sparsity": [
-        lambda: "{:.1f} here".format(
-            625 / published("02_sparsity")["values"]["occupancy"]["active_patches"])],
     "05_mae": [
         *(lambda a=a: difference("05_mae", a, "random", digits=2)
           for a in ("e", "a", "dae", "summary")),

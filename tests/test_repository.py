@@ -70,8 +70,9 @@ def test_profiles_imports_nothing_of_lib():
     assert "from lib" not in (ROOT / "lib/profiles.py").read_text()
 
 
-def test_every_requirement_is_pinned_and_says_what_it_is_for():
-    for line in (ROOT / "requirements.txt").read_text().splitlines():
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-site.txt"])
+def test_every_requirement_is_pinned_and_says_what_it_is_for(name):
+    for line in (ROOT / name).read_text().splitlines():
         if line and not line.startswith("#"):
             assert re.fullmatch(r"[\w-]+==[\w.]+(; sys_platform == \"\w+\")? +# .+", line), line
 
@@ -146,8 +147,20 @@ def test_help_needs_no_environment():
         ["bash", ROOT / "run_all.sh", "--help"], capture_output=True, text=True, check=True
     )
     for option in ("--profile", "--data", "--only", "--from", "--grids", "--fresh", "--setup",
-                   "--publish", "--submission"):
+                   "--publish", "--submission", "--site"):
         assert option in run.stdout
+
+
+def test_every_notebook_and_document_has_a_page_on_the_site():
+    """The index takes all notebooks; what it names beside them is copied by run_all.sh."""
+    script, index = (ROOT / "run_all.sh").read_text(), (ROOT / "docs/index.md").read_text()
+    assert "notebooks/*\n" in index
+    for page in re.findall(r"<([\w/]+)>", index):
+        if page != "reference/index":  # made by autoapi
+            assert (ROOT / f"{page}.md").exists(), page
+            assert f"{page}.md" in script, page
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / "README.md").read_text()):
+        assert (ROOT / link).exists() or link.startswith("figures/"), link
 
 
 # --- what is under version control ----------------------------------------------------------------
@@ -276,6 +289,7 @@ def test_no_number_in_the_report_is_typed_by_hand():
 def test_no_number_in_the_readme_is_typed_by_hand():
     text = (ROOT / "README.md").read_text()
     text = re.sub(r"<!-- generated: \S+ -->.*?<!-- end -->", "", text, flags=re.DOTALL)
+    text = re.sub(r"\(published: [^)]*\)", "", text)  # quoted from the literature
     text = re.sub(r"arXiv:\d+\.\d+|Python 3\.\d+|CC BY 4\.0|95 %", "", text)
     assert not (found := NUMBER.findall(text)), f"measured numbers are generated: {found}"
 

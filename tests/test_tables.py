@@ -30,7 +30,7 @@ def test_finetuned_arms_are_set_against_scratch_of_their_own_recipe():
     head, rows = tables.table(SPECS["finetuned"], EMPTY | found)
     labels = dict(SPECS["finetuned"]["rows"])
     assert [r[0] for r in rows] == [labels[n] for n in names]
-    assert head == ["start", "AUC", "mass MAE (GeV)", "AUC − scratch"]  # no column of dashes
+    assert head == ["start", "AUC", "mass error (GeV)", "AUC − scratch"]  # no column of dashes
     assert [r[-1] and r[-1]["difference"] for r in rows] == [None, 0.03, None, -0.02]
     text = numbers.markdown_table(head, rows)
     assert "0.030 [0.020, 0.040]" in text
@@ -99,3 +99,21 @@ def test_every_table_in_use_has_an_entry(text):
                           "".join(path.read_text() for path in sources))
     assert used
     assert set(used) - {"results"} <= set(SPECS)
+
+
+def test_wide_tables_put_intervals_below_values():
+    rows = [["a", *[row(0.9)] * 5]]
+    wide = tables.latex_table(list("abcdef"), rows)
+    assert wide.count(r"\stacked{") == 5
+    assert r"\stacked" not in tables.latex_table(list("abcde"), [rows[0][:5]])
+    assert r"\newcommand{\stacked}[3]" in (ROOT / "paper/main.tex").read_text()
+
+
+def test_the_report_says_how_long_each_grid_took(monkeypatch):
+    found = {"05_mae_grid": [60.0, 120.0], "08_comparison_grid": [7200.0], "07_finetune": [60.0],
+             "04_simclr_grid": [None]}
+    monkeypatch.setattr(tables.results, "names", lambda profile: list(found))
+    monkeypatch.setattr(tables.results, "load", lambda name, profile: {
+        "runs": [{"train_seconds": seconds} for seconds in found[name]]})
+    assert tables.grids(None) == (r"3 minutes for the 2 runs of 05\_mae\_grid, "
+                                  r"2.0 hours for the 1 runs of 08\_comparison\_grid")

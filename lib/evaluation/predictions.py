@@ -30,7 +30,7 @@ def resolve_precision(precision: str) -> str:
 
 @torch.no_grad()
 def validate(objective: nn.Module, batches: Iterable[Batch], fabric: Fabric) -> dict[str, float]:
-    """Mean loss and parts over the batches, AUC and mass MAE (GeV) where there are any. The random
+    """Mean loss and parts over the batches, AUC, mass error (GeV) where there are any. The random
     generator is set aside: a loss with chance in it is the same each time, and training goes on as
     if nothing had been."""
     was_training = objective.training

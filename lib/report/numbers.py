@@ -12,7 +12,7 @@ from typing import Any
 METRICS = {
     "accuracy": "accuracy", "auc": "AUC",
     "rejection_50": "rejection at 50 %", "rejection_30": "rejection at 30 %",
-    "mass_mae": "mass MAE (GeV)", "mass_rmse": "mass RMSE (GeV)", "mass_r2": "mass R²",
+    "mass_mae": "mass error (GeV)", "mass_rmse": "mass RMSE (GeV)", "mass_r2": "mass R²",
 }
 LOWER_IS_BETTER = ("mass_mae", "mass_mse", "mass_rmse", "loss")  # how their names begin
 

@@ -3,7 +3,36 @@
 import numpy as np
 from matplotlib.colors import LogNorm
 
+from drawings.collisions import grow
+from lib.cms import PIXEL
 from lib.report import plots
+from lib.report.style import ORANGE
+
+
+def pair(images):
+    """Images (C, H, W) as a detector's display, a panel each: energy in the two calorimeters as
+    squares, tracks as circles whose area grows with their transverse momentum."""
+    fig, (axes,) = plots.new(1, len(images), 3.2, sharey=True)
+    images = {name: plots.array(image) for name, image in images.items()}
+    energy = {name: image[3] + image[4] for name, image in images.items()}
+    norm = LogNorm(1, max(2, *(plane.max() for plane in energy.values())))
+    for ax, (name, image) in zip(axes, images.items(), strict=True):
+        plots.images({name: energy[name]}, ax=ax, norm=norm, bar=False)
+        row, column = image[0].nonzero()
+        middle = (image.shape[-1] - 1) / 2
+        size = 60 * np.sqrt(image[0][row, column] / max(image[0].max(), 1))
+        ax.scatter((column - middle) * PIXEL, (row - middle) * PIXEL, size, facecolors="none",
+                   edgecolors=ORANGE, linewidths=1.0)
+    plots.colourbar(axes[-1].images[0], axes, "ECAL + HCAL (8-bit value)")
+    return fig
+
+
+def channels(planes):
+    """The channels of a jet, name → (H, W); where few pixels are filled, each is painted 3 × 3."""
+    planes = {name: plots.array(plane) for name, plane in planes.items()}
+    shown = {name: grow(plane) if (plane > 0).sum() < 400 else plane
+             for name, plane in planes.items()}
+    return plots.images(shown, "8-bit value")[0, 0].figure
 
 
 def tokens_on_image(images, patch=5):
@@ -49,7 +78,7 @@ def training(history, best=None):
     """
     panels = {"total loss": ("loss", "val_loss"), "class loss": ("class", "val_class"),
               "mass loss": ("mass", "val_mass"), "AUC": (None, "val_auc"),
-              "mass MAE (GeV)": (None, "val_mae")}
+              "mass error (GeV)": (None, "val_mae")}
     found = {title: {name: [(row["update"], row[key]) for row in history
                             if row.get(key) is not None]
                      for name, key in zip(("training", "validation"), keys, strict=True)}

@@ -151,7 +151,11 @@ def write_latex(folder: Path, profile: Profile) -> None:
     lines.append(rf"\newcommand{{\grids}}{{{grids(profile)}}}")
     lines.append("\\makeatother")
     write_text(folder / "results.tex", "\n".join(lines) + "\n")
-    for name, (head, rows) in all_tables(profile).items():
+    made = all_tables(profile)
+    for old in folder.glob("*.tex"):  # of an experiment that is no longer there
+        if old.stem not in {"results", *made}:
+            old.unlink()
+    for name, (head, rows) in made.items():
         write_text(folder / f"{name}.tex", latex_table(head, rows))
 
 

@@ -48,16 +48,23 @@ apt_install() {
       apt-get install -y -qq --no-install-recommends "$@"
 }
 
-find_python() {  # the first interpreter of at least 3.11
-  local name
-  for name in python3 python3.13 python3.12 python3.11 python; do
-    if command -v "$name" >/dev/null &&
-      "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-      command -v "$name"
-      return
-    fi
+find_python() {  # the first interpreter of at least 3.11; best one for which there is a Pythia
+  local name limit
+  for limit in 14 99; do
+    for name in python3 python3.13 python3.12 python3.11 python; do
+      if command -v "$name" >/dev/null &&
+        "$name" -c "import sys; sys.exit(not (3, 11) <= sys.version_info < (3, $limit))" 2>/dev/null; then
+        command -v "$name"
+        return
+      fi
+    done
   done
   return 1
+}
+
+without_pythia() {  # jets cannot be simulated here: say so, go on with what can be done
+  "$PYTHON" -c 'import pythia8mc' 2>/dev/null ||
+    echo "environment: no Pythia for this platform or Python; use --data cms, or published results (README.md)"
 }
 
 make_venv() {  # sets PYTHON; an environment whose requirements have not changed is reused
@@ -90,12 +97,13 @@ make_venv() {  # sets PYTHON; an environment whose requirements have not changed
   quietly "$PYTHON" -m pip install --disable-pip-version-check --no-deps -e . ||
     fail "pip could not install this repository (see above)"
   echo "$want $PWD" > "$stamp"
+  without_pythia
 }
 
 choose_environment() {  # an active conda environment made from environment.yml is used as it is
   if [ -n "${CONDA_PREFIX:-}" ] && [ "${CONDA_DEFAULT_ENV:-}" = jets-in-linear-time ]; then
     PYTHON=$CONDA_PREFIX/bin/python
-    "$PYTHON" -c 'import torch, pythia8mc, papermill' 2>/dev/null ||
+    "$PYTHON" -c 'import torch, papermill' 2>/dev/null ||
       fail "the conda environment is incomplete; run: conda env update -f environment.yml"
     echo "environment: conda, $CONDA_DEFAULT_ENV (used as it is)"
   else
@@ -165,7 +173,12 @@ while [ $# -gt 0 ]; do
 done
 
 [ -z "$SITE" ] || { make_site; exit 0; }
+mkdir -p build
+# Two at once do not make one environment: the second waits, where the system can.
+exec 9>build/.setup.lock
+! command -v flock >/dev/null || flock 9
 choose_environment
+exec 9>&-
 # Nothing is written outside the repository, and no settings of the user leak in.
 export PYTHONNOUSERSITE=1 JUPYTER_PREFER_ENV_PATH=1
 # With glibc: keep freed memory in the process instead of giving it back after each tensor. Fetching it

@@ -28,7 +28,7 @@ from lib.data.encoding import encode_cms8
 from lib.data.store import ENCODINGS, Chunk, unpack, write_packed
 from lib.files import DataError, replacing
 from lib.profiles import cores
-from lib.workers import processes
+from lib.workers import TRIES, processes, scheduler
 
 CHUNK = 250  # jets per chunk: small enough to share out, large enough to hide Pythia's start
 AHEAD = 64  # chunks begun and not yet written, at most: some 2 MB each
@@ -190,16 +190,31 @@ def _encode(jet: events.Jet, encoding: str, channels: tuple[str, ...]) -> tuple[
 
 @contextlib.contextmanager
 def _mapped(make: partial, numbers: range, workers: int, executor: Executor | None) -> Iterator:
-    """Chunks in order, from this process or from several workers, which end with the block. Few are
-    begun before they are taken: memory does not grow with the file."""
-    own = executor is None and workers > 1
-    with processes(workers) if own else contextlib.nullcontext(executor) as executor:
+    """Chunks in order, from this process or from several workers, which end with the block."""
+    if executor is None and workers == 1 and not scheduler():
+        yield map(make, numbers)
+    else:
+        with contextlib.closing(_several(make, numbers, workers, executor)) as chunks:
+            yield chunks
+
+
+def _several(make: partial, numbers: range, workers: int, executor: Executor | None
+             ) -> Iterator[Chunk]:
+    """Where a worker is killed, others go on from the last chunk that was taken. Few are begun
+    before they are taken: memory does not grow with the file."""
+    done, most = 0, max(AHEAD, 2 * workers)
+    for left in reversed(range(TRIES)):
         try:
-            yield (_ahead(executor, make, numbers, max(AHEAD, 2 * workers)) if executor
-                   else map(make, numbers))
+            with contextlib.nullcontext(executor) if executor else processes(workers) as pool:
+                for part in _ahead(pool, make, numbers[done:], most):
+                    yield part
+                    done += 1
+            return
         except BrokenExecutor as error:
-            raise DataError("a worker that simulated jets was killed (out of memory?); run again "
-                            "with fewer workers") from error
+            if executor or not left:
+                raise DataError("a worker that simulated jets was killed (out of memory?); run "
+                                "again with fewer workers") from error
+            print("a worker that simulated jets was killed; others go on", file=sys.stderr)
 
 
 def _ahead(executor: Executor, make: partial, numbers: range, most: int) -> Iterator[Chunk]:

@@ -108,12 +108,14 @@ class Step:
 
 
 def measure(profile: Profile, rounds: int = 5, jets: JetImages | None = None,
-            compared: list[Arm] | None = None) -> list[dict]:
+            compared: list[Arm] | None = None, device: str = "auto") -> list[dict]:
     """Time every arm (of `arms`, or those of `compared`) on the labelled jets of `profile`. Returns
     a row an arm: name, dtype, parameters, tokens (mean of valid ones), images_s, ratio (of its
     speed to that of the first arm, median of paired rounds), gflop and megabytes (of tensors held
     at the same time, both per jet of a step)."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: PyTorch finds no GPU here; see python -m lib doctor")
+    device = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     jets = jets or JetImages.open(course_files(profile)["labelled"])
     index = torch.arange(min(len(jets), 640))
     steps = []
@@ -140,14 +142,17 @@ def measure(profile: Profile, rounds: int = 5, jets: JetImages | None = None,
 
 
 def main(profile: Profile, file: Path | None = None, rounds: int = 5,
-         scaling: bool = False) -> str:
+         scaling: bool = False, device: str = "auto") -> str:
     """The benchmark as a table; scaling: that of `course.scaling`, its points kept in ``file`` or
     under build/."""
     if scaling:
         return growth.main(file or profile.build_dir / "scaling.json", rounds)
-    rows = measure(profile, rounds, JetImages.open(file) if file else None)
+    rows = measure(profile, rounds, JetImages.open(file) if file else None, device=device)
     lines = [f"{'model':28}{'dtype':>10}{'params':>11}{'tokens':>8}{'images/s':>10}{'ratio':>7}"
              f"{'GFLOP/jet':>11}"]
     lines += [f"{row['name']:28}{row['dtype']:>10}{row['parameters']:>11,}{row['tokens']:>8.0f}"
               f"{row['images_s']:>10.1f}{row['ratio']:>7.1f}{row['gflop']:>11.2f}" for row in rows]
-    return "\n".join([*lines, f"ratio: to the first row, median of paired rounds; {machine()}"])
+    lines += [f"ratio: to the first row, median of paired rounds; {machine()}"]
+    if torch.cuda.is_initialized():
+        lines += [f"at most {torch.cuda.max_memory_allocated() / 1e9:.1f} GB of the GPU's memory"]
+    return "\n".join(lines)

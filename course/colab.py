@@ -1,6 +1,7 @@
 """What is installed, beside the pins; on Colab, what is missing is installed."""
 
 import importlib.metadata
+import platform
 import re
 import subprocess
 import sys
@@ -14,9 +15,11 @@ UNUSED = ("jupyterlab", "pytest", "hypothesis", "ruff")  # not by a notebook
 
 def pins() -> Iterator[tuple[str, str, str | None]]:
     """(package, pinned version, installed version or None) of requirements.txt, on this system."""
+    here = {"sys_platform": sys.platform, "platform_machine": platform.machine(),
+            "python_version": "{}.{}".format(*sys.version_info)}
     for line in (ROOT / "requirements.txt").read_text().splitlines():
-        match = re.match(r'([\w.-]+)==([\w.]+)(?:; sys_platform == "(\w+)")?', line)
-        if match and match[3] in (None, sys.platform):
+        match = re.match(r"([\w.-]+)==([\w.]+)(?:; ([^#]+))?", line)
+        if match and eval(match[3] or "True", here):  # a marker of pip is an expression of Python
             try:
                 found = importlib.metadata.version(match[1]).split("+")[0]
             except importlib.metadata.PackageNotFoundError:

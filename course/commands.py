@@ -8,6 +8,7 @@ wrong ends in one line on stderr and exit code 2.
 import argparse
 import importlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,11 +33,14 @@ def positive(text: str) -> int:
 
 PROFILE = arg("--profile", default="laptop", help="smoke, laptop (default) or full")
 DATA = arg("--data", default="simulated", help="simulated (default) or cms: the public files")
+SCHEDULER = arg("--scheduler", metavar="ADDRESS",
+                help="of a dask cluster that does the work, e.g. tcp://HOST:8786 (DATA.md)")
 OUT = arg("--out", type=Path, required=True, metavar="F", help="the file to write")
 FROM_TO = [arg("source", type=Path, metavar="SRC"), arg("target", type=Path, metavar="DST")]
 
 # What the function returns is printed; a whole number is the exit code. ``profile`` and ``data``
-# together become the Profile; a default that depends on the environment is a function.
+# together become the Profile, ``scheduler`` goes into the environment (``lib.workers``); a default
+# that depends on the environment is a function.
 COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
     "simulate": ("collider.simulate:simulate", "simulate jets into a file", [
         arg("process", choices=["top_qcd", "quark_gluon"]),
@@ -45,6 +49,7 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
                                            "hosts make the parts, and `pack` merges them"),
         arg("--seed", type=int, default=1, metavar="S", help="the same seed gives the same file"),
         arg("--workers", type=positive, metavar="W", help="processes (default: one a core)"),
+        SCHEDULER,
         arg("--encoding", choices=["cms8", "gev"],
             help="8-bit scaling, or energies in GeV (default: that of the public files)"),
         arg("--dense", action="store_true", help="the public layout instead of the packed one"),
@@ -84,7 +89,10 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
             help="jets of your own, with labels, except for pretraining; or HCAL maps: "
                  "Run355456*.npy Run357479*.npy, or their folder"),
         arg("--start", metavar="RUN",
-            help="finetune: the pretrained run or weights (default: simclr)")]),
+            help="finetune: the pretrained run or weights (default: simclr)"),
+        arg("--devices", type=positive, default=1, metavar="N",
+            help="GPUs, or processes on CPUs, that share each batch; none with torchrun or srun, "
+                 "which start them")]),
     "evaluate": ("course.models:evaluate", "metrics of runs, with intervals", [
         arg("names", nargs="+", metavar="RUN", help="a folder of runs/, or its name"),
         PROFILE, DATA, arg("--file", type=Path, nargs="+", metavar="F",
@@ -127,6 +135,7 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
             help="one notebook; may be given several times"),
         arg("--from", dest="start", metavar="NN", help="this notebook and those after it"),
         arg("--grids", action="store_true", help="also run the grids: hours on two cores"),
+        SCHEDULER,
         arg("--fresh", action="store_true", help="ignore the cache: simulate and train again"),
         arg("--publish", action="store_true", help="refresh notebooks/*.ipynb from this run"),
         arg("--submission", nargs="?", const="all", metavar="NN",
@@ -138,6 +147,7 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
     "bench": ("course.bench:main", "training speed against the published dense model", [
         PROFILE, DATA, arg("--file", type=Path, metavar="F", help="default: the labelled jets"),
         arg("--rounds", type=positive, default=5, metavar="N"),
+        arg("--device", choices=["auto", "cpu", "cuda"], default="auto"),
         arg("--scaling", action="store_true",
             help="instead: time and memory of every attention, 64 to 16,384 tokens; resumable"),
         arg("--no-memory", action="store_true", help=argparse.SUPPRESS)]),  # a column that is gone
@@ -162,6 +172,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = options.pop("command")
     options = {name: value() if callable(value) else value for name, value in options.items()
                if name != "no_memory"}
+    if address := options.pop("scheduler", None):
+        os.environ["JETS_SCHEDULER"] = address  # for the kernels of notebooks as well
     try:
         if "data" in options:
             options["profile"] = profiles.get(options["profile"], options.pop("data"))

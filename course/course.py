@@ -6,6 +6,7 @@ run with its name and its error; what it promised must exist afterwards.
 
 import contextlib
 import os
+import resource
 import shutil
 import sys
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 from course import notebooks
 from course.notebooks import NotebookError, shown
 from lib.profiles import Profile, fresh_since
+from lib.workers import one_at_a_time
 
 OTHER_DATA = {"06", "09"}  # notebooks on public files of their own
 EXIT_FAILED, EXIT_NO_LATEX = 1, 3
@@ -40,7 +42,8 @@ def run(profile: Profile, folder: Path, only: list[str] | None = None, start: st
         return 0
     printed = list(chosen) if submission == "all" else [submission] if submission else []
     try:
-        return Course(profile, found, chosen).run(printed, publish, grids, fresh)
+        with one_at_a_time(profile.build_dir / ".lock", "course: another run is at work here"):
+            return Course(profile, found, chosen).run(printed, publish, grids, fresh)
     except (NotebookError, ValueError, OSError) as error:
         # On a terminal the step's name waits at the end of an unfinished line.
         print("failed\n" if sys.stdout.isatty() else "", end="", flush=True)
@@ -93,6 +96,9 @@ class Course:
                     notebooks.publish(source, done[number], source.with_suffix(".ipynb"))
                 said.append(f"{len(done)} notebooks")
         cached = f"; {self.cached} from the cache" if self.cached else ""
+        most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (
+            1e9 if sys.platform == "darwin" else 1e6)  # bytes there, kB elsewhere
+        cached += f"; no kernel had more than {most:.1f} GB of memory"
         print(f"done in {clock(time.time() - start)}{cached}")
         if self.missing:
             print(f"run_all.sh: LaTeX is missing; install it and run this again: {self.missing}",

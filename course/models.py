@@ -18,10 +18,11 @@ from lib.profiles import Profile
 from lib.report.numbers import with_interval
 from lib.training import recipe as recipes
 from lib.training import runs
+from lib.training.fit import launched
 
 
-def train(name: str, profile: Profile, seed: int = 0,
-          file: Path | Sequence[Path] | None = None, start: str | None = None) -> Path:
+def train(name: str, profile: Profile, seed: int = 0, file: Path | Sequence[Path] | None = None,
+          start: str | None = None, devices: int | str = 1) -> Path:
     """Train a recipe on the profile's jets or on those of ``file``; the folder of its run. A
     ``name`` that ``lib.training.recipe`` does not know is one for ``scratch``; ``module:Class`` is
     an attention of one's own. A fine-tuning starts from a run, a folder of weights, or a
@@ -36,15 +37,17 @@ def train(name: str, profile: Profile, seed: int = 0,
     if name in recipes.FROM_BACKBONE:
         start = start or _default_start(name)
         if start in recipes.PRETRAININGS:
-            start = str(train(start, profile, seed))
+            start = str(train(start, profile, seed, devices=devices))
     known = name if name in recipes.NAMES or ":" in name else "scratch"
     meant = difflib.get_close_matches(name, (*recipes.NAMES, *hcal_runs.MODELS), 1, 0.8)
     if meant and meant[0] not in (name, "scratch"):
         raise ValueError(f"no recipe {name!r}; did you mean {meant[0]}? Another word names a run "
                          "from scratch, but one less like this")
     recipe, alone = recipes.recipe(known, profile, seed, start), known in recipes.PRETRAININGS
+    recipe = recipe.but(fit={"devices": devices})
     part = "unlabelled" if alone else "labelled"
-    files = {part: file} if file else course_files(profile)
+    with launched(recipe.fit).rank_zero_first():  # it makes the files, the others find them
+        files = {part: file} if file else course_files(profile)
     if files[part] is None:
         raise ValueError("the public unlabelled file is not here; run python -m lib download "
                          "unlabelled, or give --file")

@@ -28,6 +28,7 @@ import nbformat
 from lib.files import write_bytes, write_text
 from lib.profiles import REPOSITORY, ROOT, Profile, home
 
+BADGE = re.compile(r"\[!\[([^\]]*)\]\((https?://[^)]*)\)\]\((https?://[^)]*)\)")
 LOG = 40  # lines of a log in a published notebook
 # glibc keeps freed memory instead of giving it back after each tensor (see run_all.sh).
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "2147483647",
@@ -57,11 +58,13 @@ def sources(folder: Path) -> dict[str, Path]:
 
 
 def read_source(path: Path) -> nbformat.NotebookNode:
-    """The notebook in a py:percent file, with cell ids that depend on the cells' text only and
-    with the repository's address for ``{REPOSITORY}``."""
+    """The notebook in a py:percent file, with cell ids that depend on the cells' text only, the
+    repository's address for ``{REPOSITORY}``, and badges that any printer can leave out."""
     cells, seen = jupytext.read(path).cells, Counter()
     for cell in cells:
         cell.source = cell.source.replace("{REPOSITORY}", REPOSITORY)
+        # a badge is an image elsewhere, which LaTeX cannot fetch; what is HTML it leaves out
+        cell.source = BADGE.sub(r'<a href="\3"><img src="\2" alt="\1"></a>', cell.source)
         digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
         seen[digest] += 1
         cell["id"] = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
@@ -212,9 +215,6 @@ def to_pdf(executed: Path, out: Path) -> None:
     from nbconvert.exporters.pdf import LatexFailed
 
     notebook = nbformat.read(executed, 4)
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":  # a badge is an image elsewhere, which LaTeX cannot fetch
-            cell.source = re.sub(r"!\[([^\]]*)\]\(https?://[^)]*\)", r"\1", cell.source)
     command = ["xelatex", "-interaction=nonstopmode", "-halt-on-error", "{filename}"]
     try:
         # Twice for references; there is no bibliography.

@@ -21,7 +21,7 @@ from lib.evaluation import metrics
 from lib.evaluation.metrics import Predictions
 from lib.evaluation.predictions import predict
 from lib.evaluation.probes import embed, linear_probe
-from lib.files import guarded, read_json, write_json
+from lib.files import guarded, read_json, replacing_folder, write_json
 from lib.models.vit import JetViT
 from lib.profiles import Profile
 from lib.report.numbers import format_number, markdown_table, with_interval
@@ -75,11 +75,12 @@ def publish(name: str, run: runs.Run, profile: Profile, text: str,
     readme = README.format(**card | {"text": text}, table=markdown_table(["metric", "value"], rows),
                            minutes=format_number(card["train_seconds"] / 60, 1),
                            where=MEASURES[card["measure"]][-1])
-    folder = run.model().save_pretrained(profile.weights_dir / name, readme)
-    write_json(folder / "card.json", card)
-    for part in ("run.json", "history.json"):
-        shutil.copy(run.folder / part, folder / part)
-    return folder
+    with replacing_folder(profile.weights_dir / name) as folder:
+        run.model().save_pretrained(folder, readme)
+        write_json(folder / "card.json", card)
+        for part in ("run.json", "history.json"):
+            shutil.copy(run.folder / part, folder / part)
+    return profile.weights_dir / name
 
 
 def _measured(card: Mapping[str, Any], folder: Path, profile: Profile) -> dict[str, dict]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lib import together
 from lib.data.tokens import Batch, TokenBatch
 from lib.models.blocks import MLP, MLPS
 from lib.models.vit import JetViT
@@ -28,7 +29,8 @@ class Routing:
     def _mean(self, x: Tensor) -> Tensor:
         """Mean of x (B, K, ...) over the valid tokens; 0 without any."""
         keep = self.valid.view(*self.valid.shape, *(1,) * (x.ndim - 2))
-        return x.masked_fill(~keep, 0).sum((0, 1)) / keep.sum().clamp(min=1)
+        total = together.summed(x.masked_fill(~keep, 0).sum((0, 1)))
+        return total / together.summed(keep.sum()).clamp(min=1)
 
     def load(self) -> Tensor:
         """(E,): share of the assignments that went to each expert."""

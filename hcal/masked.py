@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from hcal.maps import SHAPE, HcalMaps
 from hcal.scores import Pulls, log_odds, pulls, rings_and_offsets
+from lib import together
 from lib.data.tokens import Batch, Grid, TokenBatch, densify
 from lib.files import guarded, read_json, read_tensors, write_json, write_tensors, write_text
 from lib.models.vit import JetViT, ViTConfig
@@ -223,5 +224,5 @@ class MaskedCells(nn.Module):
         seen = pulls(maps)
         mean, sigma = self.model(seen, reference.to(device), ~hidden.to(device), maps.live)
         x, mean, sigma = (value[scored] for value in (seen.x.clamp(-10, 10), mean, sigma))
-        loss = (((x - mean) / sigma).square() / 2 + sigma.log()).mean()
+        loss = together.mean(((x - mean) / sigma).square() / 2 + sigma.log())
         return loss, {"trivial": x.square().mean() / 2}

@@ -10,6 +10,7 @@ import math
 import os
 import platform
 import shutil
+import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -40,7 +41,8 @@ def replacing(path: str | Path, room: int = 0) -> Iterator[Path]:
     temporary = path.with_name(f"{own}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
+        temporary.unlink(missing_ok=True)
+        temporary.touch(exist_ok=False)  # not through a link that somebody has put there
         temporary.unlink()
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror}); choose another place or "
@@ -60,6 +62,29 @@ def replacing(path: str | Path, room: int = 0) -> Iterator[Path]:
         if is_full(error):
             raise DataError(f"{full} and run again") from error
         raise
+
+
+@contextlib.contextmanager
+def replacing_folder(path: str | Path) -> Iterator[Path]:
+    """A temporary folder beside ``path`` that takes its place when the block ends well; where other
+    files are in ``path``, only those that were made are exchanged, when all are there."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    own = f".{path.name}.{platform.node()}."
+    for left in path.parent.glob(f"{glob.escape(own)}*.new"):  # of a run that was killed
+        if not _alive(left.name.removeprefix(own).split(".")[0]):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(".new", f"{own}{os.getpid()}.", path.parent) as place:
+        made = Path(place) / "made"
+        made.mkdir()
+        yield made
+        if path.exists() and {p.name for p in path.iterdir()} - {p.name for p in made.iterdir()}:
+            for file in made.iterdir():
+                os.replace(file, path / file.name)
+        else:
+            if path.exists():
+                os.replace(path, Path(place) / "before")
+            os.replace(made, path)
 
 
 def is_full(error: BaseException) -> bool:

@@ -40,17 +40,17 @@ def one_line(capsys) -> str:
 
 
 OPTIONS = {  # what a reader types
-    "simulate": "process --jets --out --shard --seed --workers --encoding --dense --unlabelled "
-                "--pool --pool-events --pile-up --pile-up-removal --detector",
+    "simulate": "process --jets --out --shard --seed --workers --scheduler --encoding --dense "
+                "--unlabelled --pool --pool-events --pile-up --pile-up-removal --detector",
     "download": "which --sample --out", "pack": "sources --out --encoding",
     "unpack": "source target", "inspect": "path", "closure": "file --profile --data",
-    "train": "name --profile --data --seed --file --start",
+    "train": "name --profile --data --seed --file --start --devices",
     "evaluate": "names --profile --data --file --out", "verify": "--folder",
     "predict": "run --file --out", "score-hcal": "maps --reference --out --threshold",
     "report": "--check --profile --data", "doctor": "",
-    "course": "--profile --data --only --from --grids --fresh --publish --submission --check "
-              "--notebooks",
-    "bench": "--profile --data --file --rounds --scaling --no-memory",
+    "course": "--profile --data --only --from --grids --scheduler --fresh --publish --submission "
+              "--check --notebooks",
+    "bench": "--profile --data --file --rounds --device --scaling --no-memory",
     "export": "run out --profile --data --check --input --opset --target --int8 --file",
 }
 
@@ -78,7 +78,7 @@ def test_a_command_has_help_and_its_arguments_are_parameters_of_its_function(nam
     any_name = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for names, settings in arguments:
         wanted = settings.get("dest") or names[0].lstrip("-").replace("-", "_")
-        if wanted not in ("data", "no_memory"):
+        if wanted not in ("data", "no_memory", "scheduler"):
             assert wanted in parameters or any_name, f"{target} does not take {wanted}"
 
 

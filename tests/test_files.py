@@ -1,8 +1,11 @@
 """The guarded readers: nothing that a file says of itself is believed before it was checked."""
 
+import contextlib
 import io
 import json
+import os
 import pickle
+import platform
 import resource
 import zipfile
 
@@ -10,7 +13,7 @@ import numpy as np
 import pytest
 
 from lib.evaluation.metrics import Predictions
-from lib.files import DataError, read_json, read_npz
+from lib.files import DataError, read_json, read_npz, replacing_folder, write_text
 
 
 def npy(array, shape=None):
@@ -58,6 +61,36 @@ def test_a_changed_byte_in_an_npz_is_noticed(tmp_path):
     path.write_bytes(content)
     with pytest.raises(DataError, match="CRC"):
         read_npz(path, "again")
+
+
+@pytest.mark.parametrize("kept", [[], ["other.txt"]])
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_folder_is_exchanged_as_a_whole(tmp_path, kept, stop):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("a", "b", *kept):
+        (folder / name).write_text("before")
+    with pytest.raises(ZeroDivisionError) if stop else contextlib.nullcontext():
+        with replacing_folder(folder) as part:
+            for name in ("a", "b"):
+                assert (folder / name).read_text() == "before"
+                (part / name).write_text("after")
+            assert 1 / (not stop)
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+    found = {p.name: p.read_text() for p in folder.iterdir()}
+    now = "before" if stop else "after"
+    assert found == {"a": now, "b": now, **dict.fromkeys(kept, "before")}
+
+
+def test_no_link_is_followed(tmp_path):
+    mine, part = tmp_path / "mine", tmp_path / f".x.{platform.node()}.{os.getpid()}.part"
+    mine.write_text("mine")
+    for link in (part, tmp_path / "x"):
+        link.symlink_to(mine)
+    write_text(tmp_path / "x", "new")
+    assert mine.read_text() == "mine"
+    assert not (tmp_path / "x").is_symlink()
+    assert (tmp_path / "x").read_text() == "new"
 
 
 @pytest.mark.parametrize("columns", [

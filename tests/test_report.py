@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -72,7 +73,38 @@ def test_saving_again_leaves_no_predictions_of_runs_that_are_gone(profile):
     smaller = results.Experiment("07_finetune", profile)
     smaller.add_run("scratch", predictions(1.0))
     smaller.save()
-    assert [p.name for p in profile.results_dir.glob("*.npz")] == ["07_finetune.scratch.0.npz"]
+    [left] = profile.results_dir.glob("*.npz")
+    assert left.name.startswith("07_finetune.scratch.0.")
+
+
+@pytest.mark.parametrize("writes", range(4))
+def test_a_result_and_its_predictions_change_together_or_not_at_all(profile, monkeypatch, writes):
+    """Stopped after any number of files, it is the result before, whole."""
+    experiment(profile).save()
+    before = results.load("07_finetune", profile)
+    kept = [p.score.tolist() for p in results.load_predictions("07_finetune", profile)["scratch"]]
+    after = results.Experiment("07_finetune", profile)
+    for seed in (0, 1):
+        after.add_run("scratch", predictions(2.0 + seed), seed=seed)
+
+    done, replace = [], os.replace
+
+    def stopped(*places):
+        if len(done) == writes:
+            raise KeyboardInterrupt
+        done.append(replace(*places))
+
+    monkeypatch.setattr(os, "replace", stopped)
+    if writes < 3:
+        with pytest.raises(KeyboardInterrupt):
+            after.save()
+        assert results.load("07_finetune", profile) == before
+        now = results.load_predictions("07_finetune", profile)["scratch"]
+        assert [p.score.tolist() for p in now] == kept
+        monkeypatch.setattr(os, "replace", replace)
+    after.save()
+    assert len(list(profile.results_dir.glob("*.npz"))) == 2
+    assert len(results.load("07_finetune", profile)["runs"]) == 2
 
 
 def test_missing_and_damaged_results_say_what_to_run(profile):
@@ -206,7 +238,7 @@ def test_a_grid_of_an_earlier_simulation_says_so_and_is_not_stale(published, pro
     assert "07_finetune: stale, changed since: fit (version 1, now 2), sample.top_qcd" in problem
     (profile.results_dir / found["runs"][0]["predictions"]).unlink()
     said = "\n".join(freshness.check(profile))
-    assert "07_finetune_grid.scratch.0.npz" in said
+    assert "07_finetune_grid.scratch.0." in said
     assert "missing" in said
 
 

@@ -1,10 +1,14 @@
 """Losses on validation while training, and predictions for the metrics afterwards."""
 
 import logging
+import os
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
+from lightning_fabric.strategies import SingleDeviceStrategy
 from torch import nn
 
 from lib.data.batches import Batches
@@ -12,10 +16,18 @@ from lib.data.tokens import Batch
 from lib.evaluation.metrics import Predictions, auc
 
 
-def make_fabric(precision: str, accelerator: str = "auto", devices: int | str = 1) -> Fabric:
-    """A Fabric, made without a line in the log; precision: as in ``FitSettings``."""
+def make_fabric(precision: str, accelerator: str = "auto", **how: Any) -> Fabric:
+    """A Fabric for this process alone, however many there are, made without a line in the log.
+    precision, accelerator: as in ``FitSettings``; how: for several, what else Fabric takes."""
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    return Fabric(accelerator=accelerator, devices=devices, precision=resolve_precision(precision))
+    for name in [name for name in os.environ if name.startswith("LT_")]:
+        del os.environ[name]  # of `fabric run`: what it asks for it has started
+    if accelerator == "auto":  # never MPS, unless it is asked for by name
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    here = f"cuda:{torch.cuda.current_device()}" if accelerator == "cuda" else accelerator
+    how = how or {"devices": 1, "strategy": SingleDeviceStrategy(here),
+                  "plugins": LightningEnvironment()}
+    return Fabric(accelerator=accelerator, precision=resolve_precision(precision), **how)
 
 
 def resolve_precision(precision: str) -> str:

@@ -9,6 +9,7 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
+from lib import together
 from lib.data.tokens import TOP_QCD, Grid
 from lib.models import zoo  # noqa: F401 (its mechanisms enter themselves)
 from lib.models.attention import MECHANISMS
@@ -121,8 +122,8 @@ class _Move(torch.autograd.Function):
 
 
 class MaskedBatchNorm(nn.Module):
-    """Batch normalisation of (B, K, D) whose statistics see the valid tokens only; with every token
-    valid it is `nn.BatchNorm1d` over B·K rows."""
+    """Batch normalisation of (B, K, D) whose statistics see the valid tokens only, of all processes
+    that make the step; with every token valid it is `nn.BatchNorm1d` over B·K rows."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -132,16 +133,27 @@ class MaskedBatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(dim))
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
-        mean, var, count = self.running_mean, self.running_var, valid.sum()
-        if self.training and count > 1:
+        mean, var = self.running_mean, self.running_var
+        if self.training and (count := together.summed(valid.sum())) > 1:
             keep = valid.unsqueeze(-1).float()
-            mean = (x.float() * keep).sum((0, 1)) / count
-            var = ((x.float() - mean) ** 2 * keep).sum((0, 1)) / count
+            mean = together.summed((x.float() * keep).sum((0, 1))) / count
+            var = together.summed(((x.float() - mean) ** 2 * keep).sum((0, 1))) / count
             with torch.no_grad():
                 self.running_mean.lerp_(mean, 0.1)
                 self.running_var.lerp_(var * count / (count - 1), 0.1)
         scale = self.weight * (var + 1e-5).rsqrt()
         return (x * scale + (self.bias - mean * scale)).to(x.dtype)
+
+
+class ImageBatchNorm(nn.BatchNorm2d):
+    """That of torch and, where several processes make a step, over the images of all."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if together.size() == 1:
+            return super().forward(x)
+        rows = x.flatten(2).transpose(1, 2)  # (B, H·W, C)
+        rows = MaskedBatchNorm.forward(self, rows, rows.new_ones(rows.shape[:2], dtype=torch.bool))
+        return rows.transpose(1, 2).unflatten(2, x.shape[2:])
 
 
 class Attention(nn.Module):

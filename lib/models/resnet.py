@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.data.tokens import TOP_QCD, Grid, TokenBatch
+from lib.models.blocks import ImageBatchNorm
 from lib.models.rivals import Rival, scaled_image
 
 
@@ -15,13 +16,13 @@ class Residual(nn.Module):
     def __init__(self, into: int, out: int, stride: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(into, out, 3, stride, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(out)
+        self.norm1 = ImageBatchNorm(out)
         self.second = nn.Conv2d(out, out, 3, 1, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(out)
+        self.norm2 = ImageBatchNorm(out)
         self.short = nn.Identity()
         if stride > 1 or into != out:
             self.short = nn.Sequential(nn.Conv2d(into, out, 1, stride, bias=False),
-                                       nn.BatchNorm2d(out))
+                                       ImageBatchNorm(out))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm2(self.second(F.relu(self.norm1(self.first(x)))))
@@ -38,7 +39,7 @@ class ResNet15(Rival):
         super().__init__()
         grid = replace(TOP_QCD, channels=grid) if isinstance(grid, int) else grid
         self.stem = nn.Conv2d(grid.channels, width, 5, stride, 2, bias=False)
-        self.norm = nn.BatchNorm2d(width)
+        self.norm = ImageBatchNorm(width)
         self.blocks = nn.Sequential(
             Residual(width, width, 1), Residual(width, width, 1),
             Residual(width, 2 * width, 2), Residual(2 * width, 2 * width, 1),

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.data.tokens import Grid, TokenBatch, densify
-from lib.models.blocks import Block, ClassAttention, Layout
+from lib.models.blocks import Block, ClassAttention, ImageBatchNorm, Layout
 from lib.models.embedding import Summary, patch_sums
 from lib.models.vit import Answering, ViTConfig
 
@@ -52,7 +52,7 @@ def convolutions(widths: list[int]) -> nn.Sequential:
     """3 x 3 convolutions of stride 2, each with its norm; GELU between them."""
     layers: list[nn.Module] = []
     for into, out in itertools.pairwise(widths):
-        layers += [nn.Conv2d(into, out, 3, 2, 1, bias=False), nn.BatchNorm2d(out), nn.GELU()]
+        layers += [nn.Conv2d(into, out, 3, 2, 1, bias=False), ImageBatchNorm(out), nn.GELU()]
     return nn.Sequential(*layers[:-1])
 
 
@@ -102,7 +102,7 @@ class L2ViT(Rival):
         for stage, depth in enumerate(depths):
             width = dim * 2**stage
             if stage:
-                layers += [nn.BatchNorm2d(width // 2), nn.Conv2d(width // 2, width, 2, 2)]
+                layers += [ImageBatchNorm(width // 2), nn.Conv2d(width // 2, width, 2, 2)]
             layers += [L2Block(width, mlp_ratio, number % 2 == 0) for number in range(depth)]
         self.layers, self.norm = nn.Sequential(*layers), nn.LayerNorm(width)
         self.answers(grid, width, summary)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.data.tokens import Grid, Hits, TokenBatch
-from lib.files import guarded, read_json, read_tensors, write_json, write_tensors, write_text
+from lib.files import guarded, read_json, read_tensors, replacing_folder, write_json, write_tensors
 from lib.models.blocks import Block, ClassAttention, Layout
 from lib.models.embedding import InputScale, Position, Summary, filled, patch_sums, stem_of
 from lib.models.fast import Dropout
@@ -239,13 +239,14 @@ class JetViT(Answering):
             return self.answer(self.hidden(x))
 
     def save_pretrained(self, folder: str | Path, card: str = "") -> Path:
-        """Write config.json, model.safetensors and, if given, a model card to `folder`."""
-        folder = Path(folder)
-        write_json(folder / "config.json", dataclasses.asdict(self.config))
-        write_tensors(folder / "model.safetensors", self.state_dict())
-        if card:
-            write_text(folder / "README.md", card)
-        return folder
+        """Write config.json, model.safetensors and, if given, a model card to `folder`: all of them
+        or none."""
+        with replacing_folder(folder) as part:
+            write_json(part / "config.json", dataclasses.asdict(self.config))
+            write_tensors(part / "model.safetensors", self.state_dict())
+            if card:
+                (part / "README.md").write_text(card, encoding="utf-8")
+        return Path(folder)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:

@@ -89,7 +89,7 @@ class Experiment:
         self.runs.append({
             "name": name, "seed": seed, "labels": labels, **more, "parameters": parameters,
             "train_seconds": train_seconds, "test_jets": len(predictions), "metrics": found,
-            "predictions": f"{self.name}.{name}.{seed}.npz"})
+            "predictions": f"{self.name}.{name}.{seed}.{_hash(predictions)}.npz"})
         self._predictions.setdefault(name, []).append(predictions)
         known = measure.available(predictions)
         self._metrics[name] = None if metrics is None else [m for m in metrics if m in known]
@@ -133,15 +133,13 @@ class Experiment:
         return found
 
     def save(self) -> Path:
-        """Write predictions and JSON, each all or nothing; returns the JSON's path."""
+        """Write predictions and JSON, all or nothing; returns the JSON's path. Predictions have
+        their content in their name: what the JSON before names stays until the new one is there."""
         folder = self.profile.results_dir
         folder.mkdir(parents=True, exist_ok=True)
         left = {name: iter(runs) for name, runs in self._predictions.items()}
         for run in self.runs:
             next(left[run["name"]]).save(folder / run["predictions"])
-        for old in folder.glob(f"{self.name}.*.npz"):
-            if old.name not in {run["predictions"] for run in self.runs}:  # a run that is gone
-                old.unlink()
         path = folder / f"{self.name}.json"
         write_json(path, {
             "experiment": self.name, "profile": self.profile.name, "data": self.profile.data,
@@ -152,7 +150,15 @@ class Experiment:
             "made_with": {"components": self.components, "cells": measuring_cells(self.name),
                           **self._made},
         }, digits=7)  # float32 has no more
+        for old in folder.glob(f"{self.name}.*.npz"):
+            if old.name not in {run["predictions"] for run in self.runs}:  # a run that is gone
+                old.unlink()
         return path
+
+
+def _hash(predictions: measure.Predictions) -> str:
+    parts = (np.asarray(part).tobytes() for part in vars(predictions).values() if part is not None)
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:8]
 
 
 def load(name: str, profile: Profile) -> dict[str, Any]:

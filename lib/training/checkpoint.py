@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from lib.files import read_tensors
@@ -41,27 +42,42 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict]:
     return read_tensors(path, "train the run again, in a new folder", "not a checkpoint")
 
 
-def stored(optimizer: torch.optim.Optimizer, device: torch.device) -> dict[str, Tensor]:
-    """State of an optimiser as flat tensors, ``optimizer.<parameter>.<quantity>``, and of torch's
-    generators: on the CPU and, where one is used, on the GPU."""
-    state = optimizer.state_dict()["state"]
-    gpu = {"random.cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
-    return {"random.cpu": torch.get_rng_state(), **gpu, **{
-        f"optimizer.{number}.{key}": torch.as_tensor(value)
-        for number, quantities in state.items() for key, value in quantities.items()}}
+def random(fabric: Fabric) -> dict[str, Tensor]:
+    """State of torch's generators, on the CPU and, where one is used, on the GPU; of several
+    processes, a row each. All have to ask for it."""
+    device = fabric.device
+    state = {"random.cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["random.cuda"] = torch.cuda.get_rng_state(device)
+    if fabric.world_size == 1:
+        return state
+    states = [state] * fabric.world_size
+    torch.distributed.all_gather_object(states, state)
+    return {name: torch.stack([each[name] for each in states]) for name in state}
 
 
-def restore(tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer,
-            device: torch.device) -> None:
-    """The inverse of ``stored``; groups, and a generator that was not saved, stay as they are."""
+def stored(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """State of an optimiser as flat tensors, ``optimizer.<parameter>.<quantity>``."""
+    return {f"optimizer.{number}.{key}": torch.as_tensor(value)
+            for number, quantities in optimizer.state_dict()["state"].items()
+            for key, value in quantities.items()}
+
+
+def restore(tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer, fabric: Fabric) -> None:
+    """The inverse of ``stored`` and ``random``; groups, and a generator that was not saved, stay as
+    they are. After another number of processes chance begins anew: the batches are the same, but
+    dropout and the like are drawn by others."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in part(tensors, "optimizer.").items():
         number, key = name.split(".")
         state.setdefault(int(number), {})[key] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    torch.set_rng_state(tensors["random.cpu"])
-    if device.type == "cuda" and "random.cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["random.cuda"], device)
+    rows = {k: v.view(-1, v.shape[-1]) for k, v in part(tensors, "random.").items()}
+    if len(rows["cpu"]) != fabric.world_size:
+        return
+    torch.set_rng_state(rows["cpu"][fabric.global_rank].clone())
+    if fabric.device.type == "cuda" and "cuda" in rows:
+        torch.cuda.set_rng_state(rows["cuda"][fabric.global_rank].clone(), fabric.device)
 
 
 def part(tensors: dict[str, Tensor], start: str) -> dict[str, Tensor]:

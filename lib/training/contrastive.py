@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib import together
 from lib.data.augment import Augment
 from lib.data.tokens import Batch
 from lib.data.views import TwoViews
@@ -15,14 +16,19 @@ def nt_xent(a: Tensor, b: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Normalised temperature-scaled cross-entropy (SimCLR, arXiv:2002.05709, eq. 1).
 
     z of both views (B, D) each, normalised; every view has to find its partner among the 2B - 1
-    others: the mean over all 2B of -log(exp(z·z'/T) / Σ_{other} exp(z·z_other/T)).
+    others: the mean over all 2B of -log(exp(z·z'/T) / Σ_{other} exp(z·z_other/T)). Of a step that
+    several processes make, B jets are here, and the others are those of all.
 
     Returns:
         the loss, and the share of views that are nearest to their partner.
     """
-    z = F.normalize(torch.cat([a, b]).float(), dim=1)
-    similarity = (z @ z.T / temperature).fill_diagonal_(-torch.inf)
-    partner = torch.arange(len(z), device=z.device).roll(len(a))
+    a, b = (F.normalize(x.float(), dim=1) for x in (a, b))
+    (z, first), (others, _) = together.gathered(a), together.gathered(b)
+    own = torch.arange(first, first + len(a), device=z.device)
+    own = torch.cat([own, own + len(z)])
+    similarity = torch.cat([a, b]) @ torch.cat([z, others]).T / temperature
+    similarity = similarity.scatter(1, own.unsqueeze(1), -torch.inf)
+    partner = own.roll(len(a))
     match = (similarity.detach().argmax(1) == partner).float().mean()
     return F.cross_entropy(similarity, partner), match
 
@@ -64,5 +70,5 @@ class SimCLR(nn.Module):
         views = (self.model.features(t, self.summary) for t in (batch.tokens, batch.other))
         with torch.autocast(batch.tokens.features.device.type, enabled=False):
             loss, match = nt_xent(*(self.projection(x.float()) for x in views), self.temperature)
-        chance = torch.tensor(2.0 * len(batch.tokens) - 1).log()
+        chance = torch.tensor(2.0 * len(batch.tokens) * together.size() - 1).log()
         return loss, {"match": match, "chance": chance}

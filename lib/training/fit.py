@@ -1,32 +1,42 @@
-"""The one training loop, for notebook, command line, one GPU and several (Lightning Fabric).
+"""The one training loop, for notebook, command line, one device and several (Lightning Fabric).
 
 ``fit(objective, train, validation, settings, folder)`` makes a fixed number of optimiser updates.
 Every so often it validates, prints a line and writes a checkpoint. Killed at any moment and started
 again with the same folder, it ends where the uninterrupted run would have, bit for bit in float32
 on a CPU: a checkpoint holds all there is, and the number of the pass gives the order of the jets.
+
+Several processes share each batch, so that losses and gradients are those of one process; each
+reads its own jets only, and the first one validates, decides, writes and speaks for all.
 """
 
 import copy
 import math
+import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import environments
+from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from lib import together
 from lib.data.batches import Batches
 from lib.data.tokens import Batch
 from lib.evaluation.predictions import make_fabric, validate
 from lib.files import DataError, guarded, write_tensors
 from lib.training import checkpoint
-from lib.training.optim import FitSettings, History, goodness, learning_rate, parameter_groups
+from lib.training.optim import WHERE, FitSettings, History, goodness, learning_rate
+from lib.training.optim import parameter_groups as groups_of
 
 SAVE_SECONDS = 60  # between checkpoints, where validations are rarer
 SHOWN = {"val_auc": "AUC {:.4f}", "val_mae": "mass error {:.1f} GeV", "probe_auc": "probe {:.4f}"}
@@ -52,8 +62,10 @@ def fit(objective: nn.Module, train: Batches, validation: Iterable[Batch] | None
     """
     settings = settings or FitSettings()
     state = State(objective, train, settings, folder)
+    first = state.fabric.is_global_zero
+    log = log if first else lambda line: None
     batches = _resume(state, train, log)
-    history, first = state.history, state.fabric.is_global_zero
+    history = state.history
     bar = tqdm(total=settings.updates, initial=history.updates, leave=False,
                disable=not (first and sys.stderr.isatty()))
     objective.train()
@@ -63,8 +75,7 @@ def fit(objective: nn.Module, train: Batches, validation: Iterable[Batch] | None
             factor = _update(state, next(batches))
             now = time.perf_counter()
             history.train_seconds, clock = history.train_seconds + now - clock, now
-            if settings.minutes:  # one clock for all processes: they end at the same update
-                history.train_seconds = state.fabric.broadcast(history.train_seconds)
+            number, late = _agreed(state, *caught[:1] or [0], now - saved > SAVE_SECONDS)
             bar.update()
             if history.updates >= settings.updates:
                 history.stopped = "updates"
@@ -73,25 +84,42 @@ def fit(objective: nn.Module, train: Batches, validation: Iterable[Batch] | None
             due = history.updates % state.every == 0 or bool(history.stopped)
             if due:
                 row = _validate(state, validation, monitor, factor)
-                if first:
-                    with tqdm.external_write_mode():
-                        log(_line(row, state))
-            if due or caught or now - saved > SAVE_SECONDS:
+                with tqdm.external_write_mode():
+                    log(_line(row, state))
+            if due or number or late:
                 _save(state)
                 clock = saved = time.perf_counter()
-            if caught and not history.stopped:
+            if number and not history.stopped:
                 left = f"; the same call resumes from {state.last}" if folder else ""
-                log(f"stopped by signal {caught[0]} at update {history.updates}{left}")
-                raise KeyboardInterrupt if caught[0] == 2 else SystemExit(128 + caught[0])
+                log(f"stopped by signal {number} at update {history.updates}{left}")
+                raise KeyboardInterrupt if number == 2 else SystemExit(128 + number)
     objective.load_state_dict(state.kept)
     objective.to(state.place).eval()
     return history
 
 
 def launched(settings: FitSettings) -> Fabric:
-    """The devices of a fit, with one process each: the others are started here, by running the
-    script once more. Later calls find them."""
-    fabric = make_fabric(settings.precision, settings.accelerator, settings.devices)
+    """The devices of a fit, with one process each: those that torchrun, `fabric run` or srun has
+    started; else they are started here, by running the script once more, and later calls find them.
+    ``devices=0`` is this process alone. ValueError where the two numbers differ."""
+    wanted, env, how = settings.devices, os.environ, {}
+    tasks, nodes = (int(env.get(f"SLURM_STEP_NUM_{n}", 1)) for n in ("TASKS", "NODES"))
+    number, here, launcher = tasks, -(-tasks // nodes), environments.SLURMEnvironment
+    if elastic := torch.distributed.is_torchelastic_launched():
+        number, here = int(env["WORLD_SIZE"]), int(env["LOCAL_WORLD_SIZE"])
+        launcher = environments.TorchElasticEnvironment
+    if wanted and (elastic or number > 1):
+        if wanted not in (1, "auto", here) or number % here or (elastic and tasks > nodes):
+            raise ValueError(f"devices={wanted}, but {'torchrun' if elastic else 'srun'} has "
+                             f"started {number} processes, {here} on this node: give the same "
+                             "number, or none; of torchruns, srun may start one task per node")
+        how = {"devices": here, "num_nodes": number // here, "plugins": launcher()}
+    elif wanted not in (0, 1):
+        how = {"devices": wanted, "plugins": environments.LightningEnvironment()}
+    if how:  # whoever waits for a lock or a simulation of the first process has patience
+        warnings.filterwarnings("ignore", "Grad strides do not match")  # of convolutions with one
+        how["strategy"] = DDPStrategy(timeout=timedelta(hours=12), static_graph=True)
+    fabric = make_fabric(settings.precision, settings.accelerator, **how)
     fabric.launch()
     return fabric
 
@@ -103,13 +131,16 @@ class State:
                  folder: Path | str | None) -> None:
         self.objective, self.settings, self.fabric = objective, settings, launched(settings)
         torch.manual_seed(settings.seed + self.fabric.global_rank)
-        self.per_epoch = len(train) // self.fabric.world_size  # batches of this process in a pass
-        if self.per_epoch < 1:
-            raise ValueError(f"{len(train)} batches for {self.fabric.world_size} process(es): "
-                             "nothing to train on; give more jets or a smaller batch")
+        self.per_epoch, processes = len(train), self.fabric.world_size  # batches in a pass
+        if not self.per_epoch:
+            raise ValueError("0 batches: nothing to train on")
+        if processes > 1 and (settings.batch_size % processes
+                              or min(map(len, train.plan())) < processes):
+            raise ValueError(f"batches of {settings.batch_size} for {processes} processes: give a "
+                             "multiple, and that many jets")
         self.every = settings.every or max(self.per_epoch, 20)  # updates between validations
         self.place = next(objective.parameters()).device  # where it was, and will be
-        optimizer = torch.optim.AdamW(parameter_groups(objective, settings), fused=True)
+        optimizer = torch.optim.AdamW(groups_of(objective, settings), fused=True)
         self.step, self.optimizer = self.fabric.setup(_Loss(objective), optimizer)
         self.last, self.best = (Path(folder) / f"{n}.safetensors" if folder else None
                                 for n in ("last", "best"))
@@ -124,8 +155,8 @@ class State:
         self.marks: dict[str, Any] = {
             "jets": 0, "clock": 0.0, "best": -math.inf, "waited": 0,
             "plateau": {"factor": 1.0, "lowest": math.inf, "waited": 0}}
-        self.same = asdict(settings)  # what a checkpoint has to agree in
-        del self.same["accelerator"], self.same["devices"]
+        # what a checkpoint has to agree in
+        self.same = {k: v for k, v in asdict(settings).items() if k not in WHERE}
 
 
 class _Loss(nn.Module):
@@ -175,7 +206,7 @@ def _take_up(state: State) -> None:
                         "folder")
     state.history, state.marks = History.from_json(notes["history"]), notes["state"]
     state.objective.load_state_dict(checkpoint.part(tensors, "objective."))
-    checkpoint.restore(tensors, state.optimizer, state.fabric.device)
+    checkpoint.restore(tensors, state.optimizer, state.fabric)
     if state.average is not None:
         state.average.load_state_dict(checkpoint.part(tensors, "average."))
     state.sums = {n: v.to(state.fabric.device)
@@ -185,15 +216,16 @@ def _take_up(state: State) -> None:
 
 def _stream(batches: Batches, fabric: Fabric, epoch: int, done: int) -> Iterator[Batch]:
     """Batches without end, pass after pass, from one that is ``done`` in part; made on the device.
-    Every process reads its own share, all of them equally many."""
+    Every process reads its own share of each, as many jets and of the same sizes as the others."""
     if fabric.device.type != "cpu":
         batches = copy.copy(batches)
         batches.jets = batches.jets.to(fabric.device)
-    whole = len(batches) // fabric.world_size * fabric.world_size
+    rank, processes = fabric.global_rank, fabric.world_size
     while True:
         batches.set_epoch(epoch)
-        for index in batches.plan()[fabric.global_rank:whole:fabric.world_size][done:]:
-            yield batches.read(index).to(fabric.device)
+        for index in batches.plan()[done:]:
+            whole = len(index) // processes * processes  # less only where there is one small batch
+            yield batches.read(index[rank:whole:processes]).to(fabric.device)
         epoch, done = epoch + 1, 0
 
 
@@ -207,9 +239,10 @@ def _update(state: State, batch: Batch) -> float:
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
 
-    loss, parts = state.step(lambda: batch)
-    state.fabric.backward(loss)
-    watched = loss.detach()
+    with together.step(state.fabric.world_size):
+        loss, parts = state.step(lambda: batch)
+        state.fabric.backward(loss)
+    watched = state.fabric.all_reduce(loss.detach())
     if settings.clip:
         norm = state.fabric.clip_gradients(state.step, optimizer, max_norm=settings.clip,
                                            error_if_nonfinite=False)
@@ -232,6 +265,20 @@ def _update(state: State, batch: Batch) -> float:
     return factor
 
 
+def _agreed(state: State, number: int, late: bool) -> tuple[int, bool]:
+    """The signal that any process has caught, and whether it is time for a checkpoint: for all
+    alike. A limit in minutes has one clock, so that all end at the same update."""
+    fabric, history, minutes = state.fabric, state.history, state.settings.minutes
+    if fabric.world_size == 1:
+        return number, late
+    if history.updates % (1 if fabric.device.type == "cpu" or minutes else 25):
+        return 0, False  # a GPU would have to be waited for
+    mine = torch.tensor([number, late, history.train_seconds if minutes else 0])
+    number, late, seconds = fabric.all_reduce(mine.to(fabric.device), reduce_op="max").tolist()
+    history.train_seconds = seconds if minutes else history.train_seconds
+    return int(number), bool(late)
+
+
 def _check(state: State) -> None:
     """Stop at the first loss that is not finite; waits for the device, so not every time."""
     if state.pending and not (fine := torch.stack(state.pending).isfinite()).all():
@@ -248,16 +295,19 @@ def _validate(state: State, validation: Iterable[Batch] | None, monitor: Callabl
               factor: float) -> dict:
     """The row of the history for this moment; the best weights are kept, patience may end."""
     _check(state)
-    history, settings, marks = state.history, state.settings, state.marks
+    history, settings, marks, fabric = state.history, state.settings, state.marks, state.fabric
     seconds = history.train_seconds - marks["clock"]
+    jets = marks["jets"] * fabric.world_size
     row = {"epoch": history.updates / state.per_epoch, "update": history.updates,
-           "lr": settings.lr * factor, "jets": marks["jets"]}
-    row |= {name: float(value) / marks["jets"] for name, value in state.sums.items()}
-    row |= {"images_s": marks["jets"] * state.fabric.world_size / max(seconds, 1e-9),
-            "seconds": history.train_seconds}
+           "lr": settings.lr * factor, "jets": jets}
+    row |= {name: float(fabric.all_reduce(value, reduce_op="sum")) / jets
+            for name, value in state.sums.items()}
+    row |= {"images_s": jets / max(seconds, 1e-9), "seconds": history.train_seconds}
     state.objective.eval()
-    row |= validate(state.judged, validation, state.fabric) if validation else {}
-    row |= monitor(state.judged) if monitor else {}
+    if fabric.is_global_zero:
+        row |= validate(state.judged, validation, fabric) if validation else {}
+        row |= monitor(state.judged) if monitor else {}
+    row = fabric.broadcast(row)  # the others decide by the same numbers
     if validation and (good := goodness(row, settings.select)) > marks["best"]:
         marks.update(best=good, waited=0)
         _keep(state)
@@ -300,11 +350,12 @@ def _keep(state: State) -> None:
 def _save(state: State) -> None:
     """Write the checkpoint to resume from."""
     _check(state)
+    random = checkpoint.random(state.fabric)
     if state.last and state.fabric.is_global_zero:
         average = {} if state.average is None else state.average.state_dict()
         parts = {"objective": state.objective.state_dict(), "average": average, "sums": state.sums}
         tensors = {f"{part}.{n}": v for part, held in parts.items() for n, v in held.items()}
-        tensors |= checkpoint.stored(state.optimizer, state.fabric.device)
+        tensors |= checkpoint.stored(state.optimizer) | random
         write_tensors(state.last, tensors, settings=state.same, state=state.marks,
                       history=state.history.to_json())
 

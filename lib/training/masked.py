@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib import together
 from lib.data.augment import Augment
 from lib.data.tokens import Batch, TokenBatch, packed
 from lib.data.views import Damaged
@@ -105,23 +106,29 @@ def reconstruction(output: Tensor, target: Tensor, asked: Tensor,
         also ``occupancy`` and ``value``, and ``mse``, ``mse_zero``, ``mse_mean`` as for ``mse``.
     """
     o, t = output[asked], target[asked]
-    if not len(t):  # nothing was hidden, e.g. jets of a single patch
+    hit = (t != 0).float()
+    # of the whole batch: the number of patches; of each pixel the sum and the number of hits
+    patches, total, found = together.summed(torch.cat(
+        [t.new_tensor([len(t)]), t.sum(0), hit.sum(0)])).split([1, t.shape[1], t.shape[1]])
+    if not patches:  # nothing was hidden, e.g. jets of a single patch
         names = ("zero", "mean") if loss == "mse" else (
             "zero", "mean", "occupancy", "value", "mse", "mse_zero", "mse_mean")
         return 0 * output.sum(), dict.fromkeys(names, output.new_zeros(()))
-    square = {"mse": (expected(o, loss) - t).square().mean(), "zero": t.square().mean(),
-              "mean": t.var(0, correction=0).mean()}
+    # a share of what is there for each process: the mean over them is that over the whole batch
+    pixels, hits = (n / together.size() for n in (patches.squeeze() * t.shape[1],
+                                                  found.sum().clamp(min=1)))
+    square = {"mse": (expected(o, loss) - t).square().sum() / pixels,
+              "zero": t.square().sum() / pixels,
+              "mean": (t - total / patches).square().sum() / pixels}
     if loss == "mse":
         return square["mse"], {k: square[k] for k in ("zero", "mean")}
     logit, value = o.chunk(2, -1)
-    hit = (t != 0).float()
-    rate, hits = hit.mean(0), hit.sum().clamp(min=1)
-    mean = t.sum(0) / hit.sum(0).clamp(min=1)
+    rate, mean = found / patches, total / found.clamp(min=1)
 
     def cross_entropy(p: Tensor) -> Tensor:
         return -(rate * p.log() + (1 - rate) * (1 - p).log()).mean()
 
-    parts = {"occupancy": F.binary_cross_entropy_with_logits(logit, hit),
+    parts = {"occupancy": F.binary_cross_entropy_with_logits(logit, hit, reduction="sum") / pixels,
              "value": ((value - t).square() * hit).sum() / hits}
     parts |= {"zero": cross_entropy(torch.full_like(rate, UNLIKELY)) + t.square().sum() / hits,
               "mean": cross_entropy(rate.clamp(1e-6, 1 - 1e-6))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
+WHERE = ("accelerator", "devices")  # settings that say where it is computed, not what
 NO_DECAY = ("temperature", "position", "cls", "token", "sigma")  # besides biases and norms
 
 
@@ -13,7 +14,7 @@ class FitSettings:
     """How to train. Arms that are compared get the same number of updates."""
 
     updates: int = 400
-    batch_size: int = 64
+    batch_size: int = 64  # of all processes together
     lr: float = 1e-3  # the peak
     # of parts: by the longest matching prefix of the parameter's name, e.g. {"class_head": 1e-4}
     rates: dict[str, float] = field(default_factory=dict)
@@ -37,8 +38,8 @@ class FitSettings:
     # as in Lightning Fabric, or auto: bf16-mixed where the hardware multiplies in bfloat16 (about
     # twice as fast), else 32-true
     precision: str = "32-true"
-    accelerator: str = "auto"
-    devices: int | str = 1
+    accelerator: str = "auto"  # cuda where there is a GPU, else cpu; mps only by name
+    devices: int | str = 1  # processes of this node, unless torchrun or srun has started them
     seed: int = 0  # of dropout and the like; initialisation and order belong to model and batches
 
     def __post_init__(self) -> None:

@@ -25,9 +25,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 
 from lib import profiles, provenance, workers
@@ -41,6 +41,7 @@ from lib.profiles import Profile
 from lib.registry import Registry
 from lib.training import backbone, checkpoint
 from lib.training.fit import History, fit, launched
+from lib.training.optim import WHERE
 from lib.training.recipe import Recipe, build
 from lib.training.split import indices
 
@@ -188,7 +189,7 @@ class Order:
             self.weights = backbone.find(self.recipe.start, self.runs, self.recipe.seed)
             encodings_agree(record_of(self.weights.parent), self.weights.parent, jets)
             self.recipe = self.recipe.but(start=backbone.content(self.weights))
-        self.key = _hash(self.recipe.to_json(), self.content)
+        self.key = _hash(self.recipe.but(fit={"devices": 1}).to_json(), self.content)
 
     @cached_property
     def batches(self) -> tuple[Batches, Batches]:
@@ -228,7 +229,7 @@ class Order:
         settings = replace(
             how, updates=3, every=1, lr=1e-4, minutes=None, patience=None, precision="32-true",
             rates={k: v * (1e-4 / how.lr) for k, v in how.rates.items()}, accelerator="cpu",
-            devices=1, select=how.select if how.select in ("auc", "loss") else "loss")
+            devices=0, select=how.select if how.select in ("auc", "loss") else "loss")
         begun = {n: p.detach().clone() for n, p in objective.named_parameters()}
         train, validation = self.batches
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
@@ -278,18 +279,20 @@ def train(name: str, recipe: Recipe | Mapping, jets: Jets, test: Jets | None = N
     fabric = launched(order.recipe.fit)
     first = fabric.is_global_zero
     folder, cached = None, False
-    with _lock(name, order, log) if first else contextlib.nullcontext():
+    busy = order.runs / f".{order.key}.lock", f"{name}: another process is training it", log
+    with workers.one_at_a_time(*busy) if first else contextlib.nullcontext():
         if first:  # under the lock: another process may just have begun it, by another name
             folder = order.folder() or order.runs / f"{name}-{order.key}"
             cached = _usable(name, order, folder, log)
         folder, cached = fabric.broadcast((folder, cached))
         if not cached:
-            _train(name, order, folder, log, monitor, first)
+            _train(name, order, folder, log, monitor, fabric)
         fabric.barrier()
         run = replace(Run.open(folder), name=name, cached=cached)
     if run.record["predicts"] and (test is not None or jets.labels is not None):
         index = None if test is not None else jets.split(order.recipe.split).test
-        run.predictions = run.predict(jets if test is None else test, index)
+        with fabric.rank_zero_first():  # the others find what it has predicted
+            run.predictions = run.predict(jets if test is None else test, index)
     return run
 
 
@@ -326,19 +329,19 @@ def _fault(record: dict, folder: Path, order: Order) -> str | None:
     except ValueError as error:
         return f"damaged ({error})"
     now = asdict(order.recipe.fit)
-    if other := [k for k, v in record["fit"].items() if now.get(k) != v]:
+    if other := [k for k, v in record["fit"].items() if now.get(k) != v and k not in WHERE]:
         return f"stale (another {', '.join(other)})"
     return None if order.makes(record) else "stale (the code has changed: it trains otherwise)"
 
 
 def _train(name: str, order: Order, folder: Path, log: Log, monitor: Callable | None,
-           first: bool) -> None:
+           fabric: Fabric) -> None:
     """Train the run of a folder, or go on with it; only the first process writes."""
     (train, validation), jets, objective = order.batches, order.jets, order.objective()
-    if first:
+    if fabric.is_global_zero:
         parameters = sum(p.numel() for p in objective.parameters() if p.requires_grad)
         log(f"{name}: training {parameters:,} parameters on {len(train.index):,} {jets.kind}s, "
-            f"{len(validation.index):,} for validation")
+            f"{len(validation.index):,} for validation; processes: {fabric.world_size}")
         record = {
             "name": name, **order.stamp(), "parameters": parameters,
             "data": {"jets": len(jets), "encoding": jets.encoding, "made": dict(jets.attributes)},
@@ -352,24 +355,13 @@ def _train(name: str, order: Order, folder: Path, log: Log, monitor: Callable | 
             record |= {k: before[k] for k in ("created", "began", "commit")}
         write_json(folder / "run.json", record)
     history = fit(objective, train, validation, order.recipe.fit, folder, log, monitor)
-    if first:
+    if fabric.is_global_zero:
         write_json(folder / "history.json", history.to_json())
         if hasattr(getattr(objective, "model", None), "save_pretrained"):
             objective.cpu().model.save_pretrained(folder)
         record |= {"finished": True, "train_seconds": history.train_seconds,
                    "updates": history.updates, "best_update": history.best_update}
         write_json(folder / "run.json", record)
-
-
-def _lock(name: str, order: Order, log: Log) -> contextlib.AbstractContextManager:
-    """One process at a time for a run, whatever its name; another waits, and then finds it."""
-    order.runs.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(order.runs / f".{order.key}.lock")
-    try:
-        return lock.acquire(timeout=0)
-    except filelock.Timeout:
-        log(f"{name}: another process is training it; waiting")
-        return lock.acquire()
 
 
 def probe(profile: Profile, jets: JetImages, known: int = 1_000) -> Monitor:
@@ -395,7 +387,8 @@ def grid(name: str, arms: Mapping[str, Recipe | Mapping], seeds: Sequence[int], 
 
     Args:
         arms: recipe of each arm, whatever its seed.
-        jobs: processes at a time, of one thread each; needs files for ``jets`` and ``test``.
+        jobs: processes at a time, of one thread each, or a cluster's (``lib.workers``); needs
+            files for ``jets`` and ``test``.
         executor: where to train instead, one run a task.
 
     Raises:
@@ -404,16 +397,22 @@ def grid(name: str, arms: Mapping[str, Recipe | Mapping], seeds: Sequence[int], 
     wanted = [(f"{name}-{arm}-{seed}", arm, Recipe.of(recipe, seed=seed))
               for seed in seeds for arm, recipe in arms.items()]
     files, (jets, test) = (jets, test), (opened(jets), opened(test))
-    if executor is not None or jobs > 1:
+    if executor is not None or jobs > 1 or workers.scheduler():
         if not isinstance(files[0], (str, Path)) or isinstance(files[1], JetImages):
             raise ValueError("jobs: give the files of the jets, for each process opens them itself")
-        todo = {title: recipe for title, _, recipe in wanted
-                if not record_of(find(recipe, jets, runs) or Path()).get("finished")}
         places = [None if path is None else str(path) for path in (*files, runs)]
-        with (contextlib.nullcontext(executor) if executor
-              else workers.processes(min(jobs, len(todo)))) as pool:
-            _wait({pool.submit(_one, title, recipe.to_json(), *places): title
-                   for title, recipe in todo.items()}, log)
+        for left in reversed(range(workers.TRIES)):
+            todo = {title: recipe for title, _, recipe in wanted
+                    if not record_of(find(recipe, jets, runs) or Path()).get("finished")}
+            with (contextlib.nullcontext(executor) if executor
+                  else workers.processes(min(jobs, len(todo)))) as pool:
+                killed = _wait({pool.submit(_one, title, recipe.to_json(), *places): title
+                                for title, recipe in todo.items()}, log)
+            if not killed:
+                break
+            if executor or not left:
+                raise RuntimeError(f"{killed}; run again to go on from the cache")
+            log(f"{killed}; others go on")
     done: dict[str, list[Run]] = {arm: [] for arm in arms}
     for number, (title, arm, recipe) in enumerate(wanted, 1):
         log(f"[{number}/{len(wanted)}] {name}: {arm}, seed {recipe.seed}")
@@ -421,20 +420,20 @@ def grid(name: str, arms: Mapping[str, Recipe | Mapping], seeds: Sequence[int], 
     return done
 
 
-def _wait(tasks: Mapping[Future, str], log: Log) -> None:
-    """Until all are done; what fails does not stop the others."""
+def _wait(tasks: Mapping[Future, str], log: Log) -> str | None:
+    """Until all are done; what fails does not stop the others. Whose worker was killed, if any."""
     failed = []
     for task in as_completed(tasks):
         try:
             log(f"{tasks[task]}: {task.result():.0f} s")
-        except BrokenExecutor as error:
-            raise RuntimeError(f"{tasks[task]}: its worker was stopped or killed (memory?); run "
-                               "again to go on from the cache") from error
+        except BrokenExecutor:
+            return f"{tasks[task]}: its worker was stopped or killed (memory?)"
         except Exception as error:
             failed.append(tasks[task])
             log(f"{tasks[task]}: {error}")
     if failed:
         raise RuntimeError(f"{len(failed)} of {len(tasks)} runs failed: {', '.join(failed)}")
+    return None
 
 
 def _one(title: str, recipe: dict, jets: str, test: str | None, runs: str) -> float:

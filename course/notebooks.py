@@ -62,15 +62,20 @@ def read_source(path: Path) -> nbformat.NotebookNode:
     repository's address for ``{REPOSITORY}``, and badges that any printer can leave out."""
     cells, seen = jupytext.read(path).cells, Counter()
     for cell in cells:
-        cell.source = cell.source.replace("{REPOSITORY}", REPOSITORY)
-        # a badge is an image elsewhere, which LaTeX cannot fetch; what is HTML it leaves out
-        cell.source = BADGE.sub(r'<a href="\3"><img src="\2" alt="\1"></a>', cell.source)
+        cell.source = filled(cell.source)
         digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
         seen[digest] += 1
         cell["id"] = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
     return nbformat.v4.new_notebook(cells=cells, metadata={
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"}})
+
+
+def filled(text: str) -> str:
+    """A cell's text with the repository's address, and with badges as HTML: they are images
+    elsewhere, which LaTeX cannot fetch, and HTML it leaves out."""
+    text = text.replace("{REPOSITORY}", REPOSITORY)
+    return BADGE.sub(r'<a href="\3"><img src="\2" alt="\1"></a>', text)
 
 
 def parameter_names(notebook: nbformat.NotebookNode) -> set[str]:

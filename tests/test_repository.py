@@ -230,9 +230,8 @@ def test_jupytext_neither_asks_nor_overwrites_after_a_clone(tmp_path, first):
     assert [Path(path).read_bytes() for path in files] == before
     made = tmp_path / "made.ipynb"
     jupytext.cli.jupytext(["--to", "ipynb", "--quiet", "--output", str(made), str(files[0])])
-    assert [c.source.replace("{REPOSITORY}", profiles.REPOSITORY)
-            for c in nbformat.read(made, as_version=4).cells] == [
-                c.source for c in notebooks.read_source(source).cells]
+    assert [notebooks.filled(c.source) for c in nbformat.read(made, as_version=4).cells] == [
+        c.source for c in notebooks.read_source(source).cells]
 
 
 @pytest.mark.parametrize("source", SOURCES.values(), ids=lambda path: path.stem)
@@ -323,3 +322,12 @@ def test_profiles_keep_to_their_folders(monkeypatch, tmp_path):
 def test_unknown_profile_names_the_known_ones(name, data):
     with pytest.raises(ValueError, match=r"choose one of \w+, \w+"):
         profiles.get(name, data)
+
+
+def test_whoever_forks_it_has_both_commands_run_and_any_printer_will_do():
+    workflow = (ROOT / ".github/workflows/course.yml").read_text()
+    assert all(command in workflow for command in ("./run_tests.sh", "./run_all.sh", ".pdf"))
+    assert json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())["image"]
+    for source in SOURCES.values():  # LaTeX fetches no image from elsewhere
+        text = source.with_suffix(".ipynb").read_text()
+        assert not re.search(r"!\[[^\]]*\]\(https?:", text), source.stem

@@ -50,6 +50,7 @@ from lib.models.vit import R1, JetViT, ViTConfig
 from lib.profiles import NAMES, get
 from lib.training.contrastive import SimCLR
 from lib.training.fit import FitSettings, fit
+from lib.training.jepa import JEPA
 from lib.training.masked import MAE, Denoising
 from lib.training.objectives import MASS_LOSSES, Supervised
 from lib.training.optim import learning_rate
@@ -339,6 +340,24 @@ def denoising():
     for loss in ("mse", "two_part"):
         torch.manual_seed(11)
         found[loss] = _objective(Denoising(model(), reconstruct=loss), batch(augment=damage))
+    return found
+
+
+@component("objective.jepa", needs=["fit", "pretrain.{profile}"])
+def jepa():
+    found = {}
+    for name, how in {"ours": {}, "random": dict(mask="random", ratio=0.5, depth=2),
+                      "energy": dict(mask="energy", context=0.5, pixels=0.1),
+                      "sigreg": dict(target="sigreg"), "own": dict(target="own")}.items():
+        torch.manual_seed(12)
+        objective = JEPA(model(), **how)
+        found[name] = _objective(objective, batch())
+        if name == "ours":
+            with torch.no_grad():
+                for p in objective.model.parameters():
+                    p += 1
+            objective.after_update(0.25)
+            found["moved"] = weights(objective.target)
     return found
 
 

@@ -17,6 +17,7 @@ from lib.profiles import ROOT
 from lib.report import contract
 from lib.training import optim
 from lib.training.contrastive import SimCLR
+from lib.training.jepa import JEPA
 from lib.training.masked import MAE
 from lib.training.optim import FitSettings
 
@@ -60,6 +61,7 @@ def default(function, name, value):
     ("fit", (optim, "NO_DECAY", ("temperature", "cls", "token", "sigma"))),
     ("fit", default(FitSettings.__init__, "warmup", 0.06)),
     ("objective.simclr", default(SimCLR.__init__, "temperature", 0.51)),
+    ("objective.jepa", default(JEPA.__init__, "momentum", 0.99)),
     ("objective.mae", default(MAE.__init__, "ratio", 0.7)),
     ("vit", default(ViTConfig.__init__, "floor", 2e-6)),
     ("detector", (detector, "ECAL_RESOLUTION", (0.029, 0.12, 0.003))),

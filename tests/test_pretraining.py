@@ -18,7 +18,7 @@ from lib.training import backbone as start
 from lib.training.contrastive import SimCLR, nt_xent
 from lib.training.fit import FitSettings, fit
 from lib.training.masked import MAE, Denoising, reconstruction
-from lib.training.objectives import Supervised
+from lib.training.objectives import OBJECTIVES, Supervised
 from lib.training.recipe import Recipe, build
 from lib.training.runs import Run, train
 from lib.training.split import make_batches
@@ -31,6 +31,9 @@ ARMS = {
     "mae": {"objective": "mae", "augment": "flips"},
     "mae_r1": {"objective": "mae", "loss": {"mask": "all", "lcm": "skip", "reconstruct": "mse"}},
     "denoising": {"objective": "denoising", "augment": "flips"},
+    "jepa": {"objective": "jepa", "augment": "flips"},
+    "jepa_all": {"objective": "jepa", "loss": {"target": "sigreg", "mask": "energy", "context": 0.5,
+                                               "pixels": 0.1}},
 }
 
 
@@ -216,22 +219,22 @@ def test_pretraining_runs_and_comes_from_the_cache(arm, tmp_path, jets, labelled
     assert run.model().features(jets.batch([0], "two_scale").tokens, False).shape[0] == 1
 
 
-@pytest.mark.parametrize("arm", ["simclr", "mae", "denoising"])
+@pytest.mark.parametrize("arm", ["simclr", "mae", "denoising", "jepa"])
 def test_losses_fall(arm, jets):
     chosen = Recipe.of(settings(arm, augment="flips"))
-    around = {"simclr": SimCLR, "mae": MAE, "denoising": Denoising}[arm]
     batches = make_batches(chosen, jets)[0]
-    history = fit(around(model_of(jets)), batches, log=quiet, settings=FitSettings(
+    history = fit(OBJECTIVES.find(arm)(model_of(jets)), batches, log=quiet, settings=FitSettings(
         updates=24, lr=3e-3, every=8, accelerator="cpu"))
     assert history[-1]["loss"] < 0.98 * history[0]["loss"]
 
 
-def test_interrupted_pretraining_ends_where_it_would_have(tmp_path, jets):
-    chosen = Recipe.of(settings("simclr"))
+@pytest.mark.parametrize("arm", ["simclr", "jepa"])
+def test_interrupted_pretraining_ends_where_it_would_have(arm, tmp_path, jets):
+    chosen = Recipe.of(settings(arm))
     ends = []
     for folder, stops in ((tmp_path / "a", [4]), (tmp_path / "b", [2, 4])):
         for stop in stops:
-            objective = SimCLR(model_of(jets))
+            objective = OBJECTIVES.find(arm)(model_of(jets))
             batches = make_batches(chosen, jets)[0]
             fitting = FitSettings(updates=4, every=2, schedule="constant", warmup=0,
                                   accelerator="cpu")
@@ -386,8 +389,7 @@ def test_empty_images_and_those_of_one_patch(arm, jets):
     few = JetImages.from_dense(dense)
     chosen = Recipe.of(settings(arm, fit={**FIT, "batch_size": 6}))
     batch = few.batch(range(6), "two_scale", make_batches(chosen, few)[0].augment)
-    around = {"simclr": SimCLR, "denoising": Denoising}.get(arm, MAE)
-    objective = around(model_of(jets), **chosen.loss)
+    objective = OBJECTIVES.find(chosen.objective)(model_of(jets), **chosen.loss)
     loss, parts = objective.loss(batch)
     loss.backward()
     assert loss.isfinite()

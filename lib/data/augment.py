@@ -20,7 +20,6 @@ from lib.registry import Registry
 
 TRACK, DZ, D0, ECAL, HCAL = (CHANNELS.index(n) for n in ("track pT", "track dz", "track d0",
                                                          "ECAL", "HCAL"))
-ENERGIES = (TRACK, ECAL, HCAL)
 Augment = Callable[[Hits], Hits]
 AUGMENTATIONS = Registry("augment")  # name -> (grid, encoding, **strengths) -> Augment
 
@@ -104,7 +103,7 @@ def flips(hits: Hits, grid: Grid, encoding: str, eta: bool = True, phi: bool = T
     row = torch.where(in_eta, grid.height - 1 - hits.row, hits.row)
     column = torch.where(in_phi, grid.width - 1 - hits.column, hits.column)
     value = hits.value
-    if encoding == "gev":
+    if encoding == "gev" and grid.channels == len(CHANNELS):  # of three none has a sign to turn
         turned = (in_eta & (hits.channel == DZ)) ^ (in_phi & (hits.channel == D0))
         value = torch.where(turned, -value, value)
     return replace(hits, row=row, column=column, value=value)
@@ -170,7 +169,7 @@ def channel_dropout(hits: Hits, grid: Grid, encoding: str, least: int = 1, most:
 @augmentation
 @_encoded
 def noise(hits: Hits, grid: Grid, encoding: str, levels: float = 5.0,
-          channels: tuple[int, ...] | None = ENERGIES, by_cell: bool = True) -> Hits:
+          channels: tuple[int, ...] | str | None = "energies", by_cell: bool = True) -> Hits:
     """Gaussian noise on cells that hold something; empty cells stay empty, active ones active.
 
     Electronics add noise to what is read out, and zero suppression keeps it out of the rest.
@@ -180,6 +179,8 @@ def noise(hits: Hits, grid: Grid, encoding: str, levels: float = 5.0,
     R1's, every pixel on its own.
     """
     draw = _draw(_cells(hits, grid), normal=True) if by_cell else torch.randn_like(hits.value)
+    if channels == "energies":
+        channels = (TRACK, *_calorimeters(grid))
     if channels is not None:
         draw = draw * torch.isin(hits.channel, torch.tensor(channels, device=draw.device))
     return replace(hits, value=hits.value * (1 + levels / 255 * draw).clamp(min=0.01)
@@ -193,11 +194,14 @@ def smearing(hits: Hits, grid: Grid, encoding: str,
     """Measure the calorimeters again: σ/E = stochastic/√E ⊕ constant, per crystal and tower. The
     same shower would give another reading within the resolution (`lib.cms`), but two are wider than
     one, by √2: a symmetry only as far as the resolution is small. `cms8` lost the energies: there
-    the hottest cell is taken to hold `peak` GeV, the median of simulated jets."""
+    the hottest cell is taken to hold `peak` GeV, the median of simulated jets. Images of three
+    channels share the energy of an HCAL tower among its pixels."""
     draw, relative = _draw(_cells(hits, grid), normal=True), torch.zeros_like(hits.value)
     terms = (ECAL_RESOLUTION[0], ECAL_RESOLUTION[2]), HCAL_RESOLUTION
     for channel, (stochastic, constant), hottest in zip(_calorimeters(grid), terms, peak):
         energy = hits.value if encoding == "gev" else hits.value * (hottest / 255.5)
+        if grid.channels < len(CHANNELS) and channel == _calorimeters(grid)[1]:
+            energy = energy * TOWER**2
         sigma = (stochastic**2 / energy.abs().clamp(min=1e-3) + constant**2).sqrt()
         relative = torch.where(hits.channel == channel, sigma, relative)
     return replace(hits, value=hits.value * (1 + relative * draw).clamp(min=0.01))

@@ -74,12 +74,16 @@ def freeze(model: nn.Module) -> nn.Module:
 
 def begin(objective: nn.Module, frozen: bool, weights: Path | None) -> nn.Module:
     """A new objective with the backbone of ``weights``, if any, and ``frozen`` or not; its heads
-    and its scale of the mass stay. ValueError for a backbone of another shape; the message names
-    the first difference."""
+    and its scale of the mass stay. ``objective.begins()``, where there is such a method: the models
+    that get the weights. ValueError for a backbone of another shape (the message names the first
+    difference), or none for a teacher."""
+    if weights is None and getattr(objective, "taught", False):
+        raise ValueError("target='teacher' learns from a run: give the settings a start")
     if weights is not None:
         given = tensors(weights)
+        models = objective.begins() if hasattr(objective, "begins") else [objective.model]
         there = {k: tuple(v.shape) for k, v in given.items()}
-        own = {k: tuple(v.shape) for k, v in objective.model.state_dict().items() if is_backbone(k)}
+        own = {k: tuple(v.shape) for k, v in models[0].state_dict().items() if is_backbone(k)}
         for name in sorted(own.keys() | there.keys()):
             if own.get(name) != there.get(name):
                 what = ("is missing there" if name not in there else "has no place in this model"
@@ -87,7 +91,8 @@ def begin(objective: nn.Module, frozen: bool, weights: Path | None) -> nn.Module
                         f"has another shape, {there[name]} there and {own[name]} in this model")
                 raise ValueError(f"{weights}: the backbone is another, {name} {what}; give the "
                                  "settings the model of that run")
-        objective.model.load_state_dict(given, strict=False)
+        for model in models:
+            model.load_state_dict(given, strict=False)
     if frozen:
         freeze(objective.model)
     return objective

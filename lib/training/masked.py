@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lib import together
 from lib.data.augment import Augment
-from lib.data.tokens import Batch, TokenBatch, packed
+from lib.data.tokens import Batch, Grid, TokenBatch, packed
 from lib.data.views import Damaged
 from lib.models.blocks import Block, Layout
 from lib.models.embedding import Position
@@ -26,7 +26,7 @@ LOSSES = {"mse": 1, "two_part": 2}  # outputs a pixel
 UNLIKELY = 1e-3  # probability of a hit for an answer of "nothing": 0 would cost infinitely much
 
 
-def _lookup(tokens: TokenBatch) -> Tensor:
+def lookup(tokens: TokenBatch) -> Tensor:
     """(B, S): which token lies at a place; K where there is none."""
     count, length = tokens.valid.shape
     places = tokens.grid.patches + math.prod(tokens.grid.coarse)
@@ -35,25 +35,58 @@ def _lookup(tokens: TokenBatch) -> Tensor:
     return where.scatter_(1, tokens.position.where(tokens.valid, places), number)[:, :places]
 
 
-def _at(x: Tensor, empty: Tensor, where: Tensor) -> Tensor:
+def taken(x: Tensor, empty: Tensor, where: Tensor) -> Tensor:
     """x (B, K, D) at the tokens ``where`` (B, N); ``empty`` (D,) where it says K."""
     x = torch.cat([x, empty.to(x.dtype).expand(len(x), 1, -1)], 1)
     return x.gather(1, where.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
 
 
-def _pixels(model: JetViT, tokens: TokenBatch, place: Tensor) -> Tensor:
+def pixels(model: JetViT, tokens: TokenBatch, place: Tensor) -> Tensor:
     """Scaled pixels (B, N, F) of the patches at ``place`` (B, N), 0 where there is no token."""
-    scaled = model.scale(tokens.features)
-    return _at(scaled, scaled.new_zeros(scaled.shape[-1]), _lookup(tokens).gather(1, place)).float()
+    scaled, where = model.scale(tokens.features), lookup(tokens).gather(1, place)
+    return taken(scaled, scaled.new_zeros(scaled.shape[-1]), where).float()
+
+
+def in_play(tokens: TokenBatch, config: ViTConfig, everywhere: bool = False) -> Tensor:
+    """(B, S): places whose token holds something, or ``everywhere`` all of them."""
+    two_scale = config.tokens == "two_scale"
+    places = tokens.grid.patches + (math.prod(tokens.grid.coarse) if two_scale else 0)
+    active = tokens.valid & (tokens.features != 0).any(-1)
+    pool = active.new_full((len(tokens), places + 1), everywhere)
+    return pool.scatter_(1, tokens.position.where(active, places), True)[:, :places]
+
+
+def hidden_of(race: Tensor, pool: Tensor, ratio: float) -> Tensor:
+    """(B, S) bool: of n places in ``pool`` the ``ratio`` · n, rounded, that are first in ``race``;
+    but one stays and, of two or more, one goes."""
+    count = pool.sum(1, keepdim=True)
+    number = (ratio * count).round().clamp(min=1).minimum(count - 1)
+    return race.masked_fill(~pool, torch.inf).argsort(1).argsort(1) < number
+
+
+def in_view(tokens: TokenBatch, hidden: Tensor) -> TokenBatch:
+    """The tokens that are not at ``hidden`` places (B, S), packed."""
+    order, valid, _ = packed(tokens.valid & ~hidden.gather(1, tokens.position))
+    features = tokens.features.gather(1, order[..., None].expand(-1, -1, tokens.grid.patch_dim))
+    return TokenBatch(features, tokens.position.gather(1, order), valid, tokens.grid)
+
+
+def mask_token(config: ViTConfig) -> nn.Parameter | None:
+    """What convolutions find where a patch is hidden; None without convolutions."""
+    return nn.Parameter(0.02 * torch.randn(config.dim)) if config.lcm_kernel else None
+
+
+def filling(token: Tensor | None, hidden: Tensor, grid: Grid) -> Tensor | None:
+    """(B, P, D): the mask token at the patches that are ``hidden`` (B, S), for ``encode``."""
+    return None if token is None else hidden[:, : grid.patches, None] * token
 
 
 class Decoder(nn.Module):
-    """Encoded tokens -> pixels of the wanted places: a narrow transformer with mask tokens."""
+    """Encoded tokens -> ``outputs`` numbers at the wanted places: a narrow transformer with mask
+    tokens."""
 
-    def __init__(self, config: ViTConfig, reconstruct: str, dim: int, depth: int) -> None:
+    def __init__(self, config: ViTConfig, outputs: int, dim: int, depth: int) -> None:
         super().__init__()
-        check_choices(reconstruct=(reconstruct, LOSSES))
-        pixels = config.grid.patch_dim
         self.grid = config.grid
         self.into = nn.Linear(config.dim, dim)
         position = "learned" if config.position == "none" else config.position
@@ -62,25 +95,33 @@ class Decoder(nn.Module):
         self.mask_token = nn.Parameter(0.02 * torch.randn(dim))
         self.position = Position(config)
         self.blocks = nn.ModuleList(Block(config) for _ in range(depth))
-        self.norm, self.out = nn.LayerNorm(dim), nn.Linear(dim, LOSSES[reconstruct] * pixels)
-        # It begins near the trivial answer: few hits, of scaled size 1; else nothing.
+        self.norm, self.out = nn.LayerNorm(dim), nn.Linear(dim, outputs)
         nn.init.trunc_normal_(self.out.weight, std=0.02)
         nn.init.zeros_(self.out.bias)
-        if reconstruct == "two_part":
-            nn.init.constant_(self.out.bias[:pixels], -3.0)
-            nn.init.constant_(self.out.bias[pixels:], 1.0)
 
     def forward(self, x: Tensor, seen: TokenBatch, wanted: Tensor,
                 local: bool = True) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, K, D) of the tokens ``seen``, wanted (B, S) bool -> (B, N, outputs), and the
         places (B, N) and validity (B, N) of its rows."""
         place, valid, _ = packed(wanted)
-        x = _at(self.into(x), self.mask_token, _lookup(seen).gather(1, place))
+        x = taken(self.into(x), self.mask_token, lookup(seen).gather(1, place))
         x = x + self.position(place)
         layout = Layout(place, valid, self.grid)
         for block in self.blocks:
             x = block(x, valid, layout, local)
         return self.out(self.norm(x)).float(), place, valid
+
+
+def painter(config: ViTConfig, reconstruct: str, dim: int, depth: int, latent: int = 0) -> Decoder:
+    """A decoder that gives ``latent`` numbers and then pixels. It begins near the trivial answer:
+    few hits, of scaled size 1; else nothing."""
+    check_choices(reconstruct=(reconstruct, LOSSES))
+    size = config.grid.patch_dim
+    decoder = Decoder(config, latent + LOSSES[reconstruct] * size, dim, depth)
+    if reconstruct == "two_part":
+        nn.init.constant_(decoder.out.bias[latent : latent + size], -3.0)
+        nn.init.constant_(decoder.out.bias[latent + size :], 1.0)
+    return decoder
 
 
 def expected(output: Tensor, loss: str) -> Tensor:
@@ -163,36 +204,23 @@ class MAE(nn.Module):
         skipped = ("lcm", "norm_lcm") if lcm == "skip" else ()
         self.model, config = resting(model, "flow", *skipped), model.config
         self.ratio, self.mask, self.lcm, self.reconstruct = ratio, mask, lcm, reconstruct
-        self.mask_token = None
-        if lcm == "token" and config.lcm_kernel:
-            self.mask_token = nn.Parameter(0.02 * torch.randn(config.dim))
-        self.decoder = resting(Decoder(config, reconstruct, dim, depth), *skipped)
+        self.mask_token = mask_token(config) if lcm == "token" else None
+        self.decoder = resting(painter(config, reconstruct, dim, depth), *skipped)
 
     def hide(self, tokens: TokenBatch) -> tuple[Tensor, Tensor]:
-        """Which places are in play and which of them are hidden: (B, S) bool each. Of n places
-        ``ratio`` · n, rounded, but one stays and, of two or more, one goes."""
-        grid, two_scale = tokens.grid, self.model.config.tokens == "two_scale"
-        places = grid.patches + (math.prod(grid.coarse) if two_scale else 0)
-        active = tokens.valid & (tokens.features != 0).any(-1)
-        pool = active.new_full((len(tokens), places + 1), self.mask == "all")
-        pool = pool.scatter_(1, tokens.position.where(active, places), True)[:, :places]
-        count = pool.sum(1, keepdim=True)
-        number = (self.ratio * count).round().clamp(min=1).minimum(count - 1)
-        order = torch.rand(pool.shape, device=pool.device).masked_fill(~pool, 2.0)
-        return pool, order.argsort(1).argsort(1) < number
+        """Which places are in play and which of them are hidden: (B, S) bool each, see
+        ``hidden_of``."""
+        pool = in_play(tokens, self.model.config, self.mask == "all")
+        return pool, hidden_of(torch.rand(pool.shape, device=pool.device), pool, self.ratio)
 
     def reconstructed(self, tokens: TokenBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Decoder output (B, N, outputs), target (B, N, F), the places (B, N), which are hidden."""
         pool, hidden = self.hide(tokens)
-        order, valid, _ = packed(tokens.valid & ~hidden.gather(1, tokens.position))
-        features = tokens.features.gather(1, order[..., None].expand(-1, -1, tokens.grid.patch_dim))
-        seen = TokenBatch(features, tokens.position.gather(1, order), valid, tokens.grid)
-        fill = None
-        if self.mask_token is not None:
-            fill = hidden[:, : tokens.grid.patches, None] * self.mask_token
+        seen = in_view(tokens, hidden)
+        fill = filling(self.mask_token, hidden, tokens.grid)
         x = self.model.encode(seen, self.lcm != "skip", fill)
         output, place, valid = self.decoder(x, seen, pool, self.lcm != "skip")
-        return output, _pixels(self.model, tokens, place), place, hidden.gather(1, place) & valid
+        return output, pixels(self.model, tokens, place), place, hidden.gather(1, place) & valid
 
     def loss(self, batch: Batch, output: None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss over the hidden patches and its parts, see ``reconstruction``."""
@@ -216,7 +244,7 @@ class Denoising(nn.Module):
                  depth: int = 1) -> None:
         super().__init__()
         self.model, self.reconstruct = resting(model, "flow"), reconstruct
-        self.decoder = Decoder(model.config, reconstruct, dim, depth)
+        self.decoder = painter(model.config, reconstruct, dim, depth)
 
     @staticmethod
     def views(augment: Augment | None, damage: Augment) -> tuple[Damaged, Damaged]:
@@ -229,16 +257,16 @@ class Denoising(nn.Module):
             raise ValueError("denoising needs the jet as it was beside the damaged one: make "
                              "batches with lib.data.views.Damaged")
         damaged, clean = batch.tokens, batch.other
-        wanted = torch.stack([_lookup(t) < t.valid.shape[1] for t in (damaged, clean)])
+        wanted = torch.stack([lookup(t) < t.valid.shape[1] for t in (damaged, clean)])
         output, place, valid = self.decoder(self.model.encode(damaged), damaged, wanted.any(0))
-        return output, _pixels(self.model, clean, place), place, valid
+        return output, pixels(self.model, clean, place), place, valid
 
     def loss(self, batch: Batch, output: None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss and parts, see ``reconstruction``; and ``mse_input``, the mean squared error of
         giving the damaged jet back, the trivial answer here."""
         output, target, place, asked = self.reconstructed(batch)
         loss, parts = reconstruction(output, target, asked, self.reconstruct)
-        given = _pixels(self.model, batch.tokens, place)
+        given = pixels(self.model, batch.tokens, place)
         parts["mse_input"] = ((given - target).square() * asked.unsqueeze(-1)).sum() / (
             asked.sum().clamp(min=1) * target.shape[-1])
         return loss, parts

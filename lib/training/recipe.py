@@ -25,7 +25,7 @@ from lib.models.rivals import DeepSets, L2ViT, XCiT
 from lib.models.vit import JetViT, ViTConfig
 from lib.profiles import Profile
 from lib.registry import Registry
-from lib.training import contrastive, masked  # noqa: F401 (they enter their objectives)
+from lib.training import contrastive, jepa, masked  # noqa: F401 (they enter their objectives)
 from lib.training.objectives import OBJECTIVES
 from lib.training.optim import FitSettings
 from lib.training.zoo import MATCHED, ZOO, settings
@@ -200,6 +200,8 @@ PRETRAININGS: dict[str, dict[str, Any]] = {
     "simclr": {"objective": "simclr", "augment": "ours"},
     "mae": {"objective": "mae", "augment": "flips"},
     "dae": {"objective": "denoising", "augment": "flips", "damage": "damage"},
+    # The last weights: a loss between features says nothing of their worth.
+    "jepa": {"objective": "jepa", "augment": "flips", "fit": {"select": "high:update"}},
     "r1_simclr": {"objective": "simclr", "augment": "r1",
                   "loss": {"temperature": 0.5, "dim": 128}},
 }
@@ -268,7 +270,7 @@ def recipe(name: str, profile: Profile, seed: int | None = None,
     model, fit, pretraining = SIZES[profile.name]
     base = Recipe.of({"model": model, "seed": profile.seeds[0] if seed is None else seed})
     if pretrains := name in PRETRAININGS:
-        base = base.but(fit={**fit, **pretraining}, **PRETRAININGS[name])
+        base = base.but(fit={**fit, **pretraining}).but(**PRETRAININGS[name])
     else:
         base = base.but(fit=fit, loss={"mass_weight": 3.0}, augment="flips", start=start,
                         hold_out=profile.data != "simulated")

@@ -27,13 +27,16 @@ class DataSet:
     Patches are 5×5 unless the attribute ``patch`` of a file says otherwise."""
 
     process = ""  # of `collider.events.SAMPLES`
+    encoding = "cms8"
+    parts: ClassVar[tuple[str, ...]] = tuple(SEEDS)  # the files that there are
     folder = ""  # of its files, below the data folder of the profile
     # Profile → part → number of jets; what is not given is as in the profile.
     sizes: ClassVar[Mapping[str, Mapping[str, int]]] = {}
 
     def make(self, path: Path, part: str, jets: int, **changes: Any) -> None:
         """See that `path` holds the first `jets` jets of a part; ``changes`` are its settings."""
-        settings = {"seed": SEEDS[part], "pool": "test" if part == "test" else "train",
+        settings = {"seed": SEEDS[part], "encoding": self.encoding,
+                    "pool": "test" if part == "test" else "train",
                     "labelled": part != "unlabelled", **changes}
         if not holds(path, Settings(self.process, jets, **settings)):
             simulate(self.process, jets, path, **settings)
@@ -64,7 +67,9 @@ class TopQCD(DataSet):
 @DATASETS.register("quark_gluon")
 class QuarkGluon(DataSet):
     process = folder = "quark_gluon"
-    sizes: ClassVar[Mapping] = {"full": {"labelled": 90_000, "test": 10_000}}
+    parts = ("labelled", "test")
+    sizes: ClassVar[Mapping] = {"laptop": {"test": 4_000},
+                                "full": {"labelled": 90_000, "test": 10_000}}
 
     def public(self, profile: Profile) -> dict[str, Path | None]:
         folder = profile.data_dir / self.folder
@@ -80,10 +85,13 @@ class QuarkGluon(DataSet):
 def course_files(profile: Profile, dataset: str = "top_qcd") -> dict[str, Path | None]:
     """The labelled, test and unlabelled file of a profile; simulated ones are made if missing. With
     the public data `test` is None (split A of the labelled file is used), and `unlabelled` where it
-    was not downloaded. Raises: DataError where the public labelled file is missing."""
+    was not downloaded or the data set has none. Raises: DataError where the public labelled file is
+    missing."""
     if profile.data == "cms":
         return DATASETS.find(dataset)().public(profile)
-    return {part: more_jets(profile, part, dataset=dataset) for part in SEEDS}
+    there = DATASETS.find(dataset).parts
+    return {part: more_jets(profile, part, dataset=dataset) if part in there else None
+            for part in SEEDS}
 
 
 def more_jets(profile: Profile, like: str, name: str | None = None, jets: int | None = None,

@@ -7,6 +7,7 @@ numbers and what they were measured on, the same for people in ``README.md``, an
 
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,23 +36,26 @@ def supervised(model: JetViT, profile: Profile, precision: str) -> Predictions:
     return predict(model, Batches(*test_jets(profile), 256, model.config.tokens), precision, "cpu")
 
 
-def probed(model: JetViT, profile: Profile, precision: str) -> Predictions:
+def probed(model: JetViT, profile: Profile, precision: str,
+           dataset: str = "top_qcd") -> Predictions:
     """A linear probe on the backbone, judged on the validation jets."""
-    jets = JetImages.open(course_files(profile)["labelled"])
+    jets = JetImages.open(course_files(profile, dataset)["labelled"])
     watch = runs.probe(profile, jets)
     known, held = (embed(model, jets, part) for part in (watch.known, watch.held))
     score = linear_probe(known, jets.labels[watch.known].cpu().numpy(), held)
     return Predictions.of(jets, watch.held, score)
 
 
+PROBE = "of a linear probe (1,000 labelled jets) on the learned features, "
 # What is measured: of predictions the named metrics; else metric -> {mean, low, high}.
 MEASURES: dict[str, tuple[Callable, tuple[str, ...], str]] = {
     "runs": (hcal_runs.measured, (), "on 2,000 simulated maps of both runs"),
     "cells": (health.measured, (), "by faults of strength 0.9 in 60 lumi-sections of few events of "
                                    "run 357479"),
     "supervised": (supervised, ("accuracy", "auc", "mass_mae"), "on the test jets"),
-    "probe": (probed, ("auc",), "of a linear probe (1,000 labelled jets) on the learned features, "
-                                "on the validation jets")}
+    "probe": (probed, ("auc",), PROBE + "on the validation jets"),
+    "quark_gluon": (partial(probed, dataset="quark_gluon"), ("auc",),
+                    PROBE + "on validation jets of quarks and gluons")}
 
 
 def publish(name: str, run: runs.Run, profile: Profile, text: str,

@@ -293,8 +293,8 @@ def test_files_of_the_course_are_made_once_and_when_they_are_missing(tmp_path, m
 
     def simulate(process, jets, path, **settings):
         asked.append((process, path.name, jets, settings["seed"], settings["pool"]))
-        made(path, Settings(process, jets, **settings).provenance(),
-             labelled=settings["labelled"])
+        made(path, Settings(process, jets, **settings).provenance(), settings["encoding"],
+             settings["labelled"])
 
     monkeypatch.setattr(course, "simulate", simulate)
     profile = profiles.get("smoke")
@@ -304,8 +304,9 @@ def test_files_of_the_course_are_made_once_and_when_they_are_missing(tmp_path, m
                      ("top_qcd", "test.h5", 200, 2, "test"),
                      ("top_qcd", "unlabelled.h5", 300, 3, "train")]
     other = course.course_files(profile, "quark_gluon")
+    assert other.pop("unlabelled") is None, "its pretraining takes the labels off"
     assert not set(files.values()) & set(other.values())
-    assert [a[0] for a in asked[3:]] == ["quark_gluon"] * 3
+    assert [a[0] for a in asked[3:]] == ["quark_gluon"] * 2
     public = profiles.get("smoke", "cms")
     with pytest.raises(DataError, match="download labelled"):
         course.course_files(public)

@@ -24,6 +24,7 @@ from lib.training.objectives import OBJECTIVES, check_choices, resting
 
 TARGETS = ("average", "sigreg", "teacher", "own")
 MASKS = ("random", "block", "energy")
+NORMS = ("layer", "batch")
 BLOCKS = 4  # target blocks of a jet, as in I-JEPA
 SIGREG, ROWS = 0.05, 1024  # weight of SIGReg (LeJEPA's), and the most tokens that it looks at
 
@@ -68,14 +69,14 @@ class JEPA(nn.Module):
 
     def __init__(self, model: JetViT, target: str = "average", mask: str = "block",
                  ratio: float = 0.6, momentum: float = 0.996, context: float = 0.0,
-                 pixels: float = 0.0, depth: int = 1) -> None:
+                 pixels: float = 0.0, depth: int = 1, norm: str = "batch") -> None:
         super().__init__()
-        check_choices(target=(target, TARGETS), mask=(mask, MASKS))
+        check_choices(target=(target, TARGETS), mask=(mask, MASKS), norm=(norm, NORMS))
         if not 0 < ratio < 1:
             raise ValueError(f"ratio={ratio}: choose a share between 0 and 1")
         self.model, config = resting(model, "flow"), model.config
         self.kind, self.taught = target, target == "teacher"
-        self.mask, self.ratio, self.momentum = mask, ratio, momentum
+        self.mask, self.ratio, self.momentum, self.norm = mask, ratio, momentum, norm
         self.context, self.pixels, half = context, pixels, config.dim // 2
         self.mask_token = masked.mask_token(config)
         self.predictor = (masked.painter(config, "two_part", half, depth, config.dim) if pixels
@@ -132,6 +133,14 @@ class JEPA(nn.Module):
         with torch.no_grad():
             return self.target.encode(tokens).float()
 
+    def normalised(self, given: Tensor, valid: Tensor) -> Tensor:
+        """Targets (B, K, D) as they are to be told, see ``norm``."""
+        given = F.layer_norm(given, given.shape[-1:])
+        if self.norm == "layer" or not valid.any():
+            return given
+        rows = given[valid]
+        return (given - rows.mean(0)) / (rows.var(0, correction=0) + 1e-3).sqrt()
+
     def predicted(self, tokens: TokenBatch, given: Tensor) -> tuple[Tensor, ...]:
         """Predictor's output (B, N, D, and pixels behind them), target (B, N, D), the places (B, N)
         of both, their validity and which are hidden; given: ``targets`` of the tokens."""
@@ -139,7 +148,7 @@ class JEPA(nn.Module):
         seen = masked.in_view(tokens, hidden)
         fill = masked.filling(self.mask_token, hidden, tokens.grid)
         output, place, valid = self.predictor(self.model.encode(seen, fill=fill), seen, pool)
-        given = F.layer_norm(given, given.shape[-1:])
+        given = self.normalised(given, tokens.valid)
         where = masked.lookup(tokens).gather(1, place)
         target = masked.taken(given, given.new_zeros(given.shape[-1]), where)
         return output, target, place, valid, hidden.gather(1, place) & valid

@@ -27,8 +27,9 @@
 # time linear attention on thousands of active cells.
 #
 # **You need** notebooks 03 (linear attention), 04 (collapse, probes) and 05
-# (masks); about seven minutes on two cores. The grid of seeds and variants takes
-# about 40 minutes of one core; `GRIDS = True` runs it.
+# (masks); about seven minutes on two cores, and four more where the jets have yet
+# to be simulated. The grid of seeds and variants takes about an hour of one core;
+# `GRIDS = True` runs it.
 
 # %%
 # On Colab: fetch the course and only the packages that are missing.
@@ -185,13 +186,17 @@ print("trees on all four:", with_interval(experiment.summary()["trees"]["auc"]))
 # %%
 assert experiment.values["alone"]["multiplicity"] > 0.5
 MODEL = {"tokens": "active", "mass_head": False}
+LENGTH = {"laptop": {"updates": 240, "every": 60}}  # of a pretraining
 
 
 def arm(name, seed=profile.seeds[0], **changes):
     """A recipe of the course, on patches of one scale and classes alone."""
-    changes.setdefault("model", {}).update(MODEL)
-    return recipe(name, profile, seed, changes.pop("start", None)).but(
-        hold_out=hold_out, **changes)
+    model = {**MODEL, **changes.pop("model", {})}
+    chosen = recipe(name, profile, seed, changes.pop("start", None)).but(
+        hold_out=hold_out, model=model)
+    if name in ("jepa", "mae", "simclr"):
+        chosen = chosen.but(fit=LENGTH.get(profile.name, {}))
+    return chosen.but(**changes)
 
 
 seed, TEST = profile.seeds[0], None if hold_out else test_jets
@@ -244,8 +249,9 @@ plots.save(axes[0, 0], "06_masks", profile);
 #
 # Let $x$ be the tokens of a jet, $H$ the hidden ones, $f_\theta$ the context
 # encoder, $f_{\bar\theta}$ the target encoder and $g$ the predictor. Each target
-# is normalised over its $D$ numbers, $\hat y=(y-\bar y)/\sigma_y$, so that no
-# direction wins by size, and the loss is
+# is normalised over its $D$ numbers, as in I-JEPA, and then each of the $D$
+# numbers over the tokens of the batch: what all patches share is not worth
+# telling. With these $\hat y$ the loss is
 #
 # $$ L=\frac{1}{|H|\,D}\sum_{i\in H}\sum_{d}
 #      s\bigl(g(f_\theta(x_{\setminus H}))_{id}-\hat y_{id}\bigr),\qquad
@@ -266,8 +272,9 @@ def step_by_hand(jepa, tokens):
     told, place, valid = jepa.predictor(x, seen, pool)    # (B, N, D)
     with torch.no_grad():
         y = jepa.target.encode(tokens)                    # (B, K, D)
-    y = (y - y.mean(-1, keepdim=True)) / (
-        y.var(-1, keepdim=True, correction=0) + 1e-5).sqrt()
+    y = F.layer_norm(y, y.shape[-1:])
+    rows = y[tokens.valid]
+    y = (y - rows.mean(0)) / (rows.var(0, correction=0) + 1e-3).sqrt()
     jet, row = (hidden.gather(1, place) & valid).nonzero(as_tuple=True)
     at = (tokens.position[jet] == place[jet, row, None]) & tokens.valid[jet]
     e = told[jet, row] - y[jet, at.int().argmax(1)]
@@ -305,18 +312,20 @@ assert abs(followed - (1 - 0.996**173)) < 1e-3
 # %% [markdown]
 # ## 5. Collapse, provoked and seen
 #
-# Take the brakes off: let the context encoder be its own target, *with* gradient.
-# Then the loss has a perfect solution that knows nothing, all features alike.
+# Take the brakes off: let the context encoder be its own target, *with* gradient,
+# and normalise each target by itself only. Then the loss has a perfect solution
+# that knows nothing, all features alike. Between the two stands I-JEPA's recipe:
+# moving average and stopped gradient, but the layer norm alone.
 #
-# > **Prediction.** Within some hundred updates the loss of `own` falls far below
-# > that of the moving average, and with it the loss of the mean target: a small
-# > loss because there is nothing left to tell. The effective rank of the jets'
-# > features falls and their cosine goes towards one. A linear probe, which
-# > rescales every direction, may notice last.
+# > **Prediction.** Within a hundred updates the loss of `own` falls far below
+# > the others, and with it the loss of the mean target: a small loss because
+# > there is nothing left to tell. The effective rank of the jets' features falls
+# > and their cosine goes towards one. A linear probe, which rescales every
+# > direction, may notice last.
 
 # %%
 full = arm("jepa").fit.updates
-short = max(2, full // 6)
+short = max(2, full // 4)
 monitor = runs.probe(profile, jets, 1_000 if not SMALL else 100)
 untrained = monitor(objective())
 
@@ -328,8 +337,10 @@ def pretrained(name, chosen):
                       log=lambda line: None)
 
 
-brief = {"updates": short, "every": max(1, short // 5)}
-brakes_off = pretrained("own", arm("jepa", loss={"target": "own"}, fit=brief))
+brief = {"updates": short, "every": max(1, short // 4)}
+OWN = {"target": "own", "norm": "layer"}
+brakes_off = pretrained("own", arm("jepa", loss=OWN, fit=brief))
+layer = pretrained("layer", arm("jepa", loss={"norm": "layer"}, fit=brief))
 run = pretrained("jepa", arm("jepa"))
 history = list(run.history)
 print(f"{run.parameters:,} weights, {run.history.updates} updates of "
@@ -337,18 +348,22 @@ print(f"{run.parameters:,} weights, {run.history.updates} updates of "
 
 # %% tags=["figure"]
 fig = drawings.jepa.watch(
-    {"moving average": history, "own target, with gradient":
-     list(brakes_off.history)}, untrained)
+    {"the recipe": history, "own target, with gradient":
+     list(brakes_off.history), "average, layer norm alone":
+     list(layer.history)}, untrained)
 plots.save(fig, "06_watch", profile);
 
 # %% [markdown]
 # *Figure: held-out loss and the loss of the mean target; effective rank,
 # deviation and mean cosine of the jets' features; AUC of a linear probe; against
-# updates, for the moving average and for a target that is its own.*
+# updates, for the recipe, for a target that is its own, and for the moving average
+# with the layer norm alone.*
 
 # %%
-ends = {"jepa": history[-1], "own": brakes_off.history[-1],
-        "random": untrained}
+ends = {"jepa": history[-1], "layer": layer.history[-1],
+        "own": brakes_off.history[-1], "random": untrained}
+NAMED = {"jepa": "the recipe", "layer": "layer norm alone",
+         "own": "own target", "random": "untrained"}
 KEYS = ("val_loss", "val_mean", "effective_rank", "feature_std",
         "mean_cosine", "probe_auc")
 experiment.values["watch"] = {
@@ -356,8 +371,7 @@ experiment.values["watch"] = {
 display(Markdown(markdown_table(
     ["", "loss", "of the mean", "effective rank", "deviation", "mean cosine",
      "probe AUC"],
-    [[{"jepa": "moving average", "own": "own target", "random": "untrained"}[n],
-      *(None if k not in row else round(row[k], 3) for k in KEYS)]
+    [[NAMED[n], *(None if k not in row else round(row[k], 3) for k in KEYS)]
      for n, row in ends.items()])))
 
 # %%
@@ -366,7 +380,7 @@ rank = ends["own"]["effective_rank"] / untrained["effective_rank"]
 display(Markdown(
     f"**Answer.** The targets of `own` have "
     f"{'collapsed' if fell < 0.1 else 'not quite collapsed'}: telling their "
-    f"mean costs {fell:.1%} of what it costs with the moving average. The jets' "
+    f"mean costs {fell:.1%} of what it costs in the recipe. The jets' "
     f"features use {rank:.0%} of the directions of an untrained encoder, and "
     f"the probe stands at {ends['own']['probe_auc']:.3f} (untrained "
     f"{untrained['probe_auc']:.3f})."))
@@ -375,7 +389,8 @@ display(Markdown(
 # Two lessons for the rest. The loss of a JEPA is no measure of progress: it was
 # *lowest* where nothing was learned, and with a moving target it may rise while
 # the features get richer. And so no weights are chosen by it: the recipe keeps
-# the last ones.
+# the last ones. Read it beside the loss of the mean target: what it is below that
+# has been learned from the patches in view.
 #
 # There are other brakes, each one setting away: `target="sigreg"` makes the
 # features of all tokens look like a normal cloud instead (LeJEPA,
@@ -522,8 +537,8 @@ for row in experiment.comparisons:
 COUNTS = {"100": 100, "300": 300, "1000": 1000, "all": None}
 if SMALL:
     COUNTS = {"100": 20, "300": 40, "1000": 80, "all": None}
-most = arm("scratch").fit.updates // (1 if SMALL else 2)
-UPDATES = {"100": most // 7, "300": 2 * most // 7, "1000": 4 * most // 7,
+most = arm("scratch").fit.updates // 4
+UPDATES = {"100": most // 4, "300": most // 3, "1000": most // 2,
            "all": most}
 PAID = full * run.recipe.fit.batch_size // arm("scratch").fit.batch_size
 if SMALL:
@@ -818,10 +833,10 @@ display(Markdown(
 # %%
 VARIANTS = {
     "block": {}, "random_mask": {"mask": "random"},
-    "energy_mask": {"mask": "energy"}, "sigreg": {"target": "sigreg"},
-    "teacher": {"target": "teacher"}, "own": {"target": "own"},
-    "stop_gradient": {"momentum": 0.0}, "context": {"context": 0.5},
-    "jepa_mae": {"pixels": 0.3}, "deeper": {"depth": 2}}
+    "sigreg": {"target": "sigreg"}, "teacher": {"target": "teacher"},
+    "context": {"context": 0.5}, "jepa_mae": {"pixels": 0.3},
+    "layer_norm": {"norm": "layer"}, "energy_mask": {"mask": "energy"},
+    "stop_gradient": {"momentum": 0.0}, "own": {"target": "own"}}
 half = {"updates": max(2, full // 2), "every": max(1, full // 2)}
 
 

@@ -348,7 +348,8 @@ def jepa():
     found = {}
     for name, how in {"ours": {}, "random": dict(mask="random", ratio=0.5, depth=2),
                       "energy": dict(mask="energy", context=0.5, pixels=0.1),
-                      "sigreg": dict(target="sigreg"), "own": dict(target="own")}.items():
+                      "sigreg": dict(target="sigreg"),
+                      "own": dict(target="own", norm="layer")}.items():
         torch.manual_seed(12)
         objective = JEPA(model(), **how)
         found[name] = _objective(objective, batch())

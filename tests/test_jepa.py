@@ -34,7 +34,7 @@ def objective_of(jets, **how) -> JEPA:
 
 def jet_by_jet(objective, tokens, hidden):
     """Pairs of told and given features of every hidden patch, from jets one at a time."""
-    told, given = [], []
+    told, given, every = [], [], []
     for image in range(len(tokens)):
         there = tokens.valid[image].nonzero().flatten()
         position = tokens.position[image, there]
@@ -49,17 +49,24 @@ def jet_by_jet(objective, tokens, hidden):
         wanted[0, position] = True
         output, place, _ = objective.predictor(x, left, wanted)
         target = (objective.target or objective.model).encode(one)[0]
+        target = torch.stack([(y - y.mean()) / (y.var(correction=0) + 1e-5).sqrt()
+                              for y in target])
+        every += [*target]
         for row, at in zip(output[0], place[0], strict=True):
             if hidden[image, at]:
-                y = target[(position == at).nonzero()[0, 0]]
                 told.append(row)
-                given.append((y - y.mean()) / (y.var(correction=0) + 1e-5).sqrt())
-    return torch.stack(told), torch.stack(given)
+                given.append(target[(position == at).nonzero()[0, 0]])
+    given = torch.stack(given)
+    if objective.norm == "batch":
+        every = torch.stack(every)
+        given = (given - every.mean(0)) / (every.var(0, correction=0) + 1e-3).sqrt()
+    return torch.stack(told), given
 
 
 @pytest.mark.parametrize("target", ["average", "own"])
-def test_the_loss_is_its_formula_jet_by_jet(jets, target):
-    objective = objective_of(jets, target=target)
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+def test_the_loss_is_its_formula_jet_by_jet(jets, target, norm):
+    objective = objective_of(jets, target=target, norm=norm)
     batch = jets.batch(range(5), "two_scale")
     torch.manual_seed(3)
     _, hidden = objective.hide(batch.tokens)
@@ -262,8 +269,8 @@ def jets_with_labels(jets) -> JetImages:
 
 def test_without_average_and_stop_gradient_features_collapse_and_the_watch_sees_it(jets):
     seen = {}
-    for target in ("own", "average"):
-        objective = JEPA(model_of(jets), target=target)
+    for target, norm in (("own", "layer"), ("average", "batch")):
+        objective = JEPA(model_of(jets), target=target, norm=norm)
         chosen = Recipe.of({"model": MODEL, "objective": "jepa", "fit": FIT})
         history = fit(objective, make_batches(chosen, jets)[0], log=quiet,
                       monitor=probes.Monitor(jets, range(30), range(60)),
@@ -323,7 +330,7 @@ def test_jepa_on_three_channels(quark_gluon, tmp_path):
 
 
 def test_unknown_choices_are_named(jets):
-    for name in ("target", "mask"):
+    for name in ("target", "mask", "norm"):
         with pytest.raises(ValueError, match=f"{name}='foo': choose one of "):
             JEPA(model_of(jets), **{name: "foo"})
     with pytest.raises(ValueError, match="between 0 and 1"):

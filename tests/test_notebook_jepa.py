@@ -31,7 +31,8 @@ def jepa_of(jets, **loss) -> JEPA:
 
 @pytest.mark.parametrize("mask", ["random", "block", "energy"])
 def test_the_step_by_hand_is_the_library_s(quark_gluon, mask):
-    by_hand = notebook_code.shown("06", ("step_by_hand",), torch=torch, masked=masked)
+    by_hand = notebook_code.shown("06", ("step_by_hand",), torch=torch, F=F,
+                                   masked=masked)
     objective, batch = jepa_of(quark_gluon, mask=mask), quark_gluon.batch(range(8), "active")
     torch.manual_seed(1)
     mine = by_hand["step_by_hand"](objective, batch.tokens)

@@ -30,12 +30,10 @@ SIGREG, ROWS = 0.05, 1024  # weight of SIGReg (LeJEPA's), and the most tokens th
 
 
 def sigreg(x: Tensor, directions: int = 64, knots: int = 17) -> Tensor:
-    """How far the rows of x (N, D) are from a standard normal distribution: a scalar, about 1 where
-    they are one (LeJEPA, arXiv:2511.08544).
-
-    Of the projections on random unit vectors the Epps–Pulley statistic, the mean over the vectors:
-    N ∫ |φ(t) - exp(-t²/2)|² exp(-t²/2) dt over all t, where φ is the mean of exp(i t·projection).
-    """
+    """How far the rows of x (N, D) are from a standard normal distribution, about 1 where they are
+    one (LeJEPA, arXiv:2511.08544): the mean over projections on random unit vectors of the
+    Epps–Pulley statistic N ∫ |φ(t) - exp(-t²/2)|² exp(-t²/2) dt over all t, with φ the mean of
+    exp(i t·projection)."""
     direction = F.normalize(torch.randn(x.shape[1], directions, device=x.device), dim=0)
     t = torch.linspace(0, 5, knots, device=x.device)  # the integrand is even
     angle = (x.float() @ direction).unsqueeze(-1) * t  # (N, directions, knots)
@@ -46,8 +44,7 @@ def sigreg(x: Tensor, directions: int = 64, knots: int = 17) -> Tensor:
 
 @OBJECTIVES.register("jepa")
 class JEPA(nn.Module):
-    """Smooth L1 between told and given features of the hidden patches, each target normalised over
-    its D numbers.
+    """Smooth L1 between told and given features of the hidden patches.
 
     Args:
         target: where targets come from: the moving ``average`` of the context encoder, without
@@ -63,6 +60,8 @@ class JEPA(nn.Module):
         pixels: weight of a reconstruction of the hidden pixels beside it ("JepaMAE"), see
             ``masked.reconstruction``.
         depth: blocks of the predictor, which is half as wide as the model.
+        norm: a target is normalised over its D numbers (``layer``, I-JEPA); then, with ``batch``,
+            each number over the batch's tokens, so that what all share is no target.
     """
 
     shown, model_type = ("mean",), JetViT
@@ -142,8 +141,8 @@ class JEPA(nn.Module):
         return (given - rows.mean(0)) / (rows.var(0, correction=0) + 1e-3).sqrt()
 
     def predicted(self, tokens: TokenBatch, given: Tensor) -> tuple[Tensor, ...]:
-        """Predictor's output (B, N, D, and pixels behind them), target (B, N, D), the places (B, N)
-        of both, their validity and which are hidden; given: ``targets`` of the tokens."""
+        """Told (B, N, D, and pixels behind them) and ``given`` features, normalised; the places
+        (B, N) of both, their validity, which are hidden."""
         pool, hidden = self.hide(tokens)
         seen = masked.in_view(tokens, hidden)
         fill = masked.filling(self.mask_token, hidden, tokens.grid)

@@ -186,7 +186,7 @@ print("trees on all four:", with_interval(experiment.summary()["trees"]["auc"]))
 # %%
 assert experiment.values["alone"]["multiplicity"] > 0.5
 MODEL = {"tokens": "active", "mass_head": False}
-LENGTH = {"laptop": {"updates": 240, "every": 60}}  # of a pretraining
+LENGTH = {"laptop": {"updates": 400, "every": 100}}  # of a pretraining
 
 
 def arm(name, seed=profile.seeds[0], **changes):

@@ -27,7 +27,6 @@ class DataSet:
     Patches are 5×5 unless the attribute ``patch`` of a file says otherwise."""
 
     process = ""  # of `collider.events.SAMPLES`
-    encoding = "cms8"
     parts: ClassVar[tuple[str, ...]] = tuple(SEEDS)  # the files that there are
     folder = ""  # of its files, below the data folder of the profile
     # Profile → part → number of jets; what is not given is as in the profile.
@@ -35,8 +34,7 @@ class DataSet:
 
     def make(self, path: Path, part: str, jets: int, **changes: Any) -> None:
         """See that `path` holds the first `jets` jets of a part; ``changes`` are its settings."""
-        settings = {"seed": SEEDS[part], "encoding": self.encoding,
-                    "pool": "test" if part == "test" else "train",
+        settings = {"seed": SEEDS[part], "pool": "test" if part == "test" else "train",
                     "labelled": part != "unlabelled", **changes}
         if not holds(path, Settings(self.process, jets, **settings)):
             simulate(self.process, jets, path, **settings)

@@ -80,7 +80,7 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
         PROFILE, DATA]),
     "train": ("course.models:train", "train the model of a profile, or load it from the cache", [
         arg("name", metavar="NAME",
-            help="simclr, mae, dae (pretraining), finetune, scratch, r1_simclr, r1_finetune, "
+            help="simclr, mae, dae, jepa (pretraining), finetune, scratch, r1_simclr, r1_finetune, "
                  "r1_scratch; vit, moe_vit: the published models of HCAL runs; a row of "
                  "lib.training.zoo (softmax, none, l2vit, plain, ...), or an attention of yours as "
                  "module:Class; another word names a run from scratch"),

@@ -293,8 +293,8 @@ def test_files_of_the_course_are_made_once_and_when_they_are_missing(tmp_path, m
 
     def simulate(process, jets, path, **settings):
         asked.append((process, path.name, jets, settings["seed"], settings["pool"]))
-        made(path, Settings(process, jets, **settings).provenance(), settings["encoding"],
-             settings["labelled"])
+        wanted = Settings(process, jets, **settings)
+        made(path, wanted.provenance(), wanted.encoding, wanted.labelled)
 
     monkeypatch.setattr(course, "simulate", simulate)
     profile = profiles.get("smoke")

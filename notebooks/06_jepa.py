@@ -863,10 +863,10 @@ def seeds_of(out, s):
         add(out, f"scratch_{count}", trained(
             f"scratch-{count}", labelled(count, s)))
     add(out, "paid_300", trained("paid-300", labelled("300", s, paid=PAID)))
-    out.save()
 
 
 def compare_seeds(out):
+    out.comparisons = []  # of the seeds so far
     for count in LIVE:
         for name in ("jepa", "mae", "simclr"):
             out.compare(f"{name}_{count}", f"scratch_{count}", ["auc"])
@@ -879,12 +879,12 @@ def compare_seeds(out):
 # %%
 if GRIDS:
     out = Experiment("06_jepa_grid", profile, USES)
-    for s in profile.seeds:
-        seeds_of(out, s)
-    compare_seeds(out)
     out.curves["settings"] = {n: settled(n).to_json()
                               for n in ("jepa", "mae", "simclr")}
-    out.save()
+    for s in profile.seeds:
+        seeds_of(out, s)
+        compare_seeds(out)
+        out.save()  # whoever stops here has fewer seeds
     other = Experiment("06_variants_grid", profile, USES)
     teacher = pretrained("mae", settled("mae")).folder.name
     add_probes(other, "random", judged(objective().model))

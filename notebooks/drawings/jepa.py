@@ -7,15 +7,15 @@ from drawings.diagrams import arrow, blank, box, wire
 
 def flow():
     """R4's flow from raw jets to its results, with the joint embedding in the middle."""
-    fig, ax = blank(7.4, 2.7)
-    boxes = {"raw": (0.55, 1.35, "jets\n3 × 125 × 125", "data"),
-             "mask": (1.75, 1.35, "patches,\nmost of them hidden", "data"),
-             "context": (3.2, 2.0, "context encoder\n(FastAttention)", "attention"),
-             "target": (3.2, 0.7, "target encoder\n(moving average)", "attention"),
-             "predictor": (4.65, 2.0, "predictor", "mlp"),
-             "latent": (4.65, 0.7, "features of the\nhidden patches", "embed"),
-             "head": (6.55, 2.0, "pooled vector\n→ class head", "head"),
-             "out": (6.55, 0.7, "t-SNE · ONNX file ·\nquark or gluon", "head")}
+    fig, ax = blank(7.6, 2.7)
+    boxes = {"raw": (0.65, 1.35, "jets\n3 × 125 × 125", "data"),
+             "mask": (2.1, 1.35, "patches,\nmost of them hidden", "data"),
+             "context": (3.6, 2.0, "context encoder\n(FastAttention)", "attention"),
+             "target": (3.6, 0.7, "target encoder\n(moving average)", "attention"),
+             "predictor": (5.1, 2.0, "predictor", "mlp"),
+             "latent": (5.1, 0.7, "features of the\nhidden patches", "embed"),
+             "head": (6.9, 2.0, "pooled vector\n→ class head", "head"),
+             "out": (6.9, 0.7, "t-SNE · ONNX file ·\nquark or gluon", "head")}
     for x, y, text, fill in boxes.values():
         box(ax, x, y, 1.14, 0.56, text, fill)
     for start, end in (("raw", "mask"), ("context", "predictor"), ("target", "latent")):
@@ -23,17 +23,17 @@ def flow():
         arrow(ax, (x + 0.6, y), (to - 0.6, at))
     for end, text in (("context", "in view"), ("target", "whole jet")):
         to, at, *_ = boxes[end]
-        arrow(ax, (2.35, 1.35), (to - 0.6, at))
-        ax.text(2.42, 1.35 + 0.75 * (at - 1.35), text, fontsize=6.5, ha="right", va="center")
+        arrow(ax, (2.7, 1.35), (to - 0.6, at))
+        ax.text(2.78, 1.35 + 0.75 * (at - 1.35), text, fontsize=6.5, ha="right", va="center")
     for y, other in ((1.68, 1.5), (1.02, 1.2)):
-        arrow(ax, (4.65, y), (4.65, other))
-    ax.text(4.65, 1.35, "loss", fontsize=8, ha="center", va="center")
-    ax.annotate("", (3.2, 1.02), (3.2, 1.68), arrowprops=dict(arrowstyle="-|>", ls="--", lw=0.9))
-    ax.text(3.27, 1.35, "average,\nno gradient", fontsize=6.5, va="center")
-    wire(ax, (3.2, 2.32), (3.2, 2.5), (6.55, 2.5))
-    arrow(ax, (6.55, 2.5), (6.55, 2.32))
-    arrow(ax, (6.55, 1.68), (6.55, 1.02))
-    ax.text(5.0, 2.57, "afterwards, from the whole jet", fontsize=6.5, ha="center")
+        arrow(ax, (5.1, y), (5.1, other))
+    ax.text(5.1, 1.35, "loss", fontsize=8, ha="center", va="center")
+    ax.annotate("", (3.6, 1.02), (3.6, 1.68), arrowprops=dict(arrowstyle="-|>", ls="--", lw=0.9))
+    ax.text(3.67, 1.35, "average,\nno gradient", fontsize=6.5, va="center")
+    wire(ax, (3.6, 2.32), (3.6, 2.5), (6.9, 2.5))
+    arrow(ax, (6.9, 2.5), (6.9, 2.32))
+    arrow(ax, (6.9, 1.68), (6.9, 1.02))
+    ax.text(5.25, 2.57, "afterwards, from the whole jet", fontsize=6.5, ha="center")
     return fig
 
 

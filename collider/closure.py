@@ -4,10 +4,12 @@ A row of the table is *fitted* (`collider.fit` has seen it), *predicted* (no fit
 (a published number that could have been fitted and was kept back on purpose).
 """
 
+import math
 import tomllib
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy.stats import chi2
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
@@ -182,42 +184,33 @@ def closure_quark_gluon(jets: JetImages) -> list[dict]:
     is the median over jets, and a row is within where 95 % of the jets have the published value
     between them. What multiplicity alone can do has a bound, the published networks on images.
     """
-    channels, height, width = jets.shape
-    hits, n, known = jets.hits(slice(None)), len(jets), PUBLISHED["quark_gluon"]
-    key = (hits.image * channels + hits.channel).cpu().numpy()
-    value = hits.value.cpu().numpy()
-    pixels = np.bincount(key, minlength=n * channels).reshape(n, channels)
-    most, least = np.zeros((2, n * channels))
+    n, known, hits = len(jets), PUBLISHED["quark_gluon"], jets.hits(slice(None))
+    key, value = (hits.image * 3 + hits.channel).numpy(), hits.value.numpy()
+    most, least = np.zeros((2, 3 * n))
     np.maximum.at(most, key, value)
     np.minimum.at(least, key, value)
-    rows = []
-
-    def row(quantity: str, kind: str, middle: float, error: float, within: tuple) -> None:
-        published = known[quantity]
-        rows.append({"quantity": quantity, "kind": kind, "published": published, "measured": middle,
-                     "error": error, "pull": (middle - published) / error if error else 0.0,
-                     "tolerance": f"{within[0]:.3g} to {within[1]:.3g}",
-                     "ok": bool(within[0] <= published <= within[1])})
-
+    zeros = 1 - np.bincount(key, minlength=3 * n) / math.prod(jets.shape[1:])
+    found = {}  # quantity → kind, measured, error, and what is within
     for c, name in enumerate(("track pT", "ECAL", "HCAL")):
-        share, error = _mean(1 - pixels[:, c] / (height * width), jets.event)
+        share, error = _mean(zeros[c::3], jets.event)
         reach = 2 * error + known["digit"]
-        row(f"{name}: zeros", "predicted" if c == 0 else "fitted", share, error,
-            (share - reach, share + reach))
-    for what, extreme in (("largest pixel (GeV)", most), ("smallest pixel (GeV)", least)):
-        for c, name in enumerate(("track pT", "ECAL", "HCAL")):
-            low, s, middle, t, high = np.quantile(extreme.reshape(n, channels)[:, c],
-                                                  (0.025, 0.16, 0.5, 0.84, 0.975))
-            row(f"{name}: {what}", "held out", float(middle), float(t - s) / 2, (low, high))
-    beyond = float((jets.pt > known["pT: largest (GeV)"]).sum())
-    row("pT: share above 337.1 GeV", "held out", beyond / n, np.sqrt(beyond + 1) / n,
-        (0, (beyond + 2 * np.sqrt(beyond + 1)) / n))
-    label = jets.labels.cpu().numpy()
-    auc = metrics.summary(Predictions(np.arange(n), label, -pixels[:, 0].astype(np.float32),
-                                      event=jets.event), ["auc"])["auc"]
-    row("multiplicity alone: AUC, at most", "predicted", auc["mean"],
-        (auc["high"] - auc["low"]) / 4, (auc["low"], 1.0))
-    return rows
+        found[f"{name}: zeros"] = ("fitted" if c else "predicted", share, error, share - reach,
+                                   share + reach)
+        for what, extreme in (("largest", most), ("smallest", least)):
+            low, s, middle, t, high = np.quantile(extreme[c::3], (0.025, 0.16, 0.5, 0.84, 0.975))
+            found[f"{name}: {what} pixel (GeV)"] = ("held out", middle, (t - s) / 2, low, high)
+    beyond = int((jets.pt > known["pT: largest (GeV)"]).sum())
+    found["pT: share above 337.1 GeV"] = ("held out", beyond / n, (beyond + 1) ** 0.5 / n, 0,
+                                          (beyond + 2 * (beyond + 1) ** 0.5) / n)
+    near = torch.hypot(hits.row - 62.0, hits.column - 62.0) * PIXEL < NEAR
+    tracks = torch.bincount(hits.image[near & (hits.channel == 0)], minlength=n).numpy()
+    auc = metrics.summary(Predictions.of(jets, np.arange(n), -tracks), ["auc"])["auc"]
+    found["multiplicity alone: AUC, at most"] = (
+        "predicted", auc["mean"], (auc["high"] - auc["low"]) / 4, auc["low"], 1)
+    return [{"quantity": name, "kind": kind, "published": known[name], "measured": float(x),
+             "error": float(error), "pull": float((x - known[name]) / error) if error else 0.0,
+             "tolerance": f"{low:.3g} to {high:.3g}", "ok": bool(low <= known[name] <= high)}
+            for name, (kind, x, error, low, high) in found.items()]
 
 
 def tell_apart(ours: JetImages, theirs: JetImages) -> dict:

@@ -8,10 +8,10 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from course import freshness, tables
+from course import freshness, ledger, tables
 from course.notebooks import shown
 from lib import profiles
-from lib.files import write_bytes
+from lib.files import write_bytes, write_text
 from lib.profiles import ROOT, Profile
 from lib.report import results
 
@@ -78,6 +78,7 @@ def build(profile: Profile) -> Path:
     for path in parts.values():
         tables.check_keys(path, profile)
     tables.write_latex(profile.paper_dir / "generated", profile)
+    write_text(profile.paper_dir / "generated/ledger.tex", ledger.latex(profile))
     # The README quotes the default profile.
     if profile.tag == "laptop-simulated" and profile.paper_dir == SOURCE:
         tables.write_readme(ROOT / "README.md", profile)

@@ -54,7 +54,7 @@ def test_pixels_columns_and_sign_arrive(tmp_path, capsys, gluon, one_group):
     path = public(tmp_path / "a.parquet", made, LABELS, one_group)
     assert main(["pack", str(path), str(tmp_path / "a.h5")]) == 0
     said = capsys.readouterr().out
-    assert f"a.parquet: y = {gluon} has" in said
+    assert f"y = {gluon} is the gluon, written as Y = 0" in said
     assert ("labels turned" in said) == (gluon == 1)
     jets = JetImages.open(tmp_path / "a.h5")
     assert (jets.shape, jets.encoding, jets.grid.patches) == ((3, 125, 125), "gev", 625)

@@ -3,8 +3,7 @@
 Columns: ``X_jets`` nested lists (3, 125, 125), channels first: track pT, ECAL and HCAL in GeV, with
 noise below zero, the energy of an HCAL tower shared by its 25 pixels; ``pt`` and ``m0`` in GeV;
 ``y``. What ``y`` means is told both ways: in the code of the makers 1 is quark
-(github.com/mbandrews/MLAnalyzer), in notes of users 0. So it is measured: gluons radiate more and
-give more tracks.
+(github.com/mbandrews/MLAnalyzer), in notes of users 0. So it is measured: gluons give more tracks.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +24,8 @@ BATCH = 32  # jets in memory at once: 12 MB of float64
 NEAR = 0.4  # of the axis: tracks there are the jet's
 SURE = 5.0  # standard errors between the multiplicities of the classes
 LIGHTEST = 1e-3  # GeV: the mass of a lone particle comes out as 0, or below by rounding
-AGAIN = "fetch it again"
+AGAIN, PUBLIC = "fetch it again", "give the public quark and gluon files"
+NESTED = pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list
 
 
 def pack(sources: Sequence[str | Path], target: str | Path) -> Path:
@@ -49,8 +49,8 @@ def _read(path: Path) -> Iterator[Chunk]:
         file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
         names = file.schema_arrow.names
     missing = sorted({"X_jets", *COLUMNS} - set(names))
-    require(not missing, path, f"has no column {', '.join(missing)} (it has {', '.join(names)}); "
-                               "give the public quark and gluon files")
+    require(not missing, path,
+            f"has no column {', '.join(missing)} (it has {', '.join(names)}); {PUBLIC}")
     header = Header(path, "parquet", file.metadata.num_rows, SHAPE, "gev")
     require(header.jets > 0, path, f"holds no jets; {AGAIN}")
     near = np.hypot(*np.indices((SIZE, SIZE)) - SIZE // 2) * PIXEL < NEAR
@@ -59,7 +59,7 @@ def _read(path: Path) -> Iterator[Chunk]:
     while first < header.jets:
         with guarded(path, AGAIN, f"cut off after {first} jets"):
             batch = next(batches)
-        columns = {ours: check_column(_floored(batch, name), ours, len(batch), path)
+        columns = {ours: check_column(_column(batch, name), ours, len(batch), path)
                    for name, ours in COLUMNS.items()}
         images = _images(batch["X_jets"], path)
         part = sparse(images)
@@ -72,7 +72,7 @@ def _read(path: Path) -> Iterator[Chunk]:
             label[:] = 1 - label
 
 
-def _floored(batch: pa.RecordBatch, name: str) -> np.ndarray:
+def _column(batch: pa.RecordBatch, name: str) -> np.ndarray:
     values = batch[name].to_numpy(zero_copy_only=False).copy()
     if name == "m0" and values.dtype.kind == "f":
         values[(values > -1) & (values < LIGHTEST)] = LIGHTEST
@@ -80,19 +80,16 @@ def _floored(batch: pa.RecordBatch, name: str) -> np.ndarray:
 
 
 def _images(column: pa.Array, path: Path) -> np.ndarray:
-    """Nested lists as an array (n, 3, 125, 125) float32."""
+    """Nested lists as an array (n, 3, 125, 125) float32; nan where there is no number."""
     jets = len(column)
     for size in SHAPE:
-        nested = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-        good = any(kind(column.type) for kind in nested) and not column.null_count
+        good = any(kind(column.type) for kind in NESTED) and not column.null_count
         good = good and pc.all(pc.equal(pc.list_value_length(column), size)).as_py()
-        require(good, path, "`X_jets` is not nested lists of 3 × 125 × 125 numbers; give the "
-                            "public quark and gluon files")
+        require(good, path, f"`X_jets` is not nested lists of 3 × 125 × 125 numbers; {PUBLIC}")
         column = column.flatten()
-    kind = column.type
-    require(pa.types.is_floating(kind) or pa.types.is_integer(kind), path,
-            f"`X_jets` holds {kind}, not numbers; give the public quark and gluon files")
-    values = column.to_numpy(zero_copy_only=False)  # nan where there is none
+    good = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
+    require(good, path, f"`X_jets` holds {column.type}, not numbers; {PUBLIC}")
+    values = column.to_numpy(zero_copy_only=False)
     return values.astype(np.float32).reshape(jets, *SHAPE)
 
 
@@ -100,14 +97,12 @@ def _ones_are_gluons(label: np.ndarray, tracks: np.ndarray, path: Path) -> bool:
     """Whether the jets of label 1 have more tracks; prints what it found."""
     classes = [tracks[label == value] for value in (0, 1)]
     require(all(map(len, classes)), path, "all jets are of one class; give a file with both")
-    means = [tracks.mean() for tracks in classes]
+    zero, one = (tracks.mean() for tracks in classes)
     error = np.sqrt(sum(tracks.var() / len(tracks) for tracks in classes))
-    apart = means[1] - means[0]
-    require(abs(apart) > SURE * error, path,
-            f"near the axis y = 0 has {means[0]:.1f} track pixels, y = 1 {means[1]:.1f} "
-            f"(± {error:.1f}): which is the gluon cannot be told; give a file of more jets")
-    gluon = int(apart > 0)
-    print(f"{path.name}: y = {gluon} has {means[gluon]:.1f} track pixels near the axis, y = "
-          f"{1 - gluon} {means[1 - gluon]:.1f} (± {error:.1f}): it is the gluon, written as Y = 0"
+    said = (f"near the axis y = 0 has {zero:.1f} track pixels, y = 1 {one:.1f} (± {error:.1f}): "
+            "which is the gluon cannot be told; give a file of more jets")
+    require(abs(one - zero) > SURE * error, path, said)
+    gluon = int(one > zero)
+    print(f"{path.name}: {said.partition(': ')[0]}: y = {gluon} is the gluon, written as Y = 0"
           + (" (labels turned)" if gluon else ""), flush=True)
     return bool(gluon)

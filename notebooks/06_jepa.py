@@ -68,6 +68,7 @@ from lib.evaluation import metrics, probes
 from lib.evaluation.metrics import Predictions
 from lib.models.vit import JetViT, ViTConfig
 from lib.training import masked, runs
+from lib.training.jepa import sigreg
 from lib.training.recipe import build, changed, recipe
 from lib.training.split import indices
 
@@ -261,6 +262,26 @@ plots.save(axes[0, 0], "06_masks", profile);
 # target follows, $\bar\theta\leftarrow m\bar\theta+(1-m)\theta$, with $m$ rising
 # from 0.996 to 1. There is no gradient into $\bar\theta$: the target cannot make
 # itself easy.
+#
+# **In numbers.** Say $D=3$ and the target encoder gives a hidden patch
+# $y=(2, 4, 9)$. Its mean is 5 and its standard deviation 2.94, so
+# $\hat y=(-1.02, -0.34, 1.36)$ after the first step. A predictor that says
+# $(0, 0, 1)$ is wrong by 1.02, 0.34 and 0.36; the first error is beyond 1 and
+# counts $1.02-0.5$, the others half their squares: 0.52, 0.06, 0.07, on average
+# 0.21. A predictor that says nothing, $(0, 0, 0)$, pays 0.48.
+
+# %%
+print(F.layer_norm(torch.tensor([2.0, 4, 9]), (3,)), *(
+    round(F.smooth_l1_loss(torch.tensor(told), F.layer_norm(
+        torch.tensor([2.0, 4, 9]), (3,))).item(), 2)
+    for told in ([0.0, 0, 1], [0.0, 0, 0])))
+
+# %% [markdown]
+# Now the whole step, on 32 jets. Three things need care where jets differ in
+# length: what is in view is packed anew, so that no jet is cut to the shortest;
+# the predictor is asked at all active places, those in view included, and the
+# loss reads only the hidden ones; and a target has to be looked up by its
+# *place*, because its position in the packed list has changed.
 
 # %%
 def step_by_hand(jepa, tokens):
@@ -392,11 +413,28 @@ display(Markdown(
 # the last ones. Read it beside the loss of the mean target: what it is below that
 # has been learned from the patches in view.
 #
-# There are other brakes, each one setting away: `target="sigreg"` makes the
-# features of all tokens look like a normal cloud instead (LeJEPA,
-# arXiv:2511.08544), and `target="teacher"` takes the features of a network that
-# is already trained and stays as it is (here the masked autoencoder of notebook
-# 05, on these jets). The grid compares them.
+# There are other brakes, each one setting away. `target="teacher"` takes the
+# features of a network that is already trained and stays as it is, here the
+# masked autoencoder of notebook 05 on these jets: nothing moves, so nothing can
+# collapse, and the loss means the same from the first update to the last.
+# `target="sigreg"` needs neither average nor stopped gradient (LeJEPA,
+# arXiv:2511.08544): a second term of the loss presses the features of all tokens
+# into the shape of a standard normal cloud. It looks at them along random
+# directions $u$, and measures with the characteristic function
+# $\varphi_u(t)=\langle e^{it\,u\cdot y}\rangle$ of the $N$ projections how far
+# they are from normal,
+#
+# $$ N\int\bigl|\varphi_u(t)-e^{-t^2/2}\bigr|^2 e^{-t^2/2}\,dt , $$
+#
+# about one for a normal cloud; for a point or a line it grows with $N$.
+
+# %%
+print({name: round(sigreg(cloud).item(), 1) for name, cloud in {
+    "normal": torch.randn(500, 16), "point": torch.zeros(500, 16),
+    "line": torch.randn(500, 1).expand(-1, 16)}.items()})
+
+# %% [markdown]
+# The grid compares these brakes.
 #
 # ## 6. What a probe can read
 #
@@ -678,6 +716,12 @@ plots.save(fig, "06_robust", profile);
 # *Figure: AUC on damaged test jets against the share of patches lost (left) and
 # the relative noise on every reading (right), for both models with all labels
 # and for the trees.*
+#
+# Read slopes, not heights: resistance is what is *kept* of one's own AUC. All
+# three learned from undamaged jets. Losing patches takes tracks away, and with
+# them the multiplicity on which every method leans; noise on readings leaves the
+# number of tracks as it is, so that method should suffer least which counts most
+# and weighs least.
 
 # %%
 for damage, found in experiment.values["robust"].items():
@@ -697,6 +741,11 @@ plots.save(fig, "06_calibration", profile);
 # %% [markdown]
 # *Figure: share of quarks among jets of a given score: on the diagonal a score
 # means what it says.*
+#
+# A classifier may rank well and still be too sure of itself. The expected
+# calibration error (the mean distance from the diagonal, weighted by jets) goes
+# into the results. It matters where a score is used as a probability, for
+# instance as the weight of a jet in a fit of quark and gluon shares.
 #
 # ## 9. "Distinct manifolds"
 #
@@ -784,6 +833,12 @@ plots.save(ax, "06_cost", profile);
 # %% [markdown]
 # *Figure: time of one image through the model against the number of active
 # cells, a token each, with three attentions.*
+#
+# The slope on the right is what counts: 1 on these axes means twice the cells,
+# twice the time. On the left the embedding and the MLPs take most of the time,
+# whatever the attention. What the cells *know* is
+# another matter: attention without the local convolutions, as timed here, is a
+# worse classifier (notebook 08).
 
 # %%
 for name, power in experiment.values["exponent"].items():

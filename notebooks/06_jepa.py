@@ -401,10 +401,18 @@ rank = ends["own"]["effective_rank"] / untrained["effective_rank"]
 display(Markdown(
     f"**Answer.** The targets of `own` have "
     f"{'collapsed' if fell < 0.1 else 'not quite collapsed'}: telling their "
-    f"mean costs {fell:.1%} of what it costs in the recipe. The jets' "
-    f"features use {rank:.0%} of the directions of an untrained encoder, and "
-    f"the probe stands at {ends['own']['probe_auc']:.3f} (untrained "
-    f"{untrained['probe_auc']:.3f})."))
+    f"mean costs {fell:.1%} of what it costs in the recipe. The deviation of "
+    f"the jets' features is {ends['own']['feature_std']:.2f}, against "
+    f"{ends['jepa']['feature_std']:.2f} in the recipe and "
+    f"{untrained['feature_std']:.2f} untrained, and their cosine "
+    f"{ends['own']['mean_cosine']:.3f} ({ends['jepa']['mean_cosine']:.3f} and "
+    f"{untrained['mean_cosine']:.3f}). The effective rank, at {rank:.0%} of "
+    "the untrained encoder's, does not tell the two apart: in the recipe it "
+    f"is {ends['jepa']['effective_rank']:.0f}, in `own` "
+    f"{ends['own']['effective_rank']:.0f}. It counts directions whatever "
+    "their size, and tiny differences have directions too. Nor does the "
+    f"probe see much: {ends['own']['probe_auc']:.3f}, untrained "
+    f"{untrained['probe_auc']:.3f}."))
 
 # %% [markdown]
 # Two lessons for the rest. The loss of a JEPA is no measure of progress: it was
@@ -553,11 +561,17 @@ plots.save(ax, "06_probes", profile);
 # *Figure: AUC of the probes on validation jets with 95 % intervals over jets, for
 # the JEPA encoder, the random one that it started from, and boosted trees with the
 # same labels; grey ticks: other random encoders.*
+#
+# The ticks are the lesson: random encoders differ from each other by as much as
+# pretraining is supposed to bring. A single pair, pretrained and its own start,
+# would have shown a gain or a loss by the luck of the draw.
 
 # %%
 for row in experiment.comparisons:
     print(f"{row['a']} minus {row['b']}: {with_interval(row)}, "
           f"{verdict(row)}")
+print({k: f"{np.mean(np.array(v) < summary[f'jepa_{k}']['auc']['mean']):.0%} of "
+          "the random encoders are behind JEPA" for k, v in crowd.items()})
 
 # %% [markdown]
 # ## 7. Does it save labels?

@@ -732,10 +732,10 @@ plots.save(fig, "06_robust", profile);
 # and for the trees.*
 #
 # Read slopes, not heights: resistance is what is *kept* of one's own AUC. All
-# three learned from undamaged jets. Losing patches takes tracks away, and with
-# them the multiplicity on which every method leans; noise on readings leaves the
-# number of tracks as it is, so that method should suffer least which counts most
-# and weighs least.
+# three learned from undamaged jets. Lost patches take about the same share of
+# tracks from every jet, so a ranking by counts, the trees' best column, mostly
+# survives, while a network sees jets unlike any that it was trained on. Noise on
+# readings leaves counts as they are and blurs what is weighed with energies.
 
 # %%
 for damage, found in experiment.values["robust"].items():

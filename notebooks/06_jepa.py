@@ -54,6 +54,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from IPython.display import Markdown, display
+from sklearn.decomposition import PCA, MiniBatchDictionaryLearning
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.manifold import TSNE
 from torch import nn
@@ -789,6 +790,32 @@ plots.save(fig, "06_tsne", profile);
 # pretrained one (right), neither of which has seen a label. Axes have no
 # meaning; below each panel the AUC of a linear probe.*
 #
+# R4 adds that its features invite *dictionary learning*: each jet as a sum of few
+# out of many learned patterns. If that is so, five of 32 patterns should tell
+# quarks from gluons better than 32 principal components of the same features.
+
+# %%
+def sparse_minus_pca(model, atoms=32):
+    """Probe AUC of sparse codes minus that of principal components."""
+    x, other = (probes.embed(model, jets, i) for i in (known, judges))
+    mean, std = x.mean(0), x.std(0) + 1e-6
+    x, other = (x - mean) / std, (other - mean) / std
+    sparse = MiniBatchDictionaryLearning(
+        atoms, max_iter=20, transform_n_nonzero_coefs=5, random_state=0)
+    found = [Predictions.of(jets, judges, probes.linear_probe(
+        how.fit(x).transform(x), label, how.transform(other)))
+        for how in (sparse, PCA(atoms, random_state=0))]
+    return metrics.compare(*found, ["auc"])["auc"]
+
+
+experiment.values["dictionary"] = {
+    "jepa": sparse_minus_pca(run.model()),
+    "random": sparse_minus_pca(objective().model)}
+for name, row in experiment.values["dictionary"].items():
+    print(f"{name}: sparse codes minus principal components, AUC "
+          f"{with_interval(row)}, {verdict(row)}")
+
+# %% [markdown]
 # ## 10. FastAttention
 #
 # R4 does not define its attention; "linear" and "sparse" it must be. Two

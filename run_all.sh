@@ -150,7 +150,7 @@ make_site() {  # from what is published; its tools have an environment of their 
   fi
   rm -rf "$pages" build/site
   mkdir -p "$pages/notebooks" "$pages/paper" "$pages/cmssw"
-  cp docs/index.md README.md DATA.md CITATION.cff LICENSE "$pages"
+  cp docs/index.md README.md DATA.md CLUSTER.md CITATION.cff LICENSE "$pages"
   cp -r figures "$pages"
   cp notebooks/*.ipynb "$pages/notebooks"
   cp paper/main.pdf "$pages/paper"

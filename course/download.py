@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from lib.cms import PUBLIC
 from lib.data import store
-from lib.files import DataError, read_json, write_json
+from lib.files import DataError, guarded, read_json, write_json
 
 JET_BYTES = 125 * 125 * 8 * 4
 PIECE = 1 << 20  # bytes written at once
@@ -187,7 +187,8 @@ def _sample(source: Source, remote: "Remote", folder: Path, jets: int) -> Path:
     rows = [(start := source.jets * number // blocks, start + len(part))
             for number, part in enumerate(np.array_split(np.arange(jets), blocks))]
     remote.identify()
-    with h5py.File(io.BufferedReader(remote, PAGE), "r") as file:
+    with guarded(source.url, "look for a new address", "not what was published"), h5py.File(
+            io.BufferedReader(remote, PAGE), "r") as file:
         header = store.read_header(file, source.url)
         source.check(header)
         chunks = (store.checked(store.sparse(np.moveaxis(file["jet"][a:b], -1, 1)), header, a)
@@ -226,7 +227,8 @@ class Remote(io.RawIOBase):
                         yield piece
                         start, failures, seen = start + len(piece), 0, piece[-PAGE:]
             except (OSError, http.client.HTTPException) as error:
-                cause, code = str(error) or type(error).__name__, getattr(error, "code", 500)
+                cause = " ".join(str(error).split()) or type(error).__name__
+                code = getattr(error, "code", 500)
                 if code < 500 and code not in (408, 429):
                     raise DataError(f"{self.url}: {cause}; look for a new address") from error
             if start < stop:

@@ -59,4 +59,4 @@ def gathered(x: Tensor) -> tuple[Tensor, int]:
 
 def mean(x: Tensor) -> Tensor:
     """What averages over the processes to the mean of all their x, however many each has."""
-    return x.sum() * _size / summed(x.new_tensor(x.numel()))
+    return x.sum() * _size / summed(x.new_tensor(x.numel())).clamp(min=1)

@@ -496,7 +496,6 @@ def look_at_features():
         "collapse": list(probes.collapse(features).values()),
         "linear": numbers(probes.linear_probe(features[:30], label[:30], features[30:])),
         "neighbours": numbers(probes.neighbour_probe(features[:30], label[:30], features[30:])),
-        "pairs": [probes.alignment(features[:20], features[20:40]), probes.uniformity(features)],
         "monitor": list(probes.Monitor(jets(), torch.arange(30), torch.arange(30, 48))(
             Supervised(made)).values()),
     }

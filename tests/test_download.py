@@ -1,5 +1,7 @@
 """Downloads against a local server that drops connections, and one that ignores ranges."""
 
+import contextlib
+import gzip
 import hashlib
 import http.server
 import json
@@ -37,7 +39,8 @@ def public(tmp_path_factory):
 class Server:
     """Serves ``content``; ``cut``: bytes after which a connection is dropped; may misbehave."""
 
-    def __init__(self, content, cut=None, ranges=True, errors=()):
+    def __init__(self, content, cut=None, ranges=True, errors=(), mood=None):
+        self.mood = mood
         self.content, self.cut, self.ranges = content, cut, ranges
         self.errors, self.asked, self.sent, self.tag = list(errors), [], 0, '"one"'
         outer = self
@@ -59,6 +62,9 @@ class Server:
         if self.errors:
             handler.send_error(self.errors.pop(0))
             return
+        if self.mood:
+            self.hostile(handler, wanted)
+            return
         total, start, stop = len(self.content), 0, len(self.content)
         partial = bool(wanted) and self.ranges
         if partial:
@@ -77,6 +83,52 @@ class Server:
         except OSError:
             pass  # the client did not want the rest
         handler.close_connection = True
+
+
+    def hostile(self, handler, wanted):
+        """An answer that is not what it says it is, see ``MOODS``."""
+        total = len(self.content)
+        start = int(wanted[1]) if wanted else 0
+        stop = min(total, int(wanted[2] or total - 1) + 1) if wanted else total
+        body, said, length = self.content[start:stop], f"bytes {start}-{stop - 1}/{total}", None
+        code, more = 206, {"ETag": '"one"'}
+        if self.mood == "another place":
+            said = f"bytes {start + 7}-{stop + 6}/{total}"
+        elif self.mood == "another place, unsaid":
+            body = self.content[start + 7:stop] + b"1234567"
+        elif self.mood == "another length each time":
+            said = f"bytes {start}-{stop - 1}/{total + len(self.asked)}"
+        elif self.mood == "no sense in its numbers":
+            said, length = "bytes x-y/z", "many"
+        elif self.mood == "negative numbers":
+            said, length = f"bytes -5-{stop}/-1", "-1"
+        elif self.mood == "more than was asked for":
+            body, length = body + b"x" * 100_000, False
+        elif self.mood == "half of it, without a length":
+            body, length = body[:len(body) // 2], False
+        elif self.mood == "a page in its place":
+            body = b"<html>sign in</html>"
+        elif self.mood == "in circles":
+            code, more = 302, {"Location": self.url}
+        elif self.mood == "compressed":
+            body, more = gzip.compress(body[:2_000_000], 1), {"Content-Encoding": "gzip"}
+        handler.send_response(code)
+        for name, value in {"Content-Range": said, **more}.items():
+            handler.send_header(name, value)
+        if length is not False:
+            handler.send_header("Content-Length", length or str(len(body)))
+        handler.end_headers()
+        handler.close_connection = True
+        with contextlib.suppress(OSError):
+            while True:
+                handler.wfile.write(body)
+                if self.mood != "without an end":
+                    return
+
+
+MOODS = ("another place", "another place, unsaid", "another length each time", "without an end",
+         "no sense in its numbers", "negative numbers", "more than was asked for", "in circles",
+         "half of it, without a length", "a page in its place", "compressed")
 
 
 @pytest.fixture
@@ -236,6 +288,29 @@ def test_no_server_at_all(public, serve, tmp_path):
     server.server.server_close()
     with pytest.raises(DataError, match=r"given up after 4 tries \(.*refused.*check the network"):
         fetch(server, tmp_path)
+
+
+@pytest.mark.parametrize("sample", [None, 5], ids=["whole", "sample"])
+@pytest.mark.parametrize("mood", MOODS)
+def test_a_hostile_server_is_refused_or_read_rightly(public, serve, tmp_path, mood, sample):
+    """One line that says why, and nothing under the file's name; or the file as it is."""
+    content, images = public
+    path, said = None, ""
+    try:
+        path = fetch(serve(content, mood=mood), tmp_path, sample=sample, size=len(content))
+    except DataError as error:
+        said = str(error)
+    if path is None:
+        assert said
+        assert "\n" not in said
+        assert not list(tmp_path.glob("*.h5"))
+    elif sample is None:
+        assert path.read_bytes() == content
+    else:
+        jets = JetImages.open(path)
+        rows = np.concatenate([np.arange(*block) for block in jets.attributes["rows"]])
+        np.testing.assert_array_equal(jets.dense(slice(None)).numpy(),
+                                      np.moveaxis(images[rows], -1, 1))
 
 
 def test_another_length_is_refused_before_anything_is_written(public, serve, tmp_path):

@@ -48,6 +48,8 @@ DRAWN = {
     "attention.attention_rows": (np.nan_to_num(SQUARE), {"a": SQUARE, "b": SQUARE * 9}, (3, 4)),
     "simclr.views": ({"a jet with a long title": IMAGE, "no hits": 0 * IMAGE},),
     "simclr.monitor": (HISTORY, 4.8, {"feature_std": 0.2}, 20),
+    "simclr.lengths": ({"a": (800, {"low": 0.0, "difference": 0.1, "high": 0.2})}, {"a": "A"},
+                       10**6),
     "simclr.embeddings": ({"a": PLANE, "b": PLANE}, np.arange(30) % 2,
                           np.arange(30.0), np.arange(30.0)),
     "mae.reconstructions": ({"a": {"there": SQUARE, "seen": SQUARE}}, "GeV"),
@@ -56,7 +58,8 @@ DRAWN = {
     "jepa.flow": (),
     "jepa.watch": ({"a": [dict(row, val_mean=0.4) for row in HISTORY]}, {"probe_auc": 0.7}),
     "jepa.planes": ({"a": PLANE, "b": PLANE}, np.arange(30) % 2),
-    "finetune.predicted_mass": (PREDICTED.m, PREDICTED.m_hat, PREDICTED.y),
+    "finetune.confusions": ({"a": np.array([[40, 3], [5, 39]]), "b": np.eye(2)},),
+    "finetune.scatters": ({"a": (PREDICTED.m, PREDICTED.m_hat), "b": (X, X)},),
     "finetune.response": (metrics.response(PREDICTED, [40, 120, 200, 280]),),
     "finetune.learning_curves": ({"a": (X, X / 9), "b": (X[:2], X[:2])}, "AUC", {"a": 2}),
     "finetune.chance": (np.repeat(np.arange(-50, 51), 3) / 2000, 2000, {"+1.5 points": 0.015},
@@ -70,8 +73,10 @@ DRAWN = {
     "comparison.scales": (RNG.integers(0, 3, (25, 25)), np.arange(25).reshape(5, 5) < 5),
     "comparison.pareto": ({"near": dict(ROW, gflop=0.1, ratio=50),
                            "far": dict(BARE, gflop=20, ratio=1)}, {"trees": ROW}),
+    "comparison.growth": ({"a": {"b": [{"tokens": 64, "seconds": 0.1},
+                                       {"tokens": 128, "seconds": 0.3}]}}, {"jets": (70, 90)}),
     "comparison.shifts": ({"a": {"dead": {"auc": ROW, "mass": BARE}}},),
-    "comparison.labelled": ({"a": {"100": {"auc": ROW}, "all": {"auc": ROW, "mass_mae": ROW}},
+    "finetune.labelled": ({"a": {"100": {"auc": ROW}, "all": {"auc": ROW, "mass_mae": ROW}},
                              "b": {"100": {"auc": BARE}}}, {"100": 100, "all": 6000},
                             {"auc": "AUC", "mass_mae": "mass MAE (GeV)"}),
 }
@@ -112,9 +117,9 @@ def test_diagrams_are_drawn_from_the_settings(drawings):
 
 
 def test_counts_of_labels_fill_the_axis(drawings):
-    rows, labels, panels = DRAWN["comparison.labelled"]
+    rows, labels, panels = DRAWN["finetune.labelled"]
     for value in ("mean", "difference"):
-        low, high = drawings("comparison").labelled(rows, labels, panels, value).axes[0].get_xlim()
+        low, high = drawings("finetune").labelled(rows, labels, panels, value).axes[0].get_xlim()
         assert 60 < low < 100
         assert 6000 < high < 10_000
 

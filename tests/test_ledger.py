@@ -10,12 +10,14 @@ from course import ledger
 from course.tables import numbers
 from lib import profiles
 from lib.files import write_json
-from lib.report.results import names
+from lib.report.results import load, measuring_cells, names
 
 
 def missing(profile):
-    """Keys of the ledger that do not exist although their experiment has results: mistakes."""
-    known, present = numbers(profile), set(names(profile))
+    """Keys that do not exist although their experiment has results of the present notebook."""
+    known = numbers(profile)
+    present = {name for name in names(profile) if load(name, profile).get(
+        "made_with", {}).get("cells") == measuring_cells(name)}
     wanted = [key.split("|") for claim in ledger.claims() for key in claim["keys"]]
     return ["|".join(one) for one in wanted if not set(one) & set(known)
             and {key.split("/")[0] for key in one} & present]
@@ -26,36 +28,36 @@ CLAIMS = """
 source = "R1"
 claim = "A & B raise it"
 claimed = "+1.5 points"
-found = "{100 07_stand_in/a-b/auc} points; {08_absent/x/auc}"
-holds = ["07_stand_in/a-b/auc", ">", 0]
+found = "{100 stand_in/a-b/auc} points; {absent/x/auc}"
+holds = ["stand_in/a-b/auc", ">", 0]
 
 [[claim]]
 source = "R1"
 claim = "it is lower than the other"
 claimed = "no number"
-found = "{07_stand_in/a/auc} against {08_absent/x/auc|07_stand_in/b/auc}"
-holds = ["07_stand_in/a/auc", "<", "08_absent/x/auc|07_stand_in/b/auc"]
-conditions = "of {07_stand_in/values/jets} jets"
+found = "{stand_in/a/auc} against {absent/x/auc|stand_in/b/auc}"
+holds = ["stand_in/a/auc", "<", "absent/x/auc|stand_in/b/auc"]
+conditions = "of {stand_in/values/jets} jets"
 
 [[claim]]
 source = "R4"
 claim = "beyond its null"
 claimed = "yes"
-found = "{07_stand_in/routing/trained} bits, at random {07_stand_in/routing/random}"
-holds = ["07_stand_in/routing/trained", ">", "07_stand_in/routing/random"]
+found = "{stand_in/routing/trained} bits, at random {stand_in/routing/random}"
+holds = ["stand_in/routing/trained", ">", "stand_in/routing/random"]
 
 [[claim]]
 source = "R4"
 claim = "never looked at"
 claimed = "yes"
-found = "{08_absent/x/auc}"
-holds = ["08_absent/x/auc", ">", 0]
+found = "{absent/x/auc}"
+holds = ["absent/x/auc", ">", 0]
 
 [[claim]]
 source = "R4"
 claim = "no number decides it"
 claimed = "80 %"
-found = "{100 07_stand_in/a/auc} %"
+found = "{100 stand_in/a/auc} %"
 answer = "not decidable"
 """
 
@@ -74,8 +76,8 @@ def profile(tmp_path, monkeypatch):
 
     def stand_in(difference, half):
         runs = [{"name": "a", "seed": seed, "labels": 6000, "test_jets": 1000, "metrics": {},
-                 "predictions": f"07_stand_in.a.{seed}.npz"} for seed in (0, 1)]
-        write_json(profile.results_dir / "07_stand_in.json", {
+                 "predictions": f"stand_in.a.{seed}.npz"} for seed in (0, 1)]
+        write_json(profile.results_dir / "stand_in.json", {
             "runs": runs, "summary": {"a": {"auc": row(0.8, 0.01)}, "b": {"auc": row(0.9, 0.01)}},
             "comparisons": [{"a": "a", "b": "b", "metric": "auc", "difference": difference,
                              "low": difference - half, "high": difference + half}],
@@ -107,8 +109,8 @@ def test_answers_follow_from_the_whole_interval(profile):
 def test_a_key_that_its_experiment_lacks_is_a_mistake(profile):
     made = profile(0.02, 0.01)
     assert missing(made) == []
-    ledger.LEDGER.write_text(CLAIMS.replace("07_stand_in/routing/trained", "07_stand_in/slip"))
-    assert set(missing(made)) == {"07_stand_in/slip"}
+    ledger.LEDGER.write_text(CLAIMS.replace("stand_in/routing/trained", "stand_in/slip"))
+    assert set(missing(made)) == {"stand_in/slip"}
 
 
 def test_it_is_shown_in_a_notebook_and_in_the_report(profile):

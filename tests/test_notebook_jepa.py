@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.decomposition import PCA, MiniBatchDictionaryLearning
 from test_jepa import ACTIVE
 from test_jepa import quark_gluon as quark_gluon
 from test_pretraining import model_of
@@ -19,6 +20,7 @@ from torch import nn
 from lib import profiles
 from lib.data.images import JetImages
 from lib.data.tokens import TokenBatch, by_patch
+from lib.evaluation import metrics, probes
 from lib.profiles import ROOT
 from lib.training import masked
 from lib.training.jepa import JEPA
@@ -107,3 +109,18 @@ def test_tokens_of_one_jet_do_not_depend_on_the_others(quark_gluon):
     for jet in range(5):
         one, there = tokens_of(model, torch.tensor([jet]))
         torch.testing.assert_close(many[jet][valid[jet]], one[0][there[0]], atol=1e-5, rtol=1e-4)
+
+
+def test_sparse_codes_are_compared_with_as_many_components():
+    draw = np.random.default_rng(0)
+    label = np.arange(240) % 2
+    x = draw.normal(size=(240, 40)).astype(np.float32)
+    x[:, 0] += 3 * label
+    jets = SimpleNamespace(labels=torch.tensor(label), mass=None, event=np.arange(240))
+    sparse_minus_pca = notebook_code.shown(
+        "06", ("sparse_minus_pca",), jets=jets, known=np.arange(160), judges=np.arange(160, 240),
+        label=label[:160], metrics=metrics, Predictions=metrics.Predictions, PCA=PCA,
+        MiniBatchDictionaryLearning=MiniBatchDictionaryLearning, probes=SimpleNamespace(
+            embed=lambda model, jets, index: x[index], linear_probe=probes.linear_probe))
+    row = sparse_minus_pca["sparse_minus_pca"](None)
+    assert -1 < row["low"] <= row["difference"] <= row["high"] < 1

@@ -7,8 +7,7 @@ Intervals (95 %): the jets are resampled, the same for every seed; where their e
 whole events, for the jets of one share its luck. The seeds are too few for that (three have ten
 distinct means, and the interval would cover 75 %), so each replicate adds their scatter as a draw
 from Student's t with S - 1 degrees of freedom (a parametric bootstrap). The field ``over`` says
-what an interval is over: jets or events, and seeds.
-"""
+what an interval is over: jets or events, and seeds."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -80,6 +80,11 @@ def verdict(row: Mapping[str, Any], ahead: str = "ahead", behind: str = "behind"
     return ahead if (row["low"] > 0) != lower else behind
 
 
+def chances(p: float, floor: float = 0.001) -> str:
+    """A p-value in print; resampling says nothing below its floor."""
+    return f"p < {floor:g}" if p < floor else f"p = {p:.2g}"
+
+
 def against(found: Mapping[str, Any], b: str, metric: str = "auc") -> dict[str, Mapping]:
     """``{a: row}``: the differences a − b of an experiment in a metric."""
     return {row["a"]: row for row in found["comparisons"]

@@ -1,8 +1,7 @@
 """Where a training starts: from a pretrained backbone, frozen or not.
 
 The backbone is all of a model but its heads and the scale of the mass; the scale of its input
-belongs to it, for the weights were learned on pixels scaled that way.
-"""
+belongs to it, for the weights were learned on pixels scaled that way."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,8 +28,7 @@ def find(start: str | Path | Mapping, runs: Path | str, seed: int = 0) -> Path:
             what the name begins or ends with (its key); or one of these for each seed.
 
     Raises:
-        ValueError: no such run, several of them, or one that is not finished.
-    """
+        ValueError: no such run, several of them, or one that is not finished."""
     if isinstance(start, Mapping):
         by_seed = {str(k): v for k, v in start.items()}
         if str(seed) not in by_seed:

@@ -58,8 +58,7 @@ def fit(objective: nn.Module, train: Batches, validation: Iterable[Batch] | None
     Raises:
         ValueError: nothing to train on, or the folder holds a run with other settings.
         FloatingPointError: a loss or gradient is not finite; the last good checkpoint is kept.
-        KeyboardInterrupt, SystemExit: SIGINT, SIGTERM, after a checkpoint was written.
-    """
+        KeyboardInterrupt, SystemExit: SIGINT, SIGTERM, after a checkpoint was written."""
     settings = settings or FitSettings()
     state = State(objective, train, settings, folder)
     first = state.fabric.is_global_zero

@@ -3,8 +3,7 @@
 B jets, K tokens, D the model's width, F pixels of a patch, S places: the patches of the grid and,
 with two-scale tokens, the coarse blocks behind them.
 They learn from scaled pixels (``model.scale``); a loss comes with what trivial answers would get:
-``zero`` (nothing anywhere) and ``mean`` (the batch's mean of each pixel of a patch).
-"""
+``zero`` (nothing anywhere) and ``mean`` (the batch's mean of each pixel of a patch)."""
 
 import dataclasses
 import math
@@ -144,8 +143,7 @@ def reconstruction(output: Tensor, target: Tensor, asked: Tensor,
 
     Returns:
         the loss; parts ``zero`` and ``mean``, the same loss for trivial answers; for ``two_part``
-        also ``occupancy`` and ``value``, and ``mse``, ``mse_zero``, ``mse_mean`` as for ``mse``.
-    """
+        also ``occupancy`` and ``value``, and ``mse``, ``mse_zero``, ``mse_mean`` as for ``mse``."""
     o, t = output[asked], target[asked]
     hit = (t != 0).float()
     # of the whole batch: the number of patches; of each pixel the sum and the number of hits
@@ -190,8 +188,7 @@ class MAE(nn.Module):
         lcm: the convolutions of the blocks are left out (``skip``, R1), find nothing where a patch
             is hidden (``zeros``), or a learned mask ``token`` there.
         reconstruct: ``mse`` or ``two_part``, see ``reconstruction``.
-        dim, depth: of the decoder.
-    """
+        dim, depth: of the decoder."""
 
     shown, model_type = ("mean",), JetViT
 
@@ -235,8 +232,7 @@ class Denoising(nn.Module):
     Vincent et al., ICML 2008, doi:10.1145/1390156.1390294. The batch's tokens are damaged, its
     ``other`` is the jet itself (``lib.data.views.Damaged``). The decoder is asked for every patch
     that holds something before or after the damage, with a mask token where it sees none. The
-    arguments are those of ``MAE``.
-    """
+    arguments are those of ``MAE``."""
 
     shown, model_type = ("mean",), JetViT
 

@@ -2,8 +2,7 @@
 
 ``TYPES`` are other models in the sizes of each profile; ``LADDER`` leads from a plain vision
 transformer to ours, one change a step; the rest of ``ZOO`` is our model with another mechanism.
-Each has as many parameters as ours, to the nearest unit of the setting that ``MATCHED`` names.
-"""
+Each has as many parameters as ours, to the nearest unit of the setting that ``MATCHED`` names."""
 
 from typing import Any
 

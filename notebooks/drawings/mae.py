@@ -65,7 +65,8 @@ def probe_curves(curves, flat):
     titles = {"probe_auc": "linear probe", "neighbour_auc": "nearest neighbours"}
     for ax, (key, title) in zip(axes, titles.items(), strict=True):
         plots.lines({name: ([r["update"] for r in rows], [r[key] for r in rows])
-                     for name, rows in curves.items()}, "update", "", ax=ax, marks=True)
+                     for name, rows in curves.items()}, "update", "", ax=ax, marks=True,
+                    legend=False)
         for number, (name, values) in enumerate(flat.items()):
             if key in values:
                 ax.axhline(values[key], color=plots.GREY, ls=plots.LINES[2 + number], lw=1,

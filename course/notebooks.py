@@ -74,6 +74,8 @@ def read_source(path: Path) -> nbformat.NotebookNode:
 def filled(text: str) -> str:
     """A cell's text with the repository's address, and with badges as HTML: they are images
     elsewhere, which LaTeX cannot fetch, and HTML it leaves out."""
+    if REPOSITORY.startswith("OWNER/"):  # nobody has said where this copy is published
+        text = BADGE.sub("", text)
     text = text.replace("{REPOSITORY}", REPOSITORY)
     return BADGE.sub(r'<a href="\3"><img src="\2" alt="\1"></a>', text)
 

@@ -767,7 +767,7 @@ experiment.values["calibration"] = calibrated
 # %% tags=["figure"]
 fig = drawings.finetune.calibration(
     {n: metrics.reliability(r.predictions.y, r.predictions.score)
-     for n, r in compared.items()})
+     for n, r in compared.items()}, "quark")
 plots.save(fig, "06_calibration", profile);
 
 # %% [markdown]

@@ -68,12 +68,13 @@ def learning_curves(curves, ylabel, kept):
     return fig
 
 
-def calibration(curves):
-    """Observed fraction of tops against the mean score: name → rows of ``metrics.reliability``."""
+def calibration(curves, label="top"):
+    """Observed fraction of the class `label` against the mean score: name → rows of
+    ``metrics.reliability``."""
     fig, ((ax,),) = plots.new(1, 1, 3.3, 4.8)
     plots.lines({name: [[row[k] for row in rows] for k in ("score", "fraction", "low", "high")]
-                 for name, rows in curves.items()}, "score: probability of top, as stated",
-                "fraction of tops, as observed", ax=ax, bars=True, marks=True, lw=1)
+                 for name, rows in curves.items()}, f"score: probability of {label}, as stated",
+                f"fraction of {label}s, as observed", ax=ax, bars=True, marks=True, lw=1)
     ax.plot([0, 1], [0, 1], **plots.RULE)
     return fig
 

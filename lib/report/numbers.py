@@ -80,6 +80,27 @@ def verdict(row: Mapping[str, Any], ahead: str = "ahead", behind: str = "behind"
     return ahead if (row["low"] > 0) != lower else behind
 
 
+def answer(row: Mapping[str, Any], claim: float, interest: float) -> str:
+    """Whether a difference of at least ``interest``, the smallest that matters, is there, with the
+    sign of a ``claim``: yes, no, or not decidable, by the row's interval."""
+    sign = math.copysign(1.0, claim)
+    low, high = sorted((sign * row["low"], sign * row["high"]))
+    size = abs(interest)
+    if low >= size:
+        return "yes" + ("" if low <= abs(claim) <= high else
+                        ", and more" if low > abs(claim) else ", but less")
+    if high < size:
+        return "no: the opposite" if high < 0 else "no, or too small to matter"
+    return ("the sign, yes; its size is not decidable at this budget" if low > 0 else
+            "not decidable at this budget: the interval holds zero and "
+            f"{format_number(sign * size)}")
+
+
+def chances(p: float, floor: float = 0.001) -> str:
+    """A p-value in print; resampling says nothing below its floor."""
+    return f"p < {floor:g}" if p < floor else f"p = {p:.2g}"
+
+
 def against(found: Mapping[str, Any], b: str, metric: str = "auc") -> dict[str, Mapping]:
     """``{a: row}``: the differences a − b of an experiment in a metric."""
     return {row["a"]: row for row in found["comparisons"]

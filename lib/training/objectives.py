@@ -61,16 +61,17 @@ class Supervised(nn.Module):
         model: ``forward(tokens) -> (logits (B,2), mass (B,) GeV or None)``.
         mass_weight: w; 0 leaves the mass out.
         mass_loss: kind of ℓ.
-        smoothing: label smoothing of the cross-entropy."""
+        smoothing: label smoothing of the cross-entropy.
+        class_weight: of the cross-entropy; 0 learns the mass alone."""
 
     shown = ("class", "mass")
 
     def __init__(self, model: nn.Module, mass_weight: float = 1.0, mass_loss: str = "huber",
-                 smoothing: float = 0.0) -> None:
+                 smoothing: float = 0.0, class_weight: float = 1.0) -> None:
         super().__init__()
         check_choices(mass_loss=(mass_loss, MASS_LOSSES))
         self.model, self.mass_weight, self.mass_loss = model, mass_weight, mass_loss
-        self.smoothing, self._said = smoothing, False
+        self.smoothing, self.class_weight, self._said = smoothing, class_weight, False
         self.log_sigma = nn.Parameter(torch.zeros(())) if mass_loss == "gaussian" else None
 
     def mass_term(self, m_hat: Tensor, m: Tensor) -> Tensor:
@@ -98,7 +99,7 @@ class Supervised(nn.Module):
         output = output or self.predict(batch)
         total = F.cross_entropy(output["logits"].float(), batch.label,
                                 label_smoothing=self.smoothing if self.training else 0.0)
-        parts = {"class": total.detach()}
+        parts, total = {"class": total.detach()}, self.class_weight * total
         if self.mass_weight and output["mass"] is not None and batch.mass is not None:
             mass = self.mass_term(output["mass"], batch.mass)
             parts["mass"] = mass.detach()

@@ -1,8 +1,7 @@
 """What is trained and how: the one typed recipe, and the recipes that have a name.
 
 ``recipe(name, profile)`` is what notebooks, grids and the command line train; those with ``r1_``
-have R1's rates, weight decays and patience, on the same model, for as many jets as the course's own
-(batches twice as large).
+have R1's batches, rates, weight decays, epochs and patience in every profile, on the same model.
 """
 
 import bisect
@@ -202,6 +201,8 @@ PRETRAININGS: dict[str, dict[str, Any]] = {
     "dae": {"objective": "denoising", "augment": "flips", "damage": "damage"},
     "r1_simclr": {"objective": "simclr", "augment": "r1",
                   "loss": {"temperature": 0.5, "dim": 128}},
+    "r1_mae": {"objective": "mae", "augment": "flips",
+               "loss": {"mask": "all", "lcm": "skip", "reconstruct": "mse"}},
 }
 FROM_BACKBONE = ("finetune", "r1_finetune")
 NAMES = (*PRETRAININGS, "scratch", "r1_scratch", *FROM_BACKBONE, *ZOO)
@@ -272,12 +273,24 @@ def recipe(name: str, profile: Profile, seed: int | None = None,
     else:
         base = base.but(fit=fit, loss={"mass_weight": 3.0}, augment="flips", start=start,
                         hold_out=profile.data != "simulated")
-    if name.startswith("r1_"):  # the same number of jets, in batches twice as large
+    if name.startswith("r1_"):  # at most 50 epochs, 5 or 3 of them warm-up; patience of 15
+        jets, size = (0.95 * profile.unlabelled, 128) if pretrains else (
+            0.9 * profile.labelled, 64)
+        epoch = max(1, int(jets) // size)
         base = base.but(loss={} if pretrains else {"mass_weight": 1.0}, fit={
-            "batch_size": 2 * base.fit.batch_size, "updates": max(1, base.fit.updates // 2),
-            "lr": 3e-4, "weight_decay": 0.05 if pretrains else 0.01, "patience": 15,
-            "warmup": 0.1 if pretrains else 0.06, "ema": None})
+            "batch_size": size, "updates": epoch * (2 if profile.name == "smoke" else 50),
+            "every": epoch, "lr": 3e-4, "weight_decay": 0.05 if pretrains else 0.01,
+            "patience": 15, "warmup": 0.1 if pretrains else 0.06, "ema": None})
     if name == "r1_finetune":
         rates = dict.fromkeys(("class_head", "mass_head", "hidden"), 1e-4)
         base = base.but(fit={"lr": 5e-5, "rates": rates})
     return base
+
+
+def passes(name: str, profile: Profile, count: float, seed: int | None = None) -> Recipe:
+    """The choices of a pretraining (objective, views, mask, loss) at the course's own rate and batch,
+    for ``count`` passes over the profile's unlabelled jets: what is compared differs in nothing
+    else, ``simclr`` and ``r1_simclr`` in their views alone."""
+    found = recipe(name.removeprefix("r1_"), profile, seed).but(**PRETRAININGS[name])
+    updates = max(2, round(count * profile.unlabelled / found.fit.batch_size))
+    return found.but(fit={"updates": updates, "every": max(1, updates // 4)})

@@ -66,7 +66,7 @@ DRAWN = {
     "comparison.pareto": ({"near": dict(ROW, gflop=0.1, ratio=50),
                            "far": dict(BARE, gflop=20, ratio=1)}, {"trees": ROW}),
     "comparison.shifts": ({"a": {"dead": {"auc": ROW, "mass": BARE}}},),
-    "comparison.labelled": ({"a": {"100": {"auc": ROW}, "all": {"auc": ROW, "mass_mae": ROW}},
+    "finetune.labelled": ({"a": {"100": {"auc": ROW}, "all": {"auc": ROW, "mass_mae": ROW}},
                              "b": {"100": {"auc": BARE}}}, {"100": 100, "all": 6000},
                             {"auc": "AUC", "mass_mae": "mass MAE (GeV)"}),
 }
@@ -107,9 +107,9 @@ def test_diagrams_are_drawn_from_the_settings(drawings):
 
 
 def test_counts_of_labels_fill_the_axis(drawings):
-    rows, labels, panels = DRAWN["comparison.labelled"]
+    rows, labels, panels = DRAWN["finetune.labelled"]
     for value in ("mean", "difference"):
-        low, high = drawings("comparison").labelled(rows, labels, panels, value).axes[0].get_xlim()
+        low, high = drawings("finetune").labelled(rows, labels, panels, value).axes[0].get_xlim()
         assert 60 < low < 100
         assert 6000 < high < 10_000
 

@@ -20,7 +20,6 @@ from lib.data.images import JetImages
 from lib.evaluation.metrics import auc
 from lib.models.vit import JetViT
 
-
 STRENGTHS = (1e-3, 1e-2, 1e-1)  # inverse regularisations (C) that a linear probe chooses from
 
 

@@ -189,6 +189,15 @@ def whence(found: Mapping[str, Any]) -> str:
                "with those of this notebook's own runs." if old else ""))
 
 
+def grid(name: str, profile: Profile) -> tuple[dict[str, Any] | None, str]:
+    """A published grid and a line on its making; None where there is none, and how to make it."""
+    try:
+        found = load(name, profile)
+    except ResultsError:
+        return None, f"No grid is published for this profile; {how_to_make(name, profile)}."
+    return found, whence(found)
+
+
 def how_to_make(name: str, profile: Profile) -> str:
     """The command that makes an experiment's results."""
     return (f"run ./run_all.sh --profile {profile.name}"

@@ -288,7 +288,7 @@ def recipe(name: str, profile: Profile, seed: int | None = None,
 
 
 def passes(name: str, profile: Profile, count: float, seed: int | None = None) -> Recipe:
-    """The choices of a pretraining (objective, views, mask, loss) at the course's own rate and batch,
+    """The choices of a pretraining (objective, views, mask, loss) at the course's rate and batch,
     for ``count`` passes over the profile's unlabelled jets: what is compared differs in nothing
     else, ``simclr`` and ``r1_simclr`` in their views alone."""
     found = recipe(name.removeprefix("r1_"), profile, seed).but(**PRETRAININGS[name])

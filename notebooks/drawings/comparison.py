@@ -84,37 +84,3 @@ def shifts(rows):
                          for system, found in rows.items()}, label, ax=ax, scale=scale,
                         legend=ax is axes[1])
     return fig
-
-
-def labelled(rows, labels, panels, value="mean", first=0):
-    """Metrics against the number of labels, a line with its 95 % band for each system; paired
-    differences to one system as points, with single seeds as ticks beside them.
-
-    rows: system → count → metric → ``{mean or difference, low, high[, points]}``; counts and
-    metrics may be missing. labels: count, as a key of ``rows``, → number of jets; panels: metric
-    → label of its axis; value: "mean" or "difference"; first: number of the first look.
-    """
-    fig, (axes,) = plots.new(1, len(panels), 3.6, 6.3 if len(panels) > 1 else 4.8)
-    apart = value == "difference"
-    for ax, (metric, title) in zip(axes, panels.items(), strict=True):
-        for number, (system, found) in enumerate(rows.items()):
-            counts = [c for c in labels if metric in found.get(c, {})]
-            if not counts:
-                continue
-            shift = 1.13 ** (number - (len(rows) - 1) / 2) if apart else 1
-            x = shift * np.array([labels[c] for c in counts])
-            ends = np.array([plots.ends_of(found[c][metric], value) for c in counts]).T
-            plots.lines({system: (x, *ends)}, "labelled jets", title, ax=ax, log="x", marks=True,
-                        bars=apart, first=number + first, **({"ls": "none"} if apart else {}))
-            for place, c in zip(x, counts):
-                points = [p for p in found[c][metric].get("points") or [] if p is not None]
-                if apart and len(points) > 1:
-                    ax.plot([place * 1.05] * len(points), points, "_", ms=4, alpha=0.6,
-                            color=plots.look(number + first)["color"])
-        if apart:
-            ax.axhline(0, **plots.RULE)
-        ax.set_xlim(min(labels.values()) / 1.35, max(labels.values()) * 1.35)
-        plots.ticks(ax.xaxis, list(labels.values()),
-                    [name if name == "all" else f"{int(name):,}" for name in labels])
-    plots.legend_below(axes[0])
-    return fig

@@ -8,18 +8,10 @@ from lib.report import plots
 RARE = 1e-4  # probabilities below are not drawn
 
 
-def predicted_mass(m, m_hat, y, limits=(0.0, 400.0)):
+def predicted_mass(m, m_hat, y):
     """Predicted against true jet mass (GeV), a panel a class."""
-    edges = np.linspace(*limits, 61)
-    found = {name: np.histogram2d(m_hat[y == number], m[y == number], edges)[0]
-             for number, name in enumerate(("QCD", "top"))}
-    norm = LogNorm(1, max(2, *(image.max() for image in found.values())))
-    axes = plots.images(found, "jets / bin", norm=norm, empty="w", extent=limits * 2)
-    for ax in axes.flat:
-        ax.plot(limits, limits, **plots.RULE)
-        ax.set(xlabel="true jet mass (GeV)", ylabel="predicted jet mass (GeV)")
-        ax.label_outer()
-    return axes.flat[0].figure
+    return scatters({name: (m[y == number], m_hat[y == number])
+                     for number, name in enumerate(("QCD", "top"))})
 
 
 def response(rows):
@@ -43,6 +35,31 @@ def response(rows):
     for ax in axes:
         ax.set_xlabel("true jet mass (GeV)")
     return fig
+
+
+def confusions(counts):
+    """Confusion matrices: label → counts (2, 2), rows the truth, columns the answer."""
+    fig, (axes,) = plots.new(1, len(counts), 2.4, sharey=True)
+    for ax, (name, found) in zip(axes, counts.items()):
+        share = found / found.sum(1, keepdims=True)
+        text = [[f"{n:,}\n{part:.1%}" for n, part in zip(*row)] for row in zip(found, share)]
+        plots.matrix(share, ["QCD", "top"], ax=ax, text=text, bar=False, vmin=0, vmax=1)
+        ax.set(title=name, xlabel="predicted")
+    axes[0].set_ylabel("true")
+    return fig
+
+
+def scatters(masses, limits=(0.0, 400.0)):
+    """Predicted against true mass (GeV): label → (true (N,), predicted (N,))."""
+    edges = np.linspace(*limits, 61)
+    found = {name: np.histogram2d(m_hat, m, edges)[0] for name, (m, m_hat) in masses.items()}
+    norm = LogNorm(1, max(2, *(image.max() for image in found.values())))
+    axes = plots.images(found, "jets / bin", norm=norm, empty="w", extent=limits * 2)
+    for ax in axes.flat:
+        ax.plot(limits, limits, **plots.RULE)
+        ax.set(xlabel="true jet mass (GeV)", ylabel="predicted jet mass (GeV)")
+        ax.label_outer()
+    return axes.flat[0].figure
 
 
 def learning_curves(curves, ylabel, kept):
@@ -115,4 +132,38 @@ def chance(simulated, jets, claims, densities, odds, measured, share):
     plots.ticks(right.xaxis, (1, 2, 5, 10, 20))
     fig.legend(*map(sum, zip(left.get_legend_handles_labels(), right.get_legend_handles_labels()),
                     ([], [])), loc="outside lower center", ncols=3)
+    return fig
+
+
+def labelled(rows, labels, panels, value="mean", first=0):
+    """Metrics against the number of labels, a line with its 95 % band for each system; paired
+    differences to one system as points, with single seeds as ticks beside them.
+
+    rows: system → count → metric → ``{mean or difference, low, high[, points]}``; counts and
+    metrics may be missing. labels: count, as a key of ``rows``, → number of jets; panels: metric
+    → label of its axis; value: "mean" or "difference"; first: number of the first look.
+    """
+    fig, (axes,) = plots.new(1, len(panels), 3.6, 6.3 if len(panels) > 1 else 4.8)
+    apart = value == "difference"
+    for ax, (metric, title) in zip(axes, panels.items(), strict=True):
+        for number, (system, found) in enumerate(rows.items()):
+            counts = [c for c in labels if metric in found.get(c, {})]
+            if not counts:
+                continue
+            shift = 1.13 ** (number - (len(rows) - 1) / 2) if apart else 1
+            x = shift * np.array([labels[c] for c in counts])
+            ends = np.array([plots.ends_of(found[c][metric], value) for c in counts]).T
+            plots.lines({system: (x, *ends)}, "labelled jets", title, ax=ax, log="x", marks=True,
+                        bars=apart, first=number + first, **({"ls": "none"} if apart else {}))
+            for place, c in zip(x, counts):
+                points = [p for p in found[c][metric].get("points") or [] if p is not None]
+                if apart and len(points) > 1:
+                    ax.plot([place * 1.05] * len(points), points, "_", ms=4, alpha=0.6,
+                            color=plots.look(number + first)["color"])
+        if apart:
+            ax.axhline(0, **plots.RULE)
+        ax.set_xlim(min(labels.values()) / 1.35, max(labels.values()) * 1.35)
+        plots.ticks(ax.xaxis, list(labels.values()),
+                    [name if name == "all" else f"{int(name):,}" for name in labels])
+    plots.legend_below(axes[0])
     return fig

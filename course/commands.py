@@ -74,21 +74,29 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
         PROFILE, DATA]),
     "train": ("course.models:train", "train the model of a profile, or load it from the cache", [
         arg("name", metavar="NAME",
-            help="simclr, mae, dae (pretraining), finetune, scratch, r1_simclr, r1_finetune, "
-                 "r1_scratch; vit, moe_vit: the published models of HCAL runs; a row of "
-                 "lib.training.zoo (softmax, none, l2vit, plain, ...), or an attention of yours as "
-                 "module:Class; another word names a run from scratch"),
+            help="simclr, mae, dae (pretraining), finetune, scratch; r1_simclr, r1_mae, "
+                 "r1_finetune, r1_scratch with R1's own numbers; vit, moe_vit: the published "
+                 "models of HCAL runs; a row of lib.training.zoo (softmax, none, l2vit, plain, "
+                 "...), or an attention of yours as module:Class; another word names a run from "
+                 "scratch"),
         PROFILE, DATA, arg("--seed", type=int, default=0, metavar="S"),
         arg("--file", type=Path, nargs="+", metavar="F",
             help="jets of your own, with labels, except for pretraining; or HCAL maps: "
                  "Run355456*.npy Run357479*.npy, or their folder"),
         arg("--start", metavar="RUN",
-            help="finetune: the pretrained run or weights (default: simclr)")]),
+            help="finetune: the pretrained run or weights, such as weights/simclr"),
+        arg("--updates", type=positive, metavar="N", help="of the optimiser; the default of this "
+                                                          "and the next three is the recipe's"),
+        arg("--lr", type=float, metavar="RATE", help="the peak of the learning rate"),
+        arg("--batch-size", type=positive, metavar="N", help="jets an update"),
+        arg("--labels", type=positive, metavar="N", help="train on so many labelled jets")]),
     "evaluate": ("course.models:evaluate", "metrics of runs, with intervals", [
         arg("names", nargs="+", metavar="RUN", help="a folder of runs/, or its name"),
         PROFILE, DATA, arg("--file", type=Path, nargs="+", metavar="F",
                            help="default: the test jets, or the test maps of HCAL"),
-        arg("--out", type=Path, metavar="predictions.npz")]),
+        arg("--out", type=Path, metavar="predictions.npz"),
+        arg("--figures", type=Path, metavar="DIR", help="draw confusion matrices, ROC with bands, "
+                                                        "mass, response and training curves")]),
     "verify": ("course.weights:verify", "evaluate the published weights again", [
         arg("--folder", type=Path, metavar="DIR", default=lambda: profiles.home() / "weights",
             help="default: weights/")]),

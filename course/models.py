@@ -15,22 +15,28 @@ from lib.evaluation import metrics
 from lib.evaluation.predictions import predict as predict_batches
 from lib.models.vit import JetViT
 from lib.profiles import Profile
-from lib.report.numbers import with_interval
+from lib.report.numbers import chances, with_interval
 from lib.training import recipe as recipes
 from lib.training import runs
 
 
 def train(name: str, profile: Profile, seed: int = 0,
-          file: Path | Sequence[Path] | None = None, start: str | None = None) -> Path:
+          file: Path | Sequence[Path] | None = None, start: str | None = None,
+          **changes: float | None) -> Path:
     """Train a recipe on the profile's jets or on those of ``file``; the folder of its run. A
     ``name`` that ``lib.training.recipe`` does not know is one for ``scratch``; ``module:Class`` is
     an attention of one's own. A fine-tuning starts from a run, a folder of weights, or a
-    pretraining, trained first unless it is cached."""
+    pretraining, trained first unless it is cached. changes: of the recipe's ``updates``, ``lr``,
+    ``batch_size`` and ``labels``."""
+    changes = {k: v for k, v in changes.items() if v is not None}
+    labels = {"labels": int(changes.pop("labels"))} if "labels" in changes else {}
     if not name or Path(name).name != name:
         raise ValueError(f"{name!r} cannot name a run: it becomes a folder, so give one plain word")
     if not 0 <= seed < 2**32:
         raise ValueError(f"--seed {seed}: give a whole number from 0 to {2**32 - 1}")
     if name in hcal_runs.MODELS:
+        if changes or labels:
+            raise ValueError(f"{name}: {', '.join({**changes, **labels})} cannot be changed here")
         return hcal_runs.train(name, profile, seed, _listed(file))
     file = _one(file)
     if name in recipes.FROM_BACKBONE:
@@ -43,6 +49,9 @@ def train(name: str, profile: Profile, seed: int = 0,
         raise ValueError(f"no recipe {name!r}; did you mean {meant[0]}? Another word names a run "
                          "from scratch, but one less like this")
     recipe, alone = recipes.recipe(known, profile, seed, start), known in recipes.PRETRAININGS
+    if labels and alone:
+        raise ValueError(f"--labels: {known} learns without labels; leave it out")
+    recipe = recipe.but(fit=changes, **labels)
     part = "unlabelled" if alone else "labelled"
     files = {part: file} if file else course_files(profile)
     if files[part] is None:
@@ -116,11 +125,12 @@ def _default_start(name: str) -> str:
 
 
 def evaluate(names: Sequence[str], profile: Profile,
-             file: Path | Sequence[Path] | None = None, out: Path | None = None) -> str:
+             file: Path | Sequence[Path] | None = None, out: Path | None = None,
+             figures: Path | None = None) -> str:
     """Metrics of runs on the test jets or on ``file``, with intervals, as text; the predictions of
     a single run also as ``out``, an npz. With several runs also the difference of each to the last,
     paired by jet, with the two-sided p; runs that judged other jets (their own test parts) cannot
-    be paired."""
+    be paired. Into the folder ``figures`` go pictures of all runs (`course.figures.draw`)."""
     if out is not None:
         if len(names) > 1:
             raise ValueError("--out takes the predictions of one run: evaluate them one by one")
@@ -136,13 +146,18 @@ def evaluate(names: Sequence[str], profile: Profile,
         jets, index = (opened(file), None) if file else test_jets(profile)
     if jets.labels is None:
         raise ValueError(f"{file} has no labels (Y): use predict")
-    answers, said = {}, []
+    answers, histories, said = {}, {}, []
     for folder in folders:
         run = runs.Run.open(folder)
+        histories[folder.name] = run.history
         answers[folder.name] = run.predict(jets, index)
         said.append((folder.name, metrics.summary(answers[folder.name])))
         if out is not None:
             answers[folder.name].save(out)
+    if figures is not None:
+        from course.figures import draw  # matplotlib takes seconds, and few need it
+
+        draw(figures, answers, histories)
     *others, last = answers
     said += [(f"{name} minus {last}", metrics.compare(answers[name], answers[last]))
              for name in others]
@@ -150,7 +165,7 @@ def evaluate(names: Sequence[str], profile: Profile,
     for title, rows in said:
         lines.append(title)
         for metric, row in rows.items():
-            p = f"  p = {row['p']:.2g}" if "difference" in row else ""
+            p = f"  {chances(row['p'])}" if "difference" in row else ""
             lines.append(f"  {metric:<16} {with_interval(row)}{p}")
     return "\n".join(lines)
 

@@ -22,7 +22,7 @@ def shown() -> dict:
     tree = ast.parse(SOURCE.read_text())
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)
                  and not node.decorator_list]
-    space = {"np": np, "norm": norm, "rankdata": rankdata, "N": 2000, "left": 1.0,
+    space = {"np": np, "norm": norm, "rankdata": rankdata, "N": 2000,
              "rng": np.random.default_rng(0), **vars(numbers), "numbers": numbers, "Markdown": str,
              "LABEL": {"finetune_simclr": "SimCLR", "scratch": "scratch"},
              "FIVE": {k: k for k in ("accuracy", "auc", "mass_mae", "mass_mse", "loss_class")}}
@@ -67,17 +67,16 @@ def test_the_closed_form_agrees_with_the_exact_sum_over_disagreements(shown):
 
 @pytest.mark.parametrize("left", [1.0, 0.8])
 def test_small_tests_scatter_as_the_closed_form_says(shown, left):
-    shown["left"] = left
     counts = np.array([230, 190, 9580])  # 10,000 jets, of which 2,000 are drawn
     q, delta = 0.042, 0.004
-    drawn = shown["small_tests"](counts, 40_000)
+    drawn = shown["small_tests"](counts, left, 40_000)
     assert drawn.mean() == pytest.approx(delta, abs=1e-4)
     assert drawn.var() == pytest.approx(left * (q - delta**2) / 2000, rel=0.03)
     often = (drawn > 0.0075 - 1e-6).mean()
     assert often == pytest.approx(shown["closed_form"](0.0075, q, delta, left), abs=0.01)
 
 
-def test_verdicts_follow_the_interval_and_the_metric(shown, capsys):
+def test_verdicts_follow_the_interval_and_the_metric(shown):
     def row(metric, low, high):
         return {"a": "finetune_simclr", "b": "scratch", "metric": metric, "p": 0.01,
                 "difference": (low + high) / 2, "low": low, "high": high}
@@ -86,13 +85,22 @@ def test_verdicts_follow_the_interval_and_the_metric(shown, capsys):
     assert verdict(row("auc", 0.001, 0.003)) == "scratch is ahead"
     assert verdict(row("mass_mae", 0.1, 0.3)) == "the rival is ahead"
     assert verdict(row("auc", -0.001, 0.003)) == "cannot be told apart"
-    found = {"comparisons": [row("accuracy", -0.002, 0.01), row("auc", 0.001, 0.003),
-                             *(row(k, -2, -1) for k in ("mass_mae", "mass_mse", "loss_class"))]}
-    pairs = [("finetune_simclr", "scratch"), ("finetune_mae", "scratch")]
-    assert "p = 0.01" in shown["differences"](found, pairs)
-    assert shown["differences"](found, pairs[1:]) == ""
-    shown["reading"](found, pairs)
-    said = capsys.readouterr().out
-    assert "accuracy: cannot be told apart" in said
-    assert "auc, mass_mae, mass_mse, loss_class: pretrained is ahead" in said
-    assert "1.5 points: excluded; of zero: compatible" in said
+
+
+@pytest.mark.parametrize(("claim", "interval", "said"), [
+    (0.015, (0.008, 0.020), "yes"), (0.015, (0.016, 0.020), "yes, and more"),
+    (0.015, (0.008, 0.010), "yes, but less"), (0.015, (-0.004, 0.004), "no"),
+    (0.015, (-0.004, -0.001), "no: the opposite"), (0.015, (-0.004, 0.010), "not decidable"),
+    (0.015, (0.002, 0.010), "the sign, yes"), (-0.03, (-0.035, -0.016), "yes"),
+    (-0.03, (-0.010, 0.004), "no"), (-0.03, (-0.020, 0.004), "not decidable")])
+def test_a_claim_is_answered_by_the_interval_and_by_what_matters(claim, interval, said):
+    row = dict(zip(("low", "high"), interval, strict=True))
+    assert numbers.answer(row, claim, claim / 2).startswith(said)
+    mirrored = {"low": -interval[1], "high": -interval[0]}
+    assert numbers.answer(mirrored, -claim, claim / 2) == numbers.answer(
+        row, claim, claim / 2).replace(f"{claim / 2:g}", f"{-claim / 2:g}")
+
+
+def test_a_p_below_the_floor_of_resampling_is_said_so():
+    assert numbers.chances(0.0004) == "p < 0.001"
+    assert numbers.chances(0.032) == "p = 0.032"

@@ -44,8 +44,9 @@ OPTIONS = {  # what a reader types
                 "--pool --pool-events --pile-up --pile-up-removal --detector",
     "download": "which --sample --out", "pack": "sources --out --encoding",
     "unpack": "source target", "inspect": "path", "closure": "file --profile --data",
-    "train": "name --profile --data --seed --file --start",
-    "evaluate": "names --profile --data --file --out", "verify": "--folder",
+    "train": "name --profile --data --seed --file --start --updates --lr --batch-size "
+             "--labels",
+    "evaluate": "names --profile --data --file --out --figures", "verify": "--folder",
     "predict": "run --file --out", "score-hcal": "maps --reference --out --threshold",
     "report": "--check --profile --data", "doctor": "",
     "course": "--profile --data --only --from --grids --fresh --publish --submission --check "

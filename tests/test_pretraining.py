@@ -348,6 +348,36 @@ def test_probes_find_a_class_that_is_there_and_none_that_is_not():
         assert abs(probes.auc(label[400:], none) - 0.5) < 0.12
 
 
+def test_a_probe_chooses_how_strongly_it_is_regularised():
+    random = np.random.default_rng(0)
+    label = np.arange(1200) % 2
+    x = random.normal(size=(1200, 100)).astype(np.float32)
+    x[:, :3] += 0.3 * label[:, None]  # little to learn among many directions
+    loose = probes.linear_probe(x[:200], label[:200], x[200:])
+    few, probes.STRENGTHS = probes.STRENGTHS, (1e3,)
+    try:
+        tight = probes.linear_probe(x[:200], label[:200], x[200:])
+    finally:
+        probes.STRENGTHS = few
+    assert probes.auc(label[200:], loose) > probes.auc(label[200:], tight) + 0.01
+    with pytest.raises(ValueError, match="two jets or more of each class"):
+        probes.linear_probe(x[:3], np.array([0, 0, 1]), x[200:])
+
+
+def test_an_encoder_is_set_against_random_ones_without_pairs():
+    random = np.random.default_rng(0)
+    covered = []
+    for _ in range(400):
+        null, same = random.normal(0.8, 0.01, 30), random.normal(0.8, 0.01, 3)
+        one = probes.unpaired(same[:1], null)
+        three = probes.unpaired(same, null)
+        covered.append([row["low"] <= 0 <= row["high"] for row in (one, three)])
+    assert np.abs(np.mean(covered, 0) - 0.95).max() < 0.04
+    ahead = probes.unpaired([0.86, 0.85, 0.855], null)
+    assert ahead["low"] > 0.03
+    assert ahead["sigma"] > 4
+
+
 def test_alignment_and_uniformity_by_hand():
     a = np.array([[1, 0], [0, 2]], np.float32)
     b = np.array([[3, 0], [1, 0]], np.float32)

@@ -52,8 +52,32 @@ def test_recipes_differ_in_what_their_names_say():
     r1 = [recipes.recipe(name, profile, 0, start).fit
           for name, start in (("r1_scratch", None), ("r1_finetune", "x"))]
     assert [f.lr for f in r1] == [3e-4, 5e-5]
+    assert [f.weight_decay for f in r1] == [0.01] * 2
     assert r1[0].updates == r1[1].updates
     assert r1[1].rates["class_head"] == 1e-4
+
+
+@pytest.mark.parametrize("size", profiles.NAMES)
+@pytest.mark.parametrize(("name", "batch", "warmup"), [
+    ("r1_simclr", 128, 5), ("r1_mae", 128, 5), ("r1_scratch", 64, 3), ("r1_finetune", 64, 3)])
+def test_r1_s_numbers_are_r1_s_in_every_profile(name, batch, warmup, size):
+    profile = profiles.get(size)
+    found = recipes.recipe(name, profile, 0, "x" if name == "r1_finetune" else None).fit
+    jets = 0.95 * profile.unlabelled if batch == 128 else 0.9 * profile.labelled
+    assert found.batch_size == batch
+    assert found.every == int(jets) // batch, "patience counts epochs"
+    assert found.warmup * 50 == pytest.approx(warmup)
+    epochs = found.updates / found.every
+    assert epochs == (2 if size == "smoke" else 50)
+    assert found.patience == 15
+
+
+def test_pretrainings_of_one_length_differ_in_their_choices_alone():
+    profile = profiles.get("laptop")
+    one, other = (recipes.passes(n, profile, 0.3) for n in ("simclr", "r1_simclr"))
+    assert one.but(augment="r1", loss={"temperature": 0.5, "dim": 128}) == other
+    assert recipes.passes("r1_mae", profile, 0.3).fit == recipes.passes("mae", profile, 0.3).fit
+    assert recipes.passes("mae", profile, 1).fit.updates * 64 == profile.unlabelled
 
 
 def test_the_budget_of_pretraining_dates_only_results_that_pretrain(monkeypatch):
@@ -143,6 +167,23 @@ def test_pretraining_takes_a_file_of_ones_own(profile, files, tmp_path, capsys):
     assert run("train", "dae", "--profile", "smoke", "--file", tmp_path / "two.h5") == 2
     assert run("train", "scratch", "--profile", "smoke", "--file", files["unlabelled"]) == 2
     assert "no labels" in capsys.readouterr().err
+
+
+def test_what_a_reader_changes_first_is_a_flag(profile, files, tmp_path, capsys):
+    assert run("train", "simclr", "--profile", "smoke", "--updates", 2) == 0
+    backbone = Run.open(capsys.readouterr().out.strip().splitlines()[-1])
+    backbone.folder.rename(tmp_path / "weights")  # such as weights/simclr
+    assert run("train", "finetune", "--profile", "smoke", "--start", tmp_path / "weights",
+               "--updates", 3, "--lr", "1e-3", "--batch-size", 8, "--labels", 20) == 0
+    found = Run.open(capsys.readouterr().out.strip().splitlines()[-1])
+    assert (found.recipe.fit.updates, found.recipe.fit.lr) == (3, 1e-3)
+    assert (found.recipe.fit.batch_size, found.labels) == (8, 20)
+    assert run("train", "mae", "--profile", "smoke", "--labels", 20) == 2
+    assert "learns without labels" in capsys.readouterr().err
+    profile.data_dir.mkdir(parents=True, exist_ok=True)
+    assert run("evaluate", found.folder, "--profile", "smoke", "--figures", tmp_path / "drawn") == 0
+    drawn = {path.stem for path in (tmp_path / "drawn").glob("*.png")}
+    assert {"confusion", "roc", "mass", "curves"} <= drawn
 
 
 def test_published_weights_are_verified_and_a_wrong_number_is_found(profile, capsys):

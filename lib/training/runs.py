@@ -372,12 +372,15 @@ def _lock(name: str, order: Order, log: Log) -> contextlib.AbstractContextManage
         return lock.acquire()
 
 
-def probe(profile: Profile, jets: JetImages, known: int = 1_000) -> Monitor:
+def probe(profile: Profile, jets: JetImages, known: int = 1_000, more: int = 0) -> Monitor:
     """The monitor of a pretraining: probes that learn from ``known`` of the labelled training jets
-    and judge the validation jets."""
+    and judge the validation jets and, for backbones that saw no labels, ``more`` of the others, of
+    other events."""
     learn, validation = indices(Recipe(hold_out=profile.data != "simulated"), jets)
-    chosen = torch.randperm(len(learn), generator=torch.Generator().manual_seed(0))[:known]
-    return Monitor(jets, learn[chosen].sort().values, validation)
+    order = learn[torch.randperm(len(learn), generator=torch.Generator().manual_seed(0))]
+    rest = order[known:]
+    rest = rest[torch.from_numpy(~np.isin(jets.event[rest], jets.event[order[:known]]))][:more]
+    return Monitor(jets, order[:known].sort().values, torch.cat([validation, rest]))
 
 
 def pretrain(name: str, recipe: Recipe | Mapping, profile: Profile, unlabelled: Jets,

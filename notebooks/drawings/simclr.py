@@ -83,3 +83,23 @@ def embeddings(rows, label, mass, pt):
         ax.spines[:].set_visible(False)
     axes[0, 0].legend(markerscale=2, handletextpad=0)
     return fig
+
+
+def lengths(found, names, published):
+    """A probe's lead over random encoders against the jets seen in pretraining.
+
+    found: arm → (jets, row of a difference); names: arm → label; published: jets of R1.
+    """
+    fig, ((ax,),) = plots.new(1, 1, 3.2, 5.4)
+    for number, (name, (jets, row)) in enumerate(found.items()):
+        low, middle, high = (row[k] for k in ("low", "difference", "high"))
+        ax.errorbar(jets * 1.06 ** (number - len(found) / 2), middle,
+                    [[middle - low], [high - middle]], label=names[name], capsize=2,
+                    **plots.look(number, True) | {"ls": ""})
+    ax.axvline(published, **plots.RULE | dict(ls=":"))
+    ax.axhline(0, **plots.RULE)
+    ax.annotate("R1", (published, 0.96), (-3, 0), xycoords=("data", "axes fraction"), ha="right",
+                va="top", textcoords="offset points")
+    ax.set(xscale="log", xlabel="jets seen in pretraining", ylabel="AUC minus random encoders")
+    plots.legend_below(ax, 2)
+    return fig

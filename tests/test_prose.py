@@ -20,10 +20,6 @@ def difference(name, a, b, metric="auc", digits=3):
     return "{} [{}, {}]".format(*(f"{row[k]:.{digits}f}" for k in ("difference", "low", "high")))
 
 
-def trees(what):
-    return f"{published('04_simclr')['values']['symmetry']['cms8'][what]['trees']['mean']:.3f}"
-
-
 def closure():
     found = published("01_collisions")["values"]["closure_met"]
     return ("Of {of} rows {met} are met: {fitted_met} of {fitted_rows} that were fitted, and "
@@ -40,12 +36,6 @@ def densities():
     found = published("01_collisions")["values"]["pile_up"]["density"]
     return "{chs_20:.2f} and {chs_40:.2f} with CHS, {none_20:.2f} and {none_40:.2f} without".format(
         **found)
-
-
-def empty_pixels(when=""):
-    pulls = published("05_mae")["values"]["pulls"]
-    name, = (n for n in pulls if n.startswith("a, ") and n.endswith("before") == bool(when))
-    return f"{sum(pulls[name][k]['loss'] for k in ('empty patches', 'empty pixels')):.0%}"
 
 
 def shift(what):
@@ -69,22 +59,6 @@ SAID = {
     "02_sparsity": [
         lambda: "{:.1f} here".format(
             625 / published("02_sparsity")["values"]["occupancy"]["active_patches"])],
-    "05_mae": [
-        *(lambda a=a: difference("05_mae", a, "random", digits=2)
-          for a in ("e", "a", "dae", "summary")),
-        lambda: f"{empty_pixels('before')} of the loss before and {empty_pixels()} after".replace(
-            "%", " %")],
-    "04_simclr": [
-        *(lambda a=a, b=b, d=d: difference("04_simclr", a, b, digits=d)
-          for a, b, d in (("simclr", "random", 2), ("simclr", "summary", 3),
-                          ("summary_simclr", "summary", 2), ("simclr", "observables", 3))),
-        *(lambda a=a, b=b: difference("04_simclr_grid", a, b) for a, b in (
-            ("simclr", "r1_simclr"), ("simclr", "random"), ("aug_translation", "aug_r1"),
-            ("aug_no_eta_flip", "aug_r1"), ("simclr", "observables"))),
-        lambda: trees("phi_roll"), lambda: trees("flips"),
-        lambda: "from {:.3f} to {:.3f}".format(*(
-            published("04_simclr")["values"]["monitor"][when]["probe_auc"]
-            for when in ("start", "end")))],
     "09_hcal": [
         *(lambda k=k, e=e, d=d: f"{hcal('r3_' + k, f'epoch_{e}', 'mean'):.{d}f}"
           for k, d in (("vit", 3), ("moe", 3)) for e in (1, 2, 3)),
@@ -108,26 +82,7 @@ SAID = {
             ("boosted_trees", "ours"), ("plain_vit", "ours"), ("resnet15", "ours"),
             ("softmax", "ours"), ("active", "ours"), ("no_local", "ours_half"))),
         lambda: difference("08_comparison_grid", "no_local", "ours_half", "mass_mae", 1)],
-    "07_finetune": [
-        *(lambda a=a: difference("07_finetune", a, "scratch", "mass_mae", 2)
-          for a in ("finetune_simclr", "finetune_mae", "finetune_dae")),
-        lambda: auc("07_finetune", "scratch"),
-        lambda: difference("07_finetune", "scratch", "boosted_trees"),
-        *(lambda a=a, b=b, m=m, d=d: difference("07_finetune_grid", a, b, m, d)
-          for a, b, m, d in (("finetune_simclr", "scratch", "mass_mae", 2),
-                             ("finetune_simclr", "scratch", "accuracy", 3),
-                             ("finetune_simclr", "scratch", "auc", 3),
-                             ("finetune_mae", "scratch", "accuracy", 3),
-                             ("r1_finetune", "r1_scratch", "accuracy", 3))),
-        lambda: f"{100 * chance('scratch')['disagree']:.1f} % of the jets",
-        lambda: f"{100 * chance('plain_vit')['sigma_seeds']:.2f} points",
-        *(lambda arm=arm, gain=gain: f"{100 * chance(arm)['often'][gain]:.2f} %"
-          for arm in ("scratch", "r1_scratch", "plain_vit") for gain in ("text", "notebook"))],
 }
-
-
-def chance(arm):
-    return published("07_finetune")["values"]["chance"][arm]
 
 
 def hcal(*keys):

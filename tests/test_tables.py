@@ -6,7 +6,6 @@ import pytest
 
 from course import tables
 from lib.profiles import ROOT
-from lib.report import numbers
 
 SPECS = tables.specifications()
 EMPTY = dict.fromkeys(("commit", "created", "machine", "profile", "data"), "") | {
@@ -21,20 +20,13 @@ def gap(a, b, x, metric="auc"):
     return {"a": a, "b": b, "metric": metric, "difference": x, "low": x - 0.01, "high": x + 0.01}
 
 
-def test_finetuned_arms_are_set_against_scratch_of_their_own_recipe():
-    names = ("scratch", "finetune_simclr", "r1_scratch", "r1_finetune")
-    found = {"summary": {n: {"auc": row(0.9), "mass_mae": row(0.8)} for n in names},
-             "comparisons": [gap("finetune_simclr", "scratch", 0.03),
-                             gap("r1_finetune", "r1_scratch", -0.02),
-                             gap("r1_finetune", "scratch", 0.5)]}
-    head, rows = tables.table(SPECS["finetuned"], EMPTY | found)
-    labels = dict(SPECS["finetuned"]["rows"])
-    assert [r[0] for r in rows] == [labels[n] for n in names]
-    assert head == ["start", "AUC", "mass MAE (GeV)", "AUC − scratch"]  # no column of dashes
-    assert [r[-1] and r[-1]["difference"] for r in rows] == [None, 0.03, None, -0.02]
-    text = numbers.markdown_table(head, rows)
-    assert "0.030 [0.020, 0.040]" in text
-    assert tables.latex_table(head, rows).count(r"\\") == 1 + len(names)
+def test_claims_are_rows_with_budget_and_answer():
+    claim = {"claim": "SimCLR adds 1.5 points", "published": 0.015, "matters": 0.0075,
+             "budget": "one pass, 3 seeds", "interval": "0.001 [-0.004, 0.006]", "answer": "no"}
+    head, rows = tables.table(SPECS["claims"], EMPTY | {"values": {"claims": [claim]}})
+    assert head == ["claim", "R1", "would matter", "budget", "ours", "answer"]
+    assert rows == [list(claim.values())]
+    assert tables.latex_table(head, rows).count(r"\\") == 2
 
 
 def test_efficiency_has_a_column_for_each_number_of_labels():

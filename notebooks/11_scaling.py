@@ -48,6 +48,7 @@ import torch
 from IPython.display import Markdown, display
 
 import drawings.comparison
+from collider import events
 from collider.course import course_jets, more_jets
 from course import scaling
 from lib import profiles
@@ -110,8 +111,8 @@ plots.save(fig, "11_two_scales", profile);
 #
 # ### Patches of other sizes, and more pile-up
 #
-# In 2012 a collision of interest came with 21 others; at the high-luminosity LHC
-# it will be 140 to 200. And nothing forces a patch to be a tower: a patch of one
+# In 2012 a collision of interest came with 21 others (in our simulation 25, which
+# notebook 01 fits); at the high-luminosity LHC it will be 140 to 200. And nothing forces a patch to be a tower: a patch of one
 # pixel throws no resolution away.
 #
 # **Prediction.** Tokens grow with pile-up until all patches are active; then
@@ -130,7 +131,7 @@ def occupied(source, patch, images=40):
                  / hits.images)
 
 
-samples = {21: jets}
+samples = {round(events.PILE_UP): jets}  # of the course
 if DATA == "simulated":
     for mean in PILE_UP:
         samples[mean] = JetImages.open(more_jets(

@@ -287,7 +287,7 @@ else:
 #   deviation), anew for every jet; **dropped cells**: a fifth of all readings
 #   lost; **miscalibration**: each tower's energies off by a factor of its own,
 #   20 %, the same for all jets;
-# - **pile-up**: the same hard collisions with 31 instead of 21 additional
+# - **pile-up**: the same hard collisions with 31 instead of 25 additional
 #   ones on average.
 #
 # Everything happens to the hits in GeV, *before* they are scaled to 8 bits. The
@@ -395,8 +395,8 @@ plots.save(drawings.comparison.shifts(effects), "12_shifts", profile);
 #
 # The prediction was half right. The energy scale does nothing. But what hurts our
 # model most is not the dead hottest tower, which costs -0.004 in AUC; the dropped
-# cells cost -0.013 and a mass 13 % too low. For the trees the two are alike, with
-# -0.016 and -0.015.
+# cells cost -0.009 and a mass 11 % too low. So it is with the trees, at -0.006 and
+# -0.010.
 #
 # The line that deserves attention is the one in which nothing happens. Here only
 # the image was changed: the label in the file stays, so "true" prints +0.0 %. In

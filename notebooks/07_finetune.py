@@ -737,9 +737,9 @@ display(Markdown(markdown_table(
 LABELS = {"100": 120, "300": 120, "1000": 200, "all": 300}  # and updates
 COST, SMALL = 2.8, profile.name == "smoke"
 ORIGIN = ("r1_mae", "r1_simclr", "simclr", "mass")  # arms that are pretrained
-PLAN = {"all": {"scratch": 3, "r1_mae": 3, "r1_simclr": 1, "scratch_2x": 0},
-        "100": {"scratch": 0, "r1_simclr": 0, "scratch_equal": 0, "mass": 0},
-        "300": {"scratch": 0, "r1_simclr": 0, "scratch_equal": 0, "mass": 0},
+PLAN = {"all": {"scratch": 3, "r1_mae": 3, "r1_simclr": 2, "scratch_2x": 1},
+        "100": {"scratch": 1, "r1_simclr": 1, "scratch_equal": 1, "mass": 0},
+        "300": {"scratch": 3, "r1_simclr": 2, "scratch_equal": 2, "mass": 0},
         "1000": {"scratch": 0, "r1_simclr": 0, "scratch_equal": 0, "mass": 0}}
 NAME = {"linear": "observables, linear", "boosted_trees": "observables, trees",
         "scratch": "from scratch", "scratch_2x": "twice the updates",

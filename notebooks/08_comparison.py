@@ -413,10 +413,10 @@ plots.save(plots.differences(rows, AXES), "08_rivals", profile);
 # single seeds. Left of the dashed line a rival has a lower AUC, right of it a
 # larger error.*
 #
-# **Does attention help?** Without it the AUC changes by -0.0008 [-0.0024,
-# 0.0010], and the whole interval lies inside the 0.003 that we said would
+# **Does attention help?** Without it the AUC changes by -0.0004 [-0.0021,
+# 0.0012], and the whole interval lies inside the 0.003 that we said would
 # matter: with and without attention the models are alike. The mass error
-# changes by 0.41 [-5.42, 6.25] GeV: undecided, for the two seeds disagree. The
+# changes by 0.44 [-0.73, 1.59] GeV: undecided, for three seeds scatter. The
 # prediction said less than 0.01 and less than the local convolution, and both
 # hold: without the convolution notebook 12 lost 0.021. Because the convolutions
 # carry news between neighbours, the pooling and the 32 sums over the whole jet,
@@ -424,9 +424,12 @@ plots.save(plots.differences(rows, AXES), "08_rivals", profile);
 #
 # **Which one?** Cross-covariance attention in our model differs by -0.0003
 # [-0.0013, 0.0006], one seed. If no attention at all is that near, mechanisms
-# cannot be far apart. **And the trees?** They are behind, -0.011 [-0.020,
-# -0.001]. Softmax, XCiT and ResNet-15 have a price in the list above, but no
-# seeds yet on the present jets: their rows wait for hours of a machine.
+# cannot be far apart: softmax differs by 0.0005 [-0.0003, 0.0013], one seed, at
+# more than twice the time. **And the rivals?** Trees are behind, -0.012 [-0.016,
+# -0.007], as is ResNet-15 in AUC, -0.0042 [-0.0066, -0.0018]; but its mass error
+# is *smaller*, -0.85 [-1.09, -0.60] GeV: ours is not ahead in both. Its interval
+# knows jets only, for it has one seed. XCiT has a price in the list above and no
+# seed yet: its row waits for hours of a machine.
 #
 # ### The published model
 #
@@ -645,8 +648,8 @@ print(f"a perfect score on {len(mine):,} jets: {floor:.3f} on average")
 # - **One size.** With ten times as many jets the order may change: what is built
 #   in (local convolutions, energy sums, observables) is worth most when jets are
 #   few, attention when they are many.
-# - **Two seeds at most** are few, and Student's distribution makes the intervals
-#   wide: what is called undecided may be decided by more of them.
+# - **Three seeds at most** are few, one is an anecdote, and Student's distribution
+#   makes the intervals wide: what is called undecided may be decided by more.
 # - **Simulated jets.** All differences are between systems on the same
 #   simulated jets. The detector is a parametrisation, and details of pixel
 #   hits that a network could exploit may be better or worse in the real one.

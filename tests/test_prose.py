@@ -64,7 +64,8 @@ SAID = {
         lambda: f"{hcal('attention', 'MoE-ViT_table', 'trained'):.3f}"],
     "08_comparison": [
         *(lambda a=a, m=m, d=d: difference("08_comparison_grid", a, "ours", m, d)
-          for a, m, d in (("none", "auc", 4), ("none", "mass_mae", 2),
+          for a, m, d in (("none", "auc", 4), ("none", "mass_mae", 2), ("softmax", "auc", 4),
+                          ("resnet15", "auc", 4), ("resnet15", "mass_mae", 2),
                           ("cross_covariance", "auc", 4), ("boosted_trees", "auc", 3)))],
     "12_ablations": [
         lambda: "{:.3f} in AUC".format(shift("hottest tower dead")),

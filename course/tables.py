@@ -174,13 +174,21 @@ def grids(profile: Profile) -> str:
 
 def latex_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A booktabs table; the first column is text, the others are numbers or rows of results. With
-    more than five columns intervals go below their values, or the table would leave the page."""
+    more than five columns intervals go below their values, and where columns besides the first are
+    long texts all such are wrapped, or the table would leave the page."""
+    rows = list(rows)
+    long = [any(isinstance(v, str) and len(v) > 24 for v in column)
+            for column in zip(*rows, strict=True)] or [False]
+    form = "".join(
+        r">{\raggedright\arraybackslash}p{0.18\linewidth}" if wrapped and any(long[1:]) else side
+        for wrapped, side in zip(long, "l" + "r" * (len(head) - 1), strict=False))
+
     def line(row: Sequence[Any]) -> str:
         return " & ".join(escape(v) if isinstance(v, str) else tex_number(
             v, stacked=len(head) > 5) for v in row) + r" \\"
 
     return "\n".join(["% Generated from the results; not to be edited.",
-                      rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", line(head),
+                      rf"\begin{{tabular}}{{{form}}}", r"\toprule", line(head),
                       r"\midrule", *map(line, rows), r"\bottomrule", r"\end{tabular}", ""])
 
 

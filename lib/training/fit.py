@@ -35,8 +35,14 @@ from lib.data.tokens import Batch
 from lib.evaluation.predictions import make_fabric, validate
 from lib.files import DataError, guarded, write_tensors
 from lib.training import checkpoint
-from lib.training.optim import WHERE, FitSettings, History, goodness, learning_rate
-from lib.training.optim import parameter_groups as groups_of
+from lib.training.optim import (
+    WHERE,
+    FitSettings,
+    History,
+    goodness,
+    learning_rate,
+    parameter_groups,
+)
 
 SAVE_SECONDS = 60  # between checkpoints, where validations are rarer
 SHOWN = {"val_auc": "AUC {:.4f}", "val_mae": "mass error {:.1f} GeV", "probe_auc": "probe {:.4f}"}
@@ -139,7 +145,7 @@ class State:
                              "multiple, and that many jets")
         self.every = settings.every or max(self.per_epoch, 20)  # updates between validations
         self.place = next(objective.parameters()).device  # where it was, and will be
-        optimizer = torch.optim.AdamW(groups_of(objective, settings), fused=True)
+        optimizer = torch.optim.AdamW(parameter_groups(objective, settings), fused=True)
         self.step, self.optimizer = self.fabric.setup(_Loss(objective), optimizer)
         self.last, self.best = (Path(folder) / f"{n}.safetensors" if folder else None
                                 for n in ("last", "best"))

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib import together
 from lib.data.tokens import Batch, TokenBatch
 from lib.models.embedding import patch_sums
 from lib.models.vit import JetViT
@@ -179,8 +180,8 @@ class JEPA(nn.Module):
 
 
 def _smooth(a: Tensor, b: Tensor) -> Tensor:
-    """Smooth L1, the mean; 0, with gradients, where there is nothing."""
-    return F.smooth_l1_loss(a, b) if len(a) else 0 * a.sum()
+    """Smooth L1, the mean over all processes; 0, with gradients, where there is nothing."""
+    return together.mean(F.smooth_l1_loss(a, b, reduction="none"))
 
 
 def _energy(tokens: TokenBatch, pool: Tensor) -> Tensor:

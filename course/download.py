@@ -242,11 +242,15 @@ class Remote(io.RawIOBase):
     def _ask(self, start: int, stop: int) -> http.client.HTTPResponse:
         request = urllib.request.Request(self.url, headers={"Range": f"bytes={start}-{stop - 1}"})
         answer = urllib.request.urlopen(request, timeout=TIMEOUT)
-        told = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
+        told = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", answer.headers.get("Content-Range", ""))
         store.require(answer.status == 206 and told and int(told[1]) == start, self.url,
                       "the server ignores range requests; download the whole file (without "
                       "--sample) with another tool, into the same folder")
-        found = {"bytes": int(told[2]),
+        length = str(int(told[2]) - int(told[1]) + 1)
+        store.require(answer.headers.get("Content-Length") in (None, length), self.url,
+                      "its answer is not as long as it says, as a page to sign in would be; open "
+                      "the address in a browser")
+        found = {"bytes": int(told[3]),
                  "version": answer.headers.get("ETag") or answer.headers.get("Last-Modified")}
         store.require(self.identity in ({}, found), self.url, CHANGED)
         self.identity = found

@@ -134,6 +134,7 @@ MOODS = ("another place", "another place, unsaid", "another length each time", "
 @pytest.fixture
 def serve(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr("course.download.TIMEOUT", 2)  # not a minute for each lost answer
     servers = []
 
     def start(content, **options):

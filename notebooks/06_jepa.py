@@ -692,10 +692,11 @@ display(Markdown("**Answer**, for this seed:\n\n" + "\n".join(
              "scratch_all", "trees"))))))
 
 # %% [markdown]
-# Intervals here are over test jets, for one seed. The published grid below has
-# more seeds and the other pretrainings, and its verdicts are the ones to quote.
-# Only the second line is the fair one: what a pretraining costs could have been
-# spent on the labels.
+# Intervals here are over test jets, for one seed; the grid below, where it has been
+# made, has more seeds and the other pretrainings. What a pretraining costs could
+# have been spent on the labels: that is the second line. But on so few labels the
+# longer training overfits and ends behind the shorter one, so the rival to beat is
+# in the first line, and JEPA does not beat it.
 #
 # ## 8. Noise, lost patches, calibration
 #

@@ -418,7 +418,8 @@ plots.save(plots.differences(rows, AXES), "08_rivals", profile);
 # matter: with and without attention the models are alike. The mass error
 # changes by 0.44 [-0.73, 1.59] GeV: undecided, for three seeds scatter. The
 # prediction said less than 0.01 and less than the local convolution, and both
-# hold: without the convolution notebook 12 lost 0.021. Because the convolutions
+# hold, as far as jets of an earlier simulation tell: there notebook 12 lost 0.021
+# without the convolution. Because the convolutions
 # carry news between neighbours, the pooling and the 32 sums over the whole jet,
 # attention has hardly anything left to bring at this number of jets.
 #

@@ -32,6 +32,12 @@ def humps(key):
                         if row["quantity"].startswith(f"m: {kind} mode"))
 
 
+def bpix_excess():
+    row, = (row for row in published("01_collisions")["values"]["closure"]
+            if row["quantity"] == "BPIX 1: non-zero pixels")
+    return row["measured"] / row["published"] - 1
+
+
 def densities():
     found = published("01_collisions")["values"]["pile_up"]["density"]
     return "{chs_20:.2f} and {chs_40:.2f} with CHS, {none_20:.2f} and {none_40:.2f} without".format(
@@ -44,7 +50,9 @@ def shift(what):
 
 SAID = {
     "01_collisions": [
-        closure, densities, lambda: f"ours at {humps('measured')} GeV",
+        closure, densities,
+        lambda: f"BPIX 1 has {bpix_excess():.0%} too many".replace("%", " %"),
+        lambda: f"ours at {humps('measured')} GeV",
         lambda: humps("published"),
         lambda: "{auc:.2f}, but at equal mass {at_equal_mass:.2f}".format(
             **published("01_collisions")["values"]["tell_tales"]["jet_pT"])],

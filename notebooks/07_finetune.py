@@ -741,8 +741,8 @@ LABELS = {"100": 120, "300": 120, "1000": 200, "all": 300,  # and updates
 COST, SMALL = 2.8, profile.name == "smoke"
 ORIGIN = ("r1_mae", "r1_simclr", "simclr", "mass")  # arms that are pretrained
 PLAN = {"all": {"scratch": 3, "r1_mae": 3, "r1_simclr": 3, "mass": 3},
-        **dict.fromkeys(("100", "300", "1000"), {
-            "scratch": 3, "r1_simclr": 3, "mass": 3, "scratch_equal": 3}),
+        **{count: {"scratch": 3, "r1_simclr": 3, "mass": 3, "scratch_equal": 3}
+           for count in ("100", "300", "1000")},
         "long": {"scratch": 3, "simclr": 3, "scratch_2x": 2, "scratch_4x": 1}}
 NAME = {"linear": "observables, linear", "boosted_trees": "observables, trees",
         "scratch": "from scratch", "scratch_2x": "twice the updates",

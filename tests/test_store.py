@@ -120,6 +120,8 @@ def change_packed(name, values):
     (lambda f: f.attrs.modify("encoding", "mp3"), "encoding is 'mp3'"),
     (lambda f: f.attrs.pop("encoding"), "encoding is None"),
     (lambda f: f.attrs.create("shape", [8, 125]), r"`shape` is \[8, 125\]"),
+    (lambda f: f.attrs.modify("shape", [2**17, 125, 125]), "at most 1024 channels"),
+    (lambda f: f.attrs.modify("shape", [8, 125, 2**20]), "16,777,216 pixels"),
     (lambda f: f.attrs.modify("shape", [1, 25, 25]), "image of 625 pixels"),
     (lambda f: f.attrs.modify("provenance", "{"), "not JSON"),
     (lambda f: f.pop("jet/indices"), "lacks jet/indices"),

@@ -36,6 +36,7 @@ SIGNED = {8: (CHANNELS.index("track dz"), CHANNELS.index("track d0")), 3: (1, 2)
 DENSE_JETS = 16  # images read at once from a dense file: 8 MB
 PACKED_JETS = 512  # images read at once from a packed file: a million hits
 HDF5_CHUNK = 1 << 17  # hits in one compressed chunk: 512 kB of indices
+LARGEST = 1024, 2**24  # channels, pixels of an image; batches of larger ones fill the memory
 MOST = 14_000  # GeV, all that the LHC collides: no pixel and no jet has more
 SMALLER = 4096  # no filter in use makes images smaller than by this
 FORMATS = {b"PAR1": "parquet", b"\x93NUM": "a NumPy array", b"PK\3\4": "an archive (npz?)",
@@ -233,8 +234,9 @@ def _packed_shape(file: h5py.File, attributes: dict, path: Path | str) -> tuple[
                                     f"update the code or {AGAIN}")
     shape = np.atleast_1d(attributes.get("shape", ()))
     require(shape.shape == (3,) and shape.dtype.kind in "iu" and (shape >= 1).all()
-            and math.prod(shape.tolist()) < 2**31, path,  # indices are int32
-            f"its attribute `shape` is {shape.tolist()}, not (C, H, W); {AGAIN}")
+            and shape[0] <= LARGEST[0] and math.prod(shape.tolist()) <= LARGEST[1], path,
+            f"its attribute `shape` is {shape.tolist()}, not (C, H, W) of at most {LARGEST[0]} "
+            f"channels and {LARGEST[1]:,} pixels in all; {AGAIN}")
     jet = {name: _member(file, f"jet/{name}", path) for name in ("indptr", "indices", "data")}
     for name, stored in jet.items():
         require(isinstance(stored, h5py.Dataset) and stored.ndim == 1, path,

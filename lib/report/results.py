@@ -233,9 +233,10 @@ def names(profile: Profile) -> list[str]:
 
 
 def measuring_cells(experiment: str, folder: Path = NOTEBOOKS) -> str | None:
-    """Hash of the cells that measure in an experiment's notebook; a grid belongs to its number. All
-    code counts but for cells tagged ``figure`` or ``parameters``, comments, texts that stand alone,
-    and statements that begin as in ``SILENT``. None where there is no such notebook."""
+    """Hash of the cells that measure in an experiment's notebook, wherever a cell ends and the next
+    begins; a grid belongs to its number. All code counts but for cells tagged ``figure`` or
+    ``parameters``, comments, texts that stand alone, and statements that begin as in ``SILENT``.
+    None where there is no such notebook."""
     paths = sorted(folder.glob(f"{experiment[:2]}_*.py")) if experiment[:2].isdigit() else []
     if not paths:
         return None
@@ -243,7 +244,7 @@ def measuring_cells(experiment: str, folder: Path = NOTEBOOKS) -> str | None:
     digest = hashlib.sha256()
     for header, code in zip(cells[::2], cells[1::2], strict=True):
         if not any(word in header for word in ("[markdown]", '"figure"', '"parameters"')):
-            digest.update("\n".join(statements(code)).encode())
+            digest.update("".join(f"{line}\n" for line in statements(code)).encode())
     return digest.hexdigest()[:16]
 
 

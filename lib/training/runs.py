@@ -50,8 +50,8 @@ SAMPLE = 8  # jets of a fingerprint: enough to notice, few enough to be quick
 AGAIN = "train the run again"
 VERSIONS = {"python": platform.python_version(), "torch": torch.__version__}
 RECORD = dict(settings=dict, fit=dict, content=str, began=(int, float))  # of every run.json
-FINISHED = dict(name=str, predicts=bool, parameters=int, train_jets=int, train_seconds=(int, float),
-                created=str, machine=str, commit=str, fingerprint=list)
+FINISHED = dict(name=str, predicts=bool, parameters=int, train_jets=int, validation_jets=int,
+                train_seconds=(int, float), created=str, machine=str, commit=str, fingerprint=list)
 Jets = JetImages | Path | str
 Log = Callable[[str], None]
 
@@ -97,8 +97,7 @@ class Run:
     @property
     def labels(self) -> int:
         """Jets whose labels the run was given, those for validation included."""
-        validation = self.record.get("validation_jets", 0)
-        return self.recipe.labels or self.record["train_jets"] + validation
+        return self.recipe.labels or self.record["train_jets"] + self.record["validation_jets"]
 
     @property
     def published(self) -> bool:

@@ -88,7 +88,7 @@ def trees(x, y, m):
 
 
 # %%
-few = (60, 120, 240) if SMALL else (300, 600, 1_200, 2_400, len(train))
+few = (60, 90, 120, 240) if SMALL else (300, 600, 1_200, 2_400, len(train))
 for n in few:
     experiment.add_run(f"trees_{n}", trees(x_train[:n], label[:n], mass[:n]),
                        seed=profile.seeds[0], labels=n,
@@ -162,7 +162,7 @@ def learned(count, source):
         for name, arm in ARMS.items()}
     for name, (run,) in grid("13", arms, profile.seeds[:1], some,
                              course_files(profile)["test"],
-                             runs=profile.runs_dir).items():
+                             runs=profile.runs_dir, log=lambda line: None).items():
         yield name, run
     index = torch.cat(some.split()[::2])
     yield f"trees_{count}", trees(observables(some, index)[0],

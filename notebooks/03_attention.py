@@ -63,6 +63,7 @@ from lib.models.blocks import Layout, LocalConcentration
 from lib.models.vit import JetViT as Library
 import drawings.attention
 from lib.report import plots
+from lib.report.numbers import with_interval
 from lib.report.results import Experiment
 from lib.training import runs
 from lib.training.recipe import recipe
@@ -93,7 +94,8 @@ print(f"of {jets.grid.patches} patches a jet fills {typical} (median),",
 # Token $n$ is a vector $x_n$ of $d$ numbers. Three matrices, which the model
 # learns and which are the same for every token, make of it a *query* (what I
 # am looking for), a *key* (what I can be found by) and a *value* (what I pass
-# on), each of width $D$:
+# on), each of width $D$ (a whole model divides its width $d$ over several such
+# averages; then $D$ is its share):
 #
 # $$ q_n=W_q\,x_n,\qquad k_n=W_k\,x_n,\qquad v_n=W_v\,x_n . $$
 #
@@ -142,10 +144,13 @@ toy = q, k, v
 
 # %% [markdown]
 # Several *heads* do this side by side with matrices of their own, and another
-# matrix mixes their answers. In the code all heads are one large matrix
-# product, cut into pieces afterwards. From here to section 9 we study what
-# stands between these projections, on random vectors; tensors are
-# $(B,H,N,D)$: jets, heads, tokens, width.
+# matrix mixes their answers: $H$ heads of width $D=d/H$. In the code all heads
+# are one large matrix product, cut into pieces afterwards. From here to section 5
+# we study what stands between these projections, on random vectors, and in section
+# 6 on trained ones; tensors are $(B,H,N,D)$: jets, heads, tokens, width.
+#
+# Written as code, the formula has two lines. The first makes a number for each pair
+# of tokens, the second an average for each token.
 
 # %%
 def softmax_attention(q, k, v):
@@ -160,7 +165,9 @@ library = {name: kind(4, 16) for name, kind in KINDS.items()}
 assert_close(softmax_attention(q, k, v), library["softmax"](q, k, v))
 
 # %% [markdown]
-# In the library each mechanism is a small module for $H$ heads of width $D$.
+# The last line compares our two lines with the library's module, number by number.
+# Every formula of this notebook gets such a line: what you read is what the course
+# computes. In the library each mechanism is a small module for $H$ heads of width $D$.
 # Its `softmax` is the same sum, which PyTorch computes in tiles without keeping
 # the map $A$; the method `map` makes it. Rows of $A$ are positive and add to one,
 # so $o_n$ is a weighted *average* of the values. From this alone follow two
@@ -178,6 +185,8 @@ assert_close(softmax_attention(*twice)[:, :, :50],
              softmax_attention(q, k, v), atol=1e-5, rtol=1e-5)
 
 # %% [markdown]
+# Both hold, to the rounding of float32.
+#
 # **Why it is quadratic.** $QK^\top$ has $N^2$ entries and each takes $D$
 # multiplications; $AV$ takes as many again. That is $2N^2D$ a head, and
 # where the map is kept for the backward pass, $N^2$ numbers of memory. Here
@@ -201,7 +210,8 @@ for n in (typical, 625, 3969, 15625):
 # $$ (QK^\top)\,V \;=\; Q\,(K^\top V). $$
 #
 # On the left a map of $N\times N$; on the right a matrix of $D\times D$,
-# whose size does not depend on the number of tokens.
+# whose size does not depend on the number of tokens. For the 50 random tokens of
+# width 16 from above:
 
 # %%
 left = (q @ k.transpose(-2, -1)) @ v   # (N, N) in between
@@ -293,7 +303,8 @@ assert_close(linear_attention(q, k, v, phi_elu), slow, atol=1e-5, rtol=1e-5)
 # because it lets us *look* at the map later on, although no one builds it.
 #
 # The board has a second charm. A new token adds one outer product to it;
-# there is nothing to recompute.
+# there is nothing to recompute. Here the tokens of one head arrive one by one, and
+# the board at the end is the one that the matrix product gave:
 
 # %%
 K, V = phi_elu(k[0, 0]), v[0, 0]  # (N, D)
@@ -311,7 +322,8 @@ assert_close(answer, linear_attention(q, k, v, phi_elu)[0, 0],
 # values and the denominator may vanish. The identity, $\phi(x)=x$, fails at
 # once. Two simple maps do not: $\mathrm{ELU}(x)+1$, and $\mathrm{ReLU}(x)$,
 # which L2ViT uses (arXiv:2501.16182). We add $10^{-6}$ to the latter; section
-# 5 shows why.
+# 5 shows why. First the identity: how many of its weights are negative, and how
+# near to zero does a denominator come? Then the two maps against the library.
 
 # %%
 def phi_relu(x):
@@ -367,10 +379,14 @@ assert errors[2, 100] > errors[4, 100] > errors[4, 10_000]
 # itself, and even ten thousand do not bring the law of $1/\sqrt R$ to bear,
 # because a few rare $\omega$ carry the mean. As a route to softmax this is a
 # hard one. Simple maps give up on the exponential and
-# accept another kernel. What do they give up? Two things, which the next cells
+# accept another kernel. What do they lose with it? Two things, which the next cells
 # measure on random vectors: how *sharply* the
 # weight falls with the angle between query and key, and whether a query can
 # sharpen itself by growing.
+#
+# For the first, take a random direction $u$ and a second one $w$ at right angles to
+# it. The vector $\cos t\,u+\sin t\,w$ makes the angle $t$ with $u$. The query
+# points along $u$, the key turns.
 
 # %%
 def unit(x):
@@ -390,6 +406,12 @@ for name, phi in kernels.items():
     value = [((query * x).sum(-1) / math.sqrt(D)).exp() if phi is None
              else (phi(query) * phi(x)).sum(-1) for x in key]
     similarity[name] = torch.stack(value).mean(1) / value[0].mean()
+
+# %% [markdown]
+# For the second, let a row of weights $A_{nm}$ be as sharp as its *entropy* says,
+# $-\sum_m A_{nm}\ln A_{nm}$ over its largest possible value $\ln N$: it is 1 for a
+# plain average over all $N$ tokens and 0 where one key gets all the weight. We
+# multiply the queries by a factor and watch.
 
 # %%
 def entropy(rows):  # (..., N) -> (...), 1 for a plain average
@@ -437,7 +459,8 @@ print({name: round(value, 2) for name, value in sharp.items()})
 # Jets have different numbers of tokens, and a batch is a rectangle. What
 # fills it up must enter no sum. For the board that is one multiplication: a
 # key of weight zero writes nothing. So it does not matter whether the empty
-# patches are removed or masked.
+# patches are removed or masked. Two checks: tokens taken out give the same as tokens
+# masked, and rubbish in a masked token's value changes nothing.
 
 # %%
 valid = torch.rand(2, 50) < 0.6
@@ -459,9 +482,9 @@ assert_close(relu(q, k, garbage, valid)[kept], masked[kept],
 # ## 5. Where it breaks, and how it is mended
 #
 # **A floor.** A denominator wants protection. The published L2ViT code
-# divides by $\max(\phi(q)\cdot\sum_m\phi(k_m),\,100)$, with a learned factor
-# $T$ a head on top; the text of the model that this course starts from gives
-# a floor of $10^{-6}$. With hundreds of dense tokens the sum is beyond 100
+# divides by $\max(\phi(q)\cdot\sum_m\phi(k_m),\,100)$ and multiplies the answer of
+# each head by a learned number. The report that this course starts from (R1)
+# states a floor of $10^{-6}$ instead. With hundreds of dense tokens the sum is beyond 100
 # and the floor never acts. But the sum grows with the number of tokens. With
 # $n$ tokens, unit-variance queries and keys and width $D$,
 #
@@ -469,7 +492,8 @@ assert_close(relu(q, k, garbage, valid)[kept], masked[kept],
 #   = n\,D\,\mathbb E[\mathrm{ReLU}]^2=\frac{nD}{2\pi}, $$
 #
 # so that below about $200\pi/D$ tokens the floor takes over, quietly: values
-# that are all one come back as $\phi(q)\cdot\sum\phi(k)/100$.
+# that are all one come back as $\phi(q)\cdot\sum\phi(k)/100$. We give both forms
+# values that are all 1, of which any average is 1, and look at what comes back.
 
 # %%
 D, counts = 24, [2, 4, 8, 16, 32, 64, 128, 256, 625]
@@ -502,8 +526,10 @@ plots.save(ax, "03_floor", profile);
 # tokens and reaches it only with more; with a mean it is 1 throughout. The
 # band marks the number of tokens of 90 % of our jets.*
 #
-# The dense model never notices; the same code on active tokens (or on the few
-# that a masked pretraining leaves) is another mechanism, whose output counts
+# On our jets, with queries and keys of unit variance, the floor does not act
+# either: the band lies to the right of the bend. With the smaller ones that a model
+# may learn, or with the few tokens that a masked pretraining leaves, the same code
+# is another mechanism, whose output counts
 # tokens. The cure: **average** over the keys instead of summing. Numerator
 # and denominator lose the same factor $n$, nothing else changes, and one
 # floor means the same for ten tokens and for 625.
@@ -517,7 +543,8 @@ assert_close(relu(q, k, v), summed(q.relu() + 1e-6, k.relu() + 1e-6, v))
 # %% [markdown]
 # **Half precision.** A float16 ends at 65,504. Sums over hundreds of tokens
 # get there; bfloat16 has the range of float32, but only eight bits for its
-# digits: two decimal digits and a bit.
+# digits: two decimal digits and a bit. The same sums three times, all in one dtype:
+# as sums, as means, and as the library does it.
 
 # %%
 def by_hand(q, k, v, scale=1.0):  # everything in the dtype that comes in
@@ -535,6 +562,12 @@ for dtype in (torch.float32, torch.bfloat16, torch.float16):
     worst = {n: float((x.double() - truth).abs().max())
              for n, x in rows.items()}
     print(f"{str(dtype)[6:]:>9}:", {n: f"{e:.2g}" for n, e in worst.items()})
+
+# %% [markdown]
+# Printed are the largest errors, against float64. A sum that has left the range is
+# `nan`, and that can be asserted, as can what the library promises:
+
+# %%
 half = [x.half() for x in big]
 assert not by_hand(*half).isfinite().all(), "the sum overflows"
 assert relu(*half).isfinite().all()
@@ -549,8 +582,8 @@ assert (close.double() - truth).abs().max() < 0.05 * truth.abs().max()
 #
 # **Nothing to say.** If all components of a query are negative, ReLU makes it
 # zero, and the answer is zero over zero. The published form returns nothing;
-# the tiny constant in our $\phi$ makes of such a query one that points in no
-# direction, so that it averages its keys by their size.
+# the tiny constant in our $\phi$ gives such a query all components alike,
+# $10^{-6}$ each, so that the weight of a key is the sum of its components.
 
 # %%
 silent = -torch.ones(1, 1, 1, 8)
@@ -577,7 +610,10 @@ assert (published == 0).all()
 # Section 3 suggests that their rows are closer to a plain average than those
 # of softmax. (3) Without the convolution the linear model is not better than
 # the softmax model. What would count against us: linear rows that are as
-# sharp as softmax rows, or sharper.
+# sharp as softmax rows, or sharper. So that nobody can bend the rule afterwards:
+# (2) is judged by the mean entropy of the rows of this one training, and (3) fails
+# if the interval of the difference in AUC lies above zero. Of the convolution we
+# predict nothing and measure its gain.
 
 # %%
 scratch = recipe("scratch", profile)
@@ -588,6 +624,12 @@ fitting = {**scratch.to_json()["fit"],
 arms = {"softmax": {"attention": "softmax", "lcm_kernel": 0},
         "linear": {"attention": "relu_linear", "lcm_kernel": 0},
         "linear + local": {"attention": "relu_linear", "lcm_kernel": 3}}
+
+# %% [markdown]
+# Each arm is a recipe: what is not named in it is as in the others. The runs go
+# through the cache, so a second execution of this cell takes no time.
+
+# %%
 judged = test_jets.subset(test[:2000])
 found = {}
 for name, arm in arms.items():
@@ -601,16 +643,14 @@ for name, arm in arms.items():
 
 # %%
 for name, row in experiment.summary().items():
-    auc, mae = row["auc"], row["mass_mae"]
-    print(f"{name:>15}: AUC {auc['mean']:.3f} [{auc['low']:.3f}, "
-          f"{auc['high']:.3f}], mass error {mae['mean']:.1f} GeV")
+    print(f"{name:>15}: AUC {with_interval(row['auc'])}, "
+          f"mass error {with_interval(row['mass_mae'])} GeV")
 gains = {f"{a} - {b}": experiment.compare(a, b, ["auc"])["auc"]
          for a, b in (("linear", "softmax"), ("linear + local", "linear"))}
 better = gains["linear - softmax"]["low"] > 0
 display(Markdown("; ".join(
-    f"{name}: **{gap['difference']:+.3f}** [{gap['low']:+.3f}, {gap['high']:+.3f}] "
-    "in AUC" for name, gap in gains.items()) + ". Prediction 3 **"
-    f"{'did not hold' if better else 'held'}**."))
+    f"{name}: **{with_interval(gap)}** in AUC" for name, gap in gains.items())
+    + f". Prediction 3 **{'did not hold' if better else 'held'}**."))
 
 # %% [markdown]
 # These are short trainings with one seed: the intervals speak of the test
@@ -633,11 +673,17 @@ def caught(model, tokens):
     return found
 
 
+# %% [markdown]
+# A hook is a function that PyTorch calls when a layer is about to run; ours writes
+# down what the layer was given. From these vectors the library's `map` makes the
+# map that linear attention implies.
+
+# %%
 tokens = jets.batch(validation[:32]).tokens
 models = {name: run.model() for name, run in found.items()}
 vectors = {name: caught(model, tokens) for name, model in models.items()}
 
-# %%
+
 def maps_of(name, block=-1):
     """The implied map (H, n, n) of each jet, padding cut off."""
     mechanism = models[name].blocks[block].attention.mechanism
@@ -660,7 +706,9 @@ assert_close(first @ v_real[0, :, :n], whole[0, :, :n], atol=1e-4, rtol=1e-3)
 # **Rank.** $\phi(Q)\phi(K)^\top$ is a product of $N\times D$ and $D\times N$,
 # and dividing its rows does not change its rank: at most $D$, however many
 # tokens there are. A map of low rank cannot, for instance, be the identity,
-# or send each of $N$ tokens to its own neighbour.
+# or send each of $N$ tokens to its own neighbour. This is prediction 1. The rank is
+# counted with *singular values*: how many of them are above $10^{-5}$ of the
+# largest.
 
 # %%
 width = small["dim"] // small["heads"]
@@ -674,6 +722,8 @@ for name in arms:
     singular[name] = short_ones.mean(0)
     ranks[name] = torch.cat([(x > 1e-5).sum(-1) for x in scaled])
     rows[name] = torch.cat([entropy(m).flatten() for m in found_maps])
+
+# %%
 for name in ("linear", "linear + local"):
     assert ranks[name].max() <= width
 for name in arms:
@@ -690,8 +740,9 @@ plots.save(fig, "03_spectra", profile);
 # softmax go on. Right, the entropy of single rows over its largest possible
 # value; 1 is a plain average over all tokens.*
 #
-# The cut at $D$ is algebra and holds for any seed. The second prediction is
-# for the training to judge:
+# Prediction 1 held: the assertion passed, and the curves of the linear models fall
+# to nothing at $D$. That cut is algebra and holds for any seed. The second
+# prediction is for the training to judge:
 
 # %%
 means = {name: float(rows[name].mean()) for name in arms}
@@ -743,8 +794,8 @@ plots.save(fig, "03_rows", profile);
 
 # %% [markdown]
 # *Figure: left, the sum of the pixels of each active patch of one jet; the
-# circle marks the patch that asks. Right, the weight it gives to each other
-# patch in the three models, mean of the heads, times the number of tokens: 1
+# circle marks the patch that asks. Right, the weight it gives to each
+# patch, itself included, in the three models, mean of the heads, times the number of tokens: 1
 # would be a plain average.*
 #
 # Whether a row follows the energy, singles out the core or stays flat is
@@ -760,11 +811,15 @@ plots.save(fig, "03_rows", profile);
 # their grid, a depthwise convolution (one kernel a channel $c$, no mixing of
 # channels), GELU, norm, another depthwise convolution:
 #
-# $$ y_{n,c}=b_c+\sum_{\delta} w_{c,\delta}\;x_{n+\delta,\,c} . $$
+# $$ y_{n,c}=b_c+\sum_{\delta} w_{c,\delta}\;x_{n+\delta,\,c} , $$
 #
-# For one channel that is an $N\times N$ map as well, $y=Tx+b$, but a sparse
+# where $\delta$ runs over the nine steps to a token itself and its neighbours, and
+# $x_{n+\delta}$ is the token there, or zero where there is none. Between the two
+# convolutions the tokens are collected from the grid and spread again, so what the
+# first one wrote on empty cells is dropped. For one channel that is an $N\times N$ map as well, $y=Tx+b$, but a sparse
 # one, with a few entries a row, at the neighbours. We write it out by sending
-# the unit vectors through.
+# the unit vectors through: the answer to the $m$-th one is column $m$ of $T$. (The
+# code treats the $n$ unit vectors as a batch of $n$ images of one channel.)
 
 # %%
 layout = Layout(place[None], torch.ones(1, n, dtype=torch.bool), grid)
@@ -798,13 +853,15 @@ print("rank of the linear map:", int(ranks["linear"].max()), "or less;",
 # *neighbours* is.) A token that is missing counts as zero here, so that the
 # convolution knows the jet's outline.
 #
-# What it was worth in this short training, and what it costs:
+# What it was worth in this short training, and what it costs: two convolutions of
+# nine products a channel, on every cell of the plane, against the two matrix
+# products of linear attention on the active tokens.
 
 # %%
-gap, d = gains["linear + local - linear"], small["dim"]
+d = small["dim"]
 attention_macs = 2 * n * d * width
-local_macs = 2 * n * d * 9
-print(f"AUC {gap['difference']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}] "
+local_macs = 2 * grid.patches * d * 9  # the whole plane, empty cells too
+print(f"AUC {with_interval(gains['linear + local - linear'])} "
       f"for {local_macs / attention_macs:.2f} times the multiply-accumulates "
       "of linear attention")
 
@@ -900,8 +957,11 @@ assert_close(one[:, :, 0], two[:, :, 0])
 # Which of them is faster on a clock, and from how many tokens on, is measured
 # with the scaling of whole models later in the course. Here we count. In a
 # block attention is not alone: projections and MLP take $(4+2r)Nd^2$ with an MLP
-# $r$ times as wide as $d$ (here four times), whatever the mechanism. Against that stands $2N^2d$
-# for softmax, $2Nd^2/H$ for $H$ linear heads.
+# $r$ times as wide as $d$, whatever the mechanism (we count with $r=4$ as R1 has it;
+# the model of section 10 has $r=2$). Against that stands $2N^2d$ for softmax and
+# $2Nd^2/H$ for $H$ linear heads. The loop prints how many times as much a block with
+# softmax computes, and then what a model with softmax saves by leaving the empty
+# patches out.
 
 # %%
 def block_macs(n, d=256, heads=4, ratio=4, softmax=True):
@@ -921,14 +981,14 @@ assert saved[256] > block_macs(625) / block_macs(625, softmax=False)
 
 # %% [markdown]
 # A narrow model feels the quadratic part already with a few hundred tokens; a
-# wide one hardly does: there *not computing empty patches* saves far more
-# than the clever sum. The two multiply, and only the second grows without
+# wide one hardly does: there *not computing empty patches* saves more
+# than the clever sum. The two multiply, and only the clever sum gains without
 # bound as patches become finer.
 #
 # ## 10. The whole model on one page
 #
 # Now everything is there to write the course's model ourselves: five classes,
-# JetViT the last of them. They have the sizes of the published model trained
+# JetViT the last of them, and four functions. They have the sizes of the published model trained
 # from scratch (notebook 07), so that at the end its weights can be loaded and
 # the two be compared. `tokens` are *two-scale* (notebook 02): patches with a
 # track or calorimeter hit as they are, the rest of the plane summed into at
@@ -972,9 +1032,13 @@ class Attention(nn.Module):
         return self.proj(mixed.flatten(2))
 
 # %% [markdown]
+# `valid` is true for tokens and false for padding; `share` is $1/n$ for each token
+# of a jet with $n$ of them, so multiplying the keys by it does both things at once:
+# padding writes nothing, and the sum over tokens becomes a mean.
+#
 # **The local convolution** of section 7. Tokens go to their cells on the grid
 # and back; coarse tokens, whose numbers begin at 625, have no cell and get
-# zero.
+# zero. A `position` is the number of a patch, row by row.
 
 # %%
 def convolved(conv, x, position, valid, grid):
@@ -987,7 +1051,11 @@ def convolved(conv, x, position, valid, grid):
     out[jet, token] = conv(plane).flatten(2)[jet, :, cell]
     return out
 
+# %% [markdown]
+# Two of these with GELU and a LayerNorm between them are the module. With
+# `groups=dim` each channel has a kernel of its own, which is what *depthwise* means.
 
+# %%
 class LocalConvolution(nn.Module):
     """x (B, K, d) -> (B, K, d): conv, GELU, norm, conv on the patches."""
 
@@ -1003,7 +1071,9 @@ class LocalConvolution(nn.Module):
 
 # %% [markdown]
 # **A block** adds three branches to its tokens, one after the other, each
-# behind a LayerNorm of its own. The MLP works on each token by itself.
+# behind a LayerNorm of its own. The MLP works on each token by itself. (The
+# `nn.Identity` stands where the library drops components in training, so that the
+# weights have the same names.)
 
 # %%
 class Block(nn.Module):
@@ -1045,7 +1115,11 @@ def patch_sums(x, channels):
     pixels = x.unflatten(-1, (channels, -1))
     return (pixels != 0).float().sum(-1), pixels.abs().sum(-1)
 
+# %% [markdown]
+# The class puts the three together. `where` is a table of all places, 625 sums of a
+# row and a column and then the 25 coarse ones, and `where[place]` reads from it.
 
+# %%
 class Embedding(nn.Module):
     """Tokens -> (B, K, d)."""
 
@@ -1069,9 +1143,11 @@ class Embedding(nn.Module):
         return self.stem(scaled.flatten(2)) + self.energy(sums) + where[place]
 
 # %% [markdown]
-# **The summary** of a jet has nothing learned in it: for each channel the
-# logarithms of its number of hits, of its energy and of its widths in $\eta$
-# and $\phi$. For a narrow jet $m^2\approx\tfrac12\sum_{ij}E_iE_j\,\Delta
+# **The summary** of a jet has nothing learned in it. For each channel it holds
+# $\ln(1+\text{hits})$, $\ln(1+E)$ and, for rows and then for columns,
+# $\tfrac12\ln(\sigma^2+0.01)$, where $\sigma^2$ is the variance of the tokens'
+# centres, weighted with their energy, in units of patches. `grid.centres` gives the
+# centres; that of a coarse token is the middle of its $5\times5$ patches. For a narrow jet $m^2\approx\tfrac12\sum_{ij}E_iE_j\,\Delta
 # R_{ij}^2$, energy squared times the variance of the position: with these
 # numbers a mass is within reach.
 
@@ -1090,10 +1166,10 @@ def summary(tokens):
     return torch.cat(parts, -1)
 
 # %% [markdown]
-# **JetViT** embeds, passes the blocks, and pools the tokens into one vector a
-# jet in three ways: their mean, their maximum, and for each channel a mean
-# weighted with the energy of the patches, since a plain mean forgets where the
-# energy is. The summary joins them; a hidden layer and two heads answer.
+# **Pooling** makes one vector of all tokens of a jet, in three ways: their mean,
+# their maximum, and for each channel a mean weighted with the energy of the patches,
+# since a plain mean forgets where the energy is. For the last one `flow` first maps
+# each token to $d/4$ numbers, so that eight channels do not make eight times $d$.
 
 # %%
 def pooled(x, flow, tokens):
@@ -1105,7 +1181,15 @@ def pooled(x, flow, tokens):
     share = energy / energy.sum(1, keepdim=True).clamp(min=1e-6)
     return mean, top, (share.mT @ flow(x)).flatten(1)         # (B, C·d/4)
 
+# %% [markdown]
+# **JetViT** embeds the tokens, passes them through the blocks and a last LayerNorm,
+# and pools them. The summary, from which the mean of the training jets is subtracted
+# before it is divided by their standard deviation, joins the pooled vector. A hidden
+# layer with GELU and two heads answer: two logits for the class, and a mass, which
+# is scaled back to GeV with the mean and deviation of the training jets' masses.
+# These four numbers or vectors were fitted once and are buffers, not parameters.
 
+# %%
 class JetViT(nn.Module):
     """Tokens -> logits (B, 2), mass (B,) in GeV."""
 
@@ -1135,7 +1219,8 @@ class JetViT(nn.Module):
 # %% [markdown]
 # Does it compute the same? The published weights go in by name; where the
 # library keeps a part in another place, we rename. Every tensor must find its
-# place, and logits and masses must agree to $10^{-5}$ of their size.
+# place, and logits and masses must agree to $10^{-5}$ of their size. We take sixteen
+# validation jets.
 
 # %%
 def renamed(name):
@@ -1188,8 +1273,8 @@ with torch.no_grad():
 #   $10^{-6}$.
 # - XCA and additive attention are linear because tokens do *not* exchange
 #   values; without a convolution they cannot see a neighbour.
-# - The model of this course fits on a page. Five classes and two functions
-#   load the published weights and give their answers.
+# - The model of this course fits on a page. Five classes and four functions, with
+#   `phi_relu` of section 3, load the published weights and give their answers.
 #
 # ## Exercises
 #
@@ -1214,7 +1299,8 @@ with torch.no_grad():
 # which the normalisation cancels. ReLU attention does not: $\phi(k+c)$ is not
 # $\phi(k)$ times a factor. (b) $200\pi/64\approx10$ for random queries and
 # keys; trained ones are often sparser or smaller and need more. (c) Its query
-# is $(1,-1)$, with ReLU $(1,0)$:
+# is $(1,-1)$, with ReLU $(1,0)$; the answers are $(1.23,\,0.33)$ and
+# $(1.5,\,0.5)$:
 #
 # ```python
 # q, k, v = toy

@@ -4,7 +4,12 @@
 rounds is shown, so that a busy machine slows all of them alike; the ratio is what to quote.
 """
 
+import json
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -141,12 +146,34 @@ def measure(profile: Profile, rounds: int = 5, jets: JetImages | None = None,
     return rows
 
 
-def main(profile: Profile, file: Path | None = None, rounds: int = 5,
-         scaling: bool = False, device: str = "auto") -> str:
+def together(profile: Profile, count: int, rounds: int, file: Path) -> str:
+    """Training of our model by `count` processes of one thread that share each batch, against one:
+    the images of a second, in turns. (That the losses are equal, tests/test_together.py says.)"""
+    rates: dict[int, list[float]] = {1: [], count: []}
+    for n in list(rates) * rounds:
+        with tempfile.TemporaryDirectory() as home:
+            subprocess.run(
+                [sys.executable, "-m", "lib", "train", "scratch", "--profile", profile.name,
+                 "--file", str(file.resolve()), "--updates", "100", "--batch-size", "64",
+                 "--devices", str(n)],
+                env={**os.environ, "JETS_HOME": home, "OMP_NUM_THREADS": "1"}, check=True,
+                stdout=subprocess.DEVNULL)
+            [history] = Path(home).glob("**/runs/*/history.json")
+            rates[n].append(json.loads(history.read_text())["rows"][-1]["images_s"])
+    ratios = sorted(b / a for a, b in zip(*rates.values()))
+    return (f"one process: {statistics.median(rates[1]):.0f} images/s, {count}: "
+            f"{statistics.median(rates[count]):.0f}; {statistics.median(ratios):.2f} times "
+            f"({ratios[0]:.2f} to {ratios[-1]:.2f}); {machine()}")
+
+
+def main(profile: Profile, file: Path | None = None, rounds: int = 5, scaling: bool = False,
+         device: str = "auto", processes: int = 1) -> str:
     """The benchmark as a table; scaling: that of `course.scaling`, its points kept in ``file`` or
-    under build/."""
+    under build/; processes: that of `together`."""
     if scaling:
         return growth.main(file or profile.build_dir / "scaling.json", rounds)
+    if processes > 1:
+        return together(profile, processes, rounds, file or course_files(profile)["labelled"])
     rows = measure(profile, rounds, JetImages.open(file) if file else None, device=device)
     lines = [f"{'model':28}{'dtype':>10}{'params':>11}{'tokens':>8}{'images/s':>10}{'ratio':>7}"
              f"{'GFLOP/jet':>11}"]

@@ -158,6 +158,8 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
         arg("--device", choices=["auto", "cpu", "cuda"], default="auto"),
         arg("--scaling", action="store_true",
             help="instead: time and memory of every attention, 64 to 16,384 tokens; resumable"),
+        arg("--processes", type=positive, default=1, metavar="N",
+            help="instead: training by N processes against one, of one thread each"),
         arg("--no-memory", action="store_true", help=argparse.SUPPRESS)]),  # a column that is gone
 }
 

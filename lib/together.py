@@ -60,3 +60,8 @@ def gathered(x: Tensor) -> tuple[Tensor, int]:
 def mean(x: Tensor) -> Tensor:
     """What averages over the processes to the mean of all their x, however many each has."""
     return x.sum() * _size / summed(x.new_tensor(x.numel())).clamp(min=1)
+
+
+def centre(x: Tensor) -> Tensor:
+    """The mean row (D,) of x (N, D), the rows of all processes taken together; 0 of none."""
+    return summed(x.sum(0)) / summed(x.new_tensor(float(len(x)))).clamp(min=1)

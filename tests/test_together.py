@@ -26,6 +26,8 @@ ARMS = {
     "mae": {"model": VIT, "objective": "mae"},
     "mae, mse": {"model": VIT, "objective": "mae", "loss": {"reconstruct": "mse", "mask": "all"}},
     "denoising": {"model": VIT, "objective": "denoising"},
+    "jepa": {"model": VIT, "objective": "jepa"},
+    "jepa, own": {"model": VIT, "objective": "jepa", "loss": {"target": "own", "pixels": 0.3}},
 }
 # Chance is taken out of the objectives, for every process draws its own; gradients are kept.
 SCRIPT = """
@@ -35,13 +37,17 @@ import torch
 from test_runs import make_jets
 from test_together import ARMS
 from lib.data.views import TwoViews
-from lib.training import fit, masked, runs, split
+from lib.training import fit, jepa, masked, runs, split
 
 def fewer(hits):
     return hits.select(hits.column % 5 != 0)
 
 def hide(self, tokens, of=masked.MAE.hide):
     pool, _ = of(self, tokens)
+    return pool, pool & (torch.arange(pool.shape[1]) % 3 > 0)
+
+def hide_too(self, tokens):
+    pool = masked.in_play(tokens, self.model.config)
     return pool, pool & (torch.arange(pool.shape[1]) % 3 > 0)
 
 def step(self, *rest, of=torch.optim.AdamW.step):
@@ -51,7 +57,7 @@ def step(self, *rest, of=torch.optim.AdamW.step):
 
 split.views = lambda *rest: fewer
 TwoViews.__call__ = lambda self, hits: (hits, fewer(hits))
-masked.MAE.hide, torch.optim.AdamW.step = hide, step
+masked.MAE.hide, jepa.JEPA.hide, torch.optim.AdamW.step = hide, hide_too, step
 how = dict(updates=2, every=1, lr=1e-4, batch_size=16, accelerator="cpu", devices=int(sys.argv[1]),
            select="loss")
 for name, arm in ARMS.items():

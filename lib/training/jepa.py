@@ -136,10 +136,10 @@ class JEPA(nn.Module):
     def normalised(self, given: Tensor, valid: Tensor) -> Tensor:
         """Targets (B, K, D) as they are to be told, see ``norm``."""
         given = F.layer_norm(given, given.shape[-1:])
-        if self.norm == "layer" or not valid.any():
+        if self.norm == "layer":
             return given
-        rows = given[valid]
-        return (given - rows.mean(0)) / (rows.var(0, correction=0) + 1e-3).sqrt()
+        mean = together.centre(rows := given[valid])
+        return (given - mean) / (together.centre((rows - mean).square()) + 1e-3).sqrt()
 
     def predicted(self, tokens: TokenBatch, given: Tensor) -> tuple[Tensor, ...]:
         """Told (B, N, D, and pixels behind them) and ``given`` features, normalised; the places
@@ -162,7 +162,7 @@ class JEPA(nn.Module):
         width = target.shape[-1]
         t = target[hidden]
         total = _smooth(told[hidden][:, :width], t)
-        parts = {"mean": _smooth(t.mean(0).expand_as(t), t)}
+        parts = {"mean": _smooth(together.centre(t).expand_as(t), t)}
         if self.context:
             view = valid & ~hidden
             parts["context"] = _smooth(told[view][:, :width], target[view])

@@ -105,6 +105,13 @@ LABEL = {
     "boosted_trees": "boosted trees", "mass_only": "jet mass alone",
     "mean": "constant answer",
 }
+
+# %% [markdown]
+# `LABEL` names the rows of all tables and figures. The recipes come from their list;
+# `parameters` counts the weights of a model without making it, and the assertion
+# holds every rival to within 5 % of ours.
+
+# %%
 RIVALS = ("none", "softmax", "cross_covariance", "xcit", "resnet15")
 ours = recipe("scratch", profile)  # as in notebook 07
 ARMS = {"ours": ours} | {name: recipe(name, profile) for name in RIVALS}
@@ -157,7 +164,11 @@ x_test, _ = observables(test_jets, test)
 def predictions(score, m_hat=None):
     return Predictions.of(test_jets, test, score, m_hat)
 
+# %% [markdown]
+# Trees are grown on the same training jets and asked about the same test jets. A
+# fresh draw of jets will need them again, so they are a function of the file.
 
+# %%
 def boosted(seed, source, index):
     """Trees grown on the training jets of a file, and their answers."""
     x, _ = observables(source, index)
@@ -165,7 +176,12 @@ def boosted(seed, source, index):
                                    source.mass[index].numpy())
     return predictions(*trees.predict(x_test))
 
+# %% [markdown]
+# The **jet mass alone** is a rival that knows a single number: a cut on it, with the
+# share of tops in each bin of mass as its score. And the constant answer shows what
+# knowing nothing costs.
 
+# %%
 cut = MassCut(bins=min(40, len(train) // 20)).fit(mass, label)
 same = np.ones(len(test))
 cheap = {"boosted_trees": boosted(profile.seeds[0], jets, train),
@@ -255,7 +271,12 @@ def priced(names, rounds):
     return {row["name"]: {k: row[k] for k in keys}
             for row in bench.measure(profile, rounds, jets, arms)}
 
+# %% [markdown]
+# The dense model of R1 is the first arm, so that every ratio is to it. `GFLOP` is per
+# jet and training step; `tokens` is how many of them a jet of the batch has on
+# average.
 
+# %%
 experiment.values["cost"] = priced(ARMS, rounds=1 if SMALL else 2)
 rows = [[{**LABEL, "r1_dense": "R1, dense"}[n], r["parameters"],
          round(r["tokens"]), round(r["gflop"], 3), round(r["images_s"]),
@@ -295,7 +316,11 @@ def trained(names, seed):
                  drawn(seed), files["test"], runs=profile.runs_dir)
     return {name: run for name, (run,) in found.items()}
 
+# %% [markdown]
+# Hours run out before questions do, so some systems have fewer seeds than others. A
+# row with one seed says so in its column, and its interval knows the test jets only.
 
+# %%
 # How many seeds each system has so far; 0: it waits for the hours of a machine.
 SEEDS = {"ours": 3, "none": 3, "cross_covariance": 1,
          "softmax": 1, "resnet15": 1, "xcit": 0}
@@ -355,7 +380,12 @@ if since := changed_since(shown["curves"].get("settings", {}), ARMS):
 # %%
 MATTERS = {"auc": 0.003, "mass_mae": 0.3}
 
+# %% [markdown]
+# Take three comparisons with $p$ of 0.01, 0.03 and 0.04. Holm makes of them $3\times
+# 0.01=0.03$, $2\times0.03=0.06$, and $1\times0.04$, which may not be smaller than its
+# predecessor and becomes 0.06: of three "significant" ones a single one is left.
 
+# %%
 def holm(p):
     """Holm's p of several comparisons, by name."""
     least, found = 0.0, {}
@@ -364,7 +394,10 @@ def holm(p):
         found[name] = least
     return found
 
+# %% [markdown]
+# The rule of the last column is code too, so that no sentence can bend it.
 
+# %%
 def answer(row, matters):
     """What an interval says of a rival: ahead, behind, alike or undecided."""
     if abs(row["low"]) < matters and abs(row["high"]) < matters:
@@ -374,6 +407,13 @@ def answer(row, matters):
 
 # %%
 SYSTEMS = [n for n in LABEL if n in shown["summary"]]
+
+# %% [markdown]
+# First the systems by themselves: seeds, price, and three metrics with 95 % intervals
+# over seeds and jets. *Rejection* is one over the share of QCD jets that pass when
+# half of the tops do.
+
+# %%
 price, rows = shown["values"]["cost"], []
 for n in SYSTEMS:
     one, cost = shown["summary"][n], price.get(n, {})
@@ -390,6 +430,13 @@ display(Markdown(made), Markdown(markdown_table(
 gaps = {metric: against(shown, "ours", metric) for metric in MATTERS}
 dear = {metric: holm({n: row["p"] for n, row in found.items()})
         for metric, found in gaps.items()}
+
+# %% [markdown]
+# Then each minus ours, jet by jet and seed by seed. The paired differences are much
+# narrower than the intervals above, because jets that are hard for one model are hard
+# for the other too, and that part cancels.
+
+# %%
 rows = [[LABEL[n], *(cell for metric, found in gaps.items() if n in found
                      for cell in (found[n], f"{dear[metric][n]:.3f}",
                                   answer(found[n], MATTERS[metric])))]
@@ -457,7 +504,11 @@ points = {LABEL[n]: {**shown["summary"][n]["auc"], **price[n]}
 flat = {LABEL[n]: shown["summary"][n]["auc"]
         for n in ("boosted_trees", "mass_only") if n in shown["summary"]}
 
+# %% [markdown]
+# A system is on the *frontier* if nothing cheaper is better: whoever stands below it
+# can be replaced by something that costs less.
 
+# %%
 def frontier(points, key):
     """Systems that nothing cheaper surpasses, by rising cost."""
     best, found = -np.inf, []
@@ -467,7 +518,10 @@ def frontier(points, key):
             found.append(name)
     return found
 
+# %% [markdown]
+# The answer may depend on what one pays with, operations or time.
 
+# %%
 for what, key in {"operations": lambda r: r["gflop"],
                   "time": lambda r: 1 / r["ratio"]}.items():
     print(f"on the frontier by {what}:", " → ".join(frontier(points, key)))
@@ -539,6 +593,12 @@ answers_live = {"ours": [mine], "none": [live["none"].predictions],
                 "mass_only": [cheap["mass_only"]]}
 left = beyond(answers_live)
 experiment.values["beyond_mass"] = left
+
+# %% [markdown]
+# Where the grid is made, all its systems are asked; else the published answers are
+# shown.
+
+# %%
 if GRIDS:
     some = {n: ps for n, ps in results.load_predictions(
         "08_comparison_grid", profile).items() if n != "mean"}
@@ -591,7 +651,11 @@ def calibration(answers):
                 "shift": np.mean([(p.score - p.y).mean() for p in ps])}
             for n, ps in answers.items()}
 
+# %% [markdown]
+# A calibration error is the mean distance between a score and the share of tops that
+# have it; the *shift* says whether scores are too high or too low altogether.
 
+# %%
 rng = np.random.default_rng(0)
 floor = np.mean([metrics.ece(rng.random(len(mine)) < mine.score, mine.score)
                  for _ in range(20)])

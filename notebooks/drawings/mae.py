@@ -16,6 +16,13 @@ def square_root(image):
     return PowerNorm(0.5, 0, max(float(np.nanmax(plots.array(image))), 1e-6))
 
 
+def masks(active, hidden):
+    """The patches of one jet under each mask. active (rows, columns): which hold something;
+    hidden: title → which of them are covered."""
+    kind = {title: 2 * active + covered for title, covered in hidden.items()}
+    return plots.grid_map(kind, kinds=KINDS)[0, 0].figure
+
+
 def reconstructions(rows, unit):
     """Images beside each other: what is there, what the encoder sees, what it makes of it.
 
@@ -37,15 +44,17 @@ def reconstructions(rows, unit):
 def losses(panels):
     """Loss curves, each beside what trivial answers would get on the same jets.
 
-    panels: title → ``{"update": [...], "model": {label: [...]}, "trivial": {label: [...]}}``.
+    panels: title → (rows of a history, start of its keys): ``val_`` for the objective's own loss,
+    ``val_mse`` for the mean square of a two-part answer.
     """
     fig, axes = plots.new(-(-len(panels) // 2), 2, 2.3 * -(-len(panels) // 2))
-    for ax, (title, curves) in zip(axes.flat, panels.items()):
-        update = curves["update"]
-        plots.lines({name: (update, found) for name, found in curves["model"].items()}, ax=ax,
-                    marks=True)
-        plots.lines({name: (update, found) for name, found in curves["trivial"].items()},
-                    "update", "loss on held-out jets", ax=ax, log="y", first=1,
+    for ax, (title, (rows, key)) in zip(axes.flat, panels.items()):
+        model, start = ("val_loss", key) if key == "val_" else (key, f"{key}_")
+        trivial = {name: f"{start}{name}" for name in ("zero", "mean", "input")}
+        update = [row["update"] for row in rows]
+        plots.lines({"model": (update, [row[model] for row in rows])}, ax=ax, marks=True)
+        plots.lines({name: (update, [row[k] for row in rows]) for name, k in trivial.items()
+                     if k in rows[0]}, "update", "loss on held-out jets", ax=ax, log="y", first=1,
                     color=plots.GREY, lw=1)
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))

@@ -3,32 +3,84 @@
 import textwrap
 
 import numpy as np
-from matplotlib.colors import LogNorm
+from matplotlib import colormaps
+from matplotlib.colors import ListedColormap, LogNorm
 
 from lib.cms import PIXEL
 from lib.report import plots
+from lib.report.style import COLOURMAP
+
+FLOOR = ListedColormap(["#00224e", "#0c2c56", "#1c3963", "#31496f"])
+STEPS = colormaps[COLOURMAP].resampled  # few colours are few bytes
 
 
-def views(images, columns=4):
-    """Jets in 8-bit levels, title → (8, H, W): calorimeters as colours, pixel layers as grey and
-    tracks as white dots."""
+def views(images, columns=3):
+    """Jets in 8-bit levels, title → (8, H, W): calorimeters as colours, tracks as white dots, and
+    under them the hits of the pixel layers as a faint floor, summed in blocks of 5 × 5 pixels."""
     rows = -(-len(images) // columns)
-    fig, axes = plots.new(rows, columns, 1.95 * rows)
+    fig, axes = plots.new(rows, columns, 2.3 * rows)
     for ax in axes.flat[len(images):]:
         ax.set_visible(False)
     for ax, (title, image) in zip(axes.flat, images.items()):
         image = plots.array(image)
         half = image.shape[-1] * PIXEL / 2
         plots.images({"": image[3] + image[4]}, ax=ax, norm=LogNorm(1, 255), bar=False)
-        ax.set_title("\n".join(textwrap.wrap(title, 22)), fontsize=8)
-        for layers, colour, size in ((image[5:8], "#a0a0a0", 0.35), (image[:1], "white", 3.5)):
-            row, column = np.nonzero(layers.sum(0))
-            level = layers.sum(0)[row, column] / 255
-            ax.scatter((column + 0.5) * PIXEL - half, (row + 0.5) * PIXEL - half, lw=0,
-                       s=size * (0.3 + level), color=colour, rasterized=True)
+        floor = image[5:8].sum(0).reshape(*(n for size in image.shape[1:] for n in (size // 5, 5)))
+        ax.imshow(np.digitize(floor.sum((1, 3)), (1, 120, 400)), cmap=FLOOR, vmin=0, vmax=3,
+                  origin="lower", extent=(-half, half, -half, half), zorder=-1, rasterized=True)
+        row, column = np.nonzero(image[0])
+        ax.scatter((column + 0.5) * PIXEL - half, (row + 0.5) * PIXEL - half, s=2.6, lw=0,
+                   color="white", antialiased=False, rasterized=True)
+        ax.set_title("\n".join(textwrap.wrap(title, 26)), fontsize=8)
         ax.set(xlim=(-half, half), ylim=(-half, half), xticks=(), yticks=(), xlabel="", ylabel="")
         ax.spines[:].set_visible(False)
     return fig
+
+
+def symmetry(found, names):
+    """AUC of telling changed from original jets, with intervals, a panel an encoding.
+
+    found: encoding → change → classifier → row; names: change → label, in the order of the rows.
+    """
+    fig, (axes,) = plots.new(1, len(found), 0.24 * len(names) + 1, 7.0, sharey=True)
+    for ax, (encoding, rows) in zip(np.atleast_1d(axes), found.items()):
+        plots.intervals({kind: {names[n]: rows[n].get(kind) for n in names}
+                         for kind in ("trees", "transformer")},
+                        "AUC, changed against original", value="mean", ax=ax,
+                        reference=0.5, xlim=(0.4, 1.02), title=encoding)
+    return fig
+
+
+def collapse(runs):
+    """Spread and effective rank of vectors while three encoders are trained. runs: name → lists
+    ``update``, ``feature_std`` and ``effective_rank``."""
+    fig, (axes,) = plots.new(1, 2, 2.4, sharex=True)
+    for ax, key in zip(axes, ("feature_std", "effective_rank")):
+        plots.lines({name: (found["update"], found[key]) for name, found in runs.items()},
+                    "update", key.replace("_", " "), ax=ax, legend=False)
+        ax.set_ylim(0)
+    plots.legend_below(ax, 3)
+    return fig
+
+
+def cosines(found):
+    """Cosines of all pairs of views in steps of 0.2: title → (2B, 2B), the partner B places on."""
+    fig, (axes,) = plots.new(1, len(found), 3.0, sharey=True)
+    for ax, (name, cosine) in zip(axes, found.items()):
+        plots.matrix(cosine, 12, ax=ax, bar=False, vmin=-1, vmax=1, cmap=STEPS(10),
+                     mask=np.eye(len(cosine), dtype=bool))
+        ax.set(title=name, xlabel="view", ylabel="view")
+    plots.colourbar(ax.collections[0], axes, "cosine")
+    return fig
+
+
+def moved(found, names, starred):
+    """How far changes move the features of two encoders, different jets: 1. found: encoder →
+    change → distance; names: change → label; starred: the changes of the pretraining."""
+    return plots.intervals({
+        encoder: {f"{'* ' if n in starred else ''}{names[n]}": rows[n] for n in rows}
+        for encoder, rows in found.items()},
+        "mean squared distance, different jets: 1", reference=1, xscale="log").figure
 
 
 def monitor(history, chance, start, best):
@@ -64,15 +116,16 @@ def embeddings(rows, label, mass, pt):
     fig, axes = plots.new(len(rows), 3, 2.15 * len(rows) + 0.4)
     for line, (name, row) in zip(axes, rows.items()):
         x, y = plots.array(row["plane"]).T
-        for value, marker, text in ((0, "o", "QCD"), (1, "^", "top")):
+        for value, text in enumerate(("QCD", "top")):
             mine = plots.array(label) == value
-            line[0].scatter(x[mine], y[mine], s=5, lw=0, marker=marker, label=text, alpha=0.8,
-                            color=plots.CYCLE[value])
+            line[0].scatter(x[mine], y[mine], s=5, lw=0, marker="s", label=text,
+                            color=plots.CYCLE[value], antialiased=False)
         line[0].set_title(f"class, probe AUC {row['auc']:.3f}", fontsize=9)
         line[0].set_ylabel(name)
         for column, values, unit in ((1, mass, "mass"), (2, pt, "pt")):
             low, high = np.quantile(plots.array(values), [0.02, 0.98])
-            shown = line[column].scatter(x, y, c=values, s=5, lw=0, vmin=low, vmax=high)
+            shown = line[column].scatter(x, y, c=values, s=5, lw=0, vmin=low, vmax=high,
+                                         marker="s", cmap=STEPS(6), antialiased=False)
             text = unit.replace("pt", "$p_T$")
             line[column].set_title(f"{text}, probe R² {row[unit]:.2f}", fontsize=9)
             if line[0] is axes[-1, 0]:

@@ -48,7 +48,110 @@ def shift(what):
     return published("12_ablations")["values"]["shifts"]["ours"][what]["auc"]["difference"]
 
 
-SAID = {
+def value(name, *keys):
+    found = published(name)["values"]
+    for key in keys:
+        found = found[key]
+    return found
+
+
+def trees(encoding, *names):
+    """AUC by which boosted trees tell jets after each change from jets as they are."""
+    return [value("04_simclr", "symmetry", encoding, n, "trees", "mean") for n in names]
+
+
+def probed(name, *systems):
+    return [published(name)["summary"][n]["auc"]["mean"] for n in systems]
+
+
+def signed(row, digits=3):
+    """A difference and its interval, with the minus of print."""
+    return "{} [{}, {}]".format(*(f"{row[k]:.{digits}f}" for k in (
+        "difference", "low", "high"))).replace("-", "−")
+
+
+def pull(row):
+    return value("05_mae", "pulls", row)
+
+
+def share_of_pull(row):
+    lengths = {k: v["gradient"] for k, v in pull(row).items() if k != "cosine"}
+    return lengths["hits"] / sum(lengths.values())
+
+
+def channel(number):
+    rows = value("05_mae", "occupancy", "channels")
+    return "{:.2f} against {:.2f}".format(*(rows[n][number] for n in ("e, mended", "map")))
+
+
+LESSONS = {
+    "04_simclr": [
+        lambda: "Flips: {:.2f}, where *nothing at all* has {:.2f}. Roll: {:.2f}, crop: "
+                "{:.2f}".format(*trees("cms8", "flips", "nothing", "phi_roll", "random_crop")),
+        lambda: "Translation: {:.2f}".format(*trees("cms8", "translation")),
+        lambda: "measured again: {:.2f}, pile-up exchanged: {:.2f}".format(
+            *trees("cms8", "smearing", "pile_up")),
+        lambda: "`gev` it is {:.2f} and {:.2f}".format(*trees("gev", "smearing", "pile_up")),
+        lambda: "of the two: {:.2f} against {:.2f}".format(
+            *trees("cms8", "phi_roll", "quarter_turn")),
+        lambda: "The roll changes {:.0f} %".format(
+            100 * value("04_simclr", "shapes", "phi_roll", "changed")),
+        lambda: "After the roll {:.0f} %".format(
+            100 * value("04_simclr", "shapes", "phi_roll", "towers")),
+        lambda: "ends at {val:.2f}, between {guess:.2f} (a guess) and {apart:.2f}".format(
+            **value("04_simclr", "loss")),
+        lambda: "For {:.0f} % of the views".format(100 * value("04_simclr", "loss", "match")),
+        *(lambda k=k, t=t: t.format(*(value("04_simclr", "monitor", when, k)
+                                      for when in ("start", "end")))
+          for k, t in (("probe_auc", "from {:.3f} to {:.3f}"), ("neighbour_auc", "from {:.2f} to "
+                        "{:.2f}"), ("effective_rank", "from {:.0f} to {:.0f}"),
+                       ("mean_cosine", "fell from {:.2f} to {:.2f}"))),
+        lambda: "strangers at {strangers:.2f}".format(
+            **value("04_simclr", "spread", "simclr_features")),
+        lambda: "they are at {strangers:.2f}".format(
+            **value("04_simclr", "spread", "simclr_projection")),
+        *(lambda n=n: "({:.2f} → {:.2f})".format(*(value("04_simclr", "moved", w, n) for w in (
+            "untrained", "pretrained"))) for n in ("quarter_turn", "phi_roll", "random_crop")),
+        lambda: "{:.3f} against {:.3f}".format(*probed("04_simclr", "simclr", "random")),
+        lambda: "*observables* win: {:.3f}".format(*probed("04_simclr", "observables")),
+        lambda: "the summary " + difference("04_simclr", "summary_simclr", "summary"),
+        *(lambda k=k: "from {:.2f} to {:.2f}".format(*(value("04_simclr", "explained", n, k)
+                                                       for n in ("random", "simclr")))
+          for k in ("mass", "pt", "auc")),
+        lambda: signed(value("04_simclr_grid", "judge", "simclr_third")),
+        lambda: "it is " + signed(value("04_simclr", "judge", "simclr_full")),
+        lambda: "{sigma:.1f} of their standard deviations".format(
+            **value("04_simclr", "judge", "simclr_full")),
+        lambda: signed(value("04_simclr_grid", "judge", "r1_mae")),
+        lambda: signed(value("04_simclr_grid", "excess", "flips"))],
+    "05_mae": [
+        lambda: "Under R1's mask {:.0f} %".format(
+            100 * value("05_mae", "hidden", "a", "empty_patches")),
+        *(lambda n=n, t=t: t.format(100 * value("05_mae", "hidden", n, "empty_pixels"))
+          for n, t in (("a", "to paint {:.1f} %"), ("e", "alone leaves {:.1f} %"))),
+        lambda: "a mean square of {zero:.4f}".format(**value("05_mae", "trivial", "all_mse")),
+        lambda: "zero costs {zero:.2f} and the mean {mean:.2f}".format(
+            **value("05_mae", "trivial", "active_two_part")),
+        *(lambda n=n, k=k, t=t: t.format(value("05_mae", "losses", n, k)) for n, k, t in (
+            ("a", "mse_to_mean", "mean's square ({:.3f})"), ("e", "loss_to_mean", "loss ({:.3f})"),
+            ("e", "mse_to_mean", "arm a is: {:.3f}"), ("dae", "loss_to_mean", "stands at {:.3f}"),
+            ("dae", "mse_to_input", "last column is {:.1f}"))),
+        lambda: "{mended:.3f} for the mended arm and {map:.3f} for the map".format(
+            **value("05_mae", "occupancy")),
+        lambda: f"ECAL {channel(3)}, HCAL {channel(4)}", lambda: f"d0: {channel(1)}",
+        lambda: "{lost:.2f} for what was lost".format(**value("05_mae", "denoising")),
+        lambda: "{real:.2f} for what is real".format(**value("05_mae", "denoising")),
+        lambda: "{hits_before:.0f} % and {hits_after:.0f} %".format(**value("05_mae", "reasons")),
+        lambda: f"hits have {share_of_pull('a, as R1'):.0%} of the pull".replace("%", " %"),
+        lambda: "the cosine is {cosine:.2f}".format(**pull("a, as R1")).replace("-", "−"),
+        lambda: "tug of war ({cosine:.2f})".format(**pull("e, mended")),
+        lambda: "32 sums, with {:.3f}, are no better than random weights, {:.3f}".format(
+            *probed("05_mae", "summary", "random")),
+        *(lambda n=n: signed(next(row for row in published("05_mae")["comparisons"]
+                                  if row["a"] == n)) for n in ("a", "e", "dae", "a_no_lcm",
+                                                                "random_no_lcm"))],
+}
+SAID = LESSONS | {
     "01_collisions": [
         closure, densities,
         lambda: f"BPIX 1 has {bpix_excess():.0%} too many".replace("%", " %"),

@@ -5,8 +5,10 @@ import numpy as np
 import torch
 from jetfiles import cms
 
+from lib import profiles
 from lib.data.images import JetImages
 from lib.evaluation import metrics
+from lib.training.recipe import recipe
 
 
 def images(count: int = 40) -> JetImages:
@@ -40,3 +42,26 @@ def test_patches_of_every_size_are_counted(capsys):
     work = [float(line.split()[5]) for line in lines]
     assert len(work) == 5
     assert work == sorted(work, reverse=True)  # as the text says
+
+
+def test_the_yardstick_scatters_with_its_seeds():
+    block, = notebook_code.solutions("04")
+    asked = []
+
+    def two_sample(sample, augment, seed):
+        asked.append((sample, augment("hits"), seed))
+        return {"mean": 0.5}
+    assert eval(block, {"two_sample": two_sample, "samples": {"cms8": "jets"}}) == [0.5] * 5
+    assert asked == [("jets", "hits", seed) for seed in range(5)]
+
+
+def test_empty_places_are_hidden_in_proportion_and_zeros_train(capsys):
+    shares, zeros = notebook_code.solutions("05")
+    active = torch.rand(200, 650, generator=torch.Generator().manual_seed(0)) < 0.3
+    space = notebook_code.shown("05", ("hide_by_hand",), torch=torch, active=active)
+    exec(shares, space)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[0] for line in lines] == ["0.5", "0.9"]
+    assert all(abs(float(line[1]) - 0.7) < 0.01 for line in lines)
+    assert 'arm("e").but(loss={"lcm": "zeros"})' in zeros
+    assert recipe("mae", profiles.get("smoke")).but(loss={"lcm": "zeros"}).loss["lcm"] == "zeros"

@@ -1,6 +1,7 @@
-"""Drawings of notebook 10: latency, and what the model looks at."""
+"""Drawings and tables of notebook 10: latency, and what the model looks at."""
 
 from lib.report import plots
+from lib.report.numbers import markdown_table
 
 
 def times(rows):
@@ -11,6 +12,32 @@ def times(rows):
     return plots.intervals({"median to 99th percentile": named},
                            "ms a jet, from hits to answer", value="mean",
                            reference=5.0, xscale="log").figure
+
+
+def table(rows):
+    """Times, sizes and memory, a line a model: name, median, p90 and p99 of a batch of 1 and of
+    32, start_ms, size_mb and memory_mb. The ratio is to our model on 8-bit images."""
+    ours = next(row for row in rows if row["name"] == "ours, image")
+    return markdown_table(
+        ["", "median (ms)", "p90", "p99", "ratio", "a jet of 32", "start (ms)", "file (MB)",
+         "peak (MB)"],
+        [[row["name"], *(f"{row[k]:.2f}" for k in ("median_1", "p90_1", "p99_1")),
+          f"{row['median_1'] / ours['median_1']:.2f}", f"{row['median_32'] / 32:.2f}",
+          f"{row['start_ms']:.0f}", f"{row['size_mb']:.2f}", f"{row['memory_mb']:.0f}"]
+         for row in rows])
+
+
+def order(rows):
+    """The order by time, against the one that was predicted, in a sentence."""
+    took = {row["name"]: row for row in rows}
+    predicted = ["ours, image", "ours, tokens", "ours, softmax", "ResNet-15", "R1, dense"]
+    found, late = (sorted(predicted, key=lambda name: took[name][key])
+                   for key in ("median_1", "p99_1"))
+    said = "right" if found == predicted else "wrong in part"
+    return (f"**Answer.** The prediction was {said}. By the median: "
+            + "; ".join(f"{name} {took[name]['median_1']:.2f} ms" for name in found)
+            + ". By the 99th percentile: "
+            + "; ".join(f"{name} {took[name]['p99_1']:.2f} ms" for name in late) + ".")
 
 
 def looks(trained, untrained, edges, rings, curves):

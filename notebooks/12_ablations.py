@@ -94,7 +94,7 @@ print(f"{len(train):,} jets to train on, {len(test):,} to test, "
 # Two models are needed throughout. The first is ours, which notebook 07 has
 # trained. The second is made of *boosted trees*, a sum of small decision trees, on
 # some eighty observables of the same image (multiplicities, energies, widths): a
-# rival that shares none of our model's parts.
+# rival of another kind, which needs no gradient.
 
 # %%
 label, mass = jets.labels[train].numpy(), jets.mass[train].numpy()
@@ -486,8 +486,8 @@ plots.save(drawings.comparison.shifts(effects), "12_shifts", profile);
 #
 # The prediction was half right. The energy scale does nothing. But what hurts our
 # model most is not the dead hottest tower, which costs -0.004 in AUC; the dropped
-# cells cost -0.009 and a mass 11 % too low, because it has learned that jets with
-# fewer hits are lighter. So it is with the trees, at -0.006 and -0.010.
+# cells cost -0.009 and a mass 11 % too low, most likely because it has learned that
+# jets with fewer hits are lighter. So it is with the trees, at -0.006 and -0.010.
 #
 # **Noise and miscalibration** leave the class alone: with a thousand jets the
 # intervals stay within 0.002 of zero. A factor of a tower's own averages out over

@@ -59,7 +59,7 @@ def response(rows):
 def learning_curves(curves, ylabel, kept):
     """One validation metric against updates: arm → (updates, values); a ring around the update
     whose weights were kept, arm → update."""
-    fig, ((ax,),) = plots.new(1, 1, 3.0, 5.4)
+    fig, ((ax,),) = plots.new(1, 1, 2.6)
     plots.lines(curves, "update", ylabel, ax=ax, marks=True)
     for number, (name, (updates, values)) in enumerate(curves.items()):
         if kept.get(name) in updates:
@@ -71,7 +71,7 @@ def learning_curves(curves, ylabel, kept):
 def calibration(curves, label="top"):
     """Observed fraction of the class `label` against the mean score: name → rows of
     ``metrics.reliability``."""
-    fig, ((ax,),) = plots.new(1, 1, 3.3, 4.8)
+    fig, ((ax,),) = plots.new(1, 1, 2.9)
     plots.lines({name: [[row[k] for row in rows] for k in ("score", "fraction", "low", "high")]
                  for name, rows in curves.items()}, f"score: probability of {label}, as stated",
                 f"fraction of {label}s, as observed", ax=ax, bars=True, marks=True, lw=1)

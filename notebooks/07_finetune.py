@@ -669,10 +669,10 @@ plots.save(fig, "07_calibration", profile);
 #
 # The model of all labels hardly needs the cure: $T = 1.08$. With 300 labels it is
 # 1.21, and takes the cross-entropy from 0.481 to 0.470; the calibration error stays
-# near 0.06. So the scores were somewhat too sure, but that was not the main
-# trouble: one number can flatten a curve, it cannot mend its shape. (And the cure
-# was generous: $T$ was chosen on 619 validation jets, twice as many labels as the
-# model was given.)
+# near 0.06. The figure says why. The curve of 300 labels lies below the diagonal
+# nearly everywhere: its scores are not only too sure, they are too *high*, and a
+# temperature can flatten a curve but not shift it. (And the cure was generous: $T$
+# was chosen on 619 validation jets, twice as many labels as the model was given.)
 #
 # ## 7. A start from elsewhere
 #
@@ -845,8 +845,9 @@ bands = {LABEL[k]: metrics.roc(p) for k, p in answers.items()}
 text = {LABEL[k]: f"AUC {row['auc']['mean']:.3f}" for k, row in table.items()}
 
 # %% tags=["figure"]
-_, axes = plots.new(1, 1, 2.6)
-plots.save(plots.roc(bands, text, ax=axes[0, 0]), "07_roc_starts", profile);
+fig, ((ax,),) = plots.new(1, 1, 2.6)
+plots.roc(bands, text, ax=ax).set(ylabel="background rejection")
+plots.save(fig, "07_roc_starts", profile);
 
 # %% [markdown]
 # *Figure: background rejection against signal efficiency, with bands of 95 %, a

@@ -943,7 +943,7 @@ display(Markdown(markdown_table(
 # ## 9. The questions that need seeds
 #
 # A seed varies everything: initialisation, order of the jets, draw of the labels,
-# and the pretraining behind it. An hour or two on two cores do not reach R1's 2.85
+# and the pretraining behind it. A *grid* is all arms times all seeds. An hour or two on two cores do not reach R1's 2.85
 # million views, so the grid is made small on purpose and says so: pretrainings of
 # one **pass** over the unlabelled jets with R1's own choices, at our rate and batch;
 # fine-tunings of the updates printed below. The rivals that could have won:
@@ -1027,8 +1027,7 @@ def arm_of(name, count, seeds):
 # %% [markdown]
 # `predicted` trains, or takes from the cache, what one line of the plan asks for,
 # and returns predictions on 4,000 test jets. The two rivals get the same draws of
-# labels, and are left out of the last line, where the number of labels is the same
-# as in the line before.
+# labels, and are left out of the line `long`, whose labels are those of `all`.
 
 # %%
 some_test = test_jets.subset(test[:4000])

@@ -151,6 +151,28 @@ LESSONS = {
                                   if row["a"] == n)) for n in ("a", "e", "dae", "a_no_lcm",
                                                                 "random_no_lcm"))],
 }
+
+
+def learned(arm, number=0):
+    """AUC of a validation of notebook 07, as its text rounds it."""
+    return f"{published('07_finetune')['curves']['learning'][arm][1][number]:.3f}"
+
+
+def response_of(kind, low):
+    """Predicted over label mass in a bin of notebook 07."""
+    row, = (row for row in published("07_finetune")["curves"]["response"]
+            if (row["class"], round(row["low"])) == (kind, low))
+    return row["response"]
+
+
+def cured(key):
+    return published("07_finetune")["values"]["calibration"]["300 labels"][key]
+
+
+def mean_of(name, metric):
+    return published("07_finetune")["summary"][name][metric]["mean"]
+
+
 SAID = LESSONS | {
     "01_collisions": [
         closure, densities,
@@ -159,6 +181,34 @@ SAID = LESSONS | {
         lambda: humps("published"),
         lambda: "{auc:.2f}, but at equal mass {at_equal_mass:.2f}".format(
             **published("01_collisions")["values"]["tell_tales"]["jet_pT"])],
+    "07_finetune": [
+        lambda: "{:.3f} for the mass alone, {:.3f} for the trees".format(
+            *(mean_of(k, "auc") for k in ("mass_only", "boosted_trees"))),
+        lambda: "{:.3f} for the transformer, {:.3f} for the trees".format(
+            *(mean_of(k, "auc") for k in ("scratch", "boosted_trees"))),
+        lambda: "{:.1f} GeV against {:.1f} GeV".format(
+            *(mean_of(k, "mass_mae") for k in ("scratch", "boosted_trees"))),
+        lambda: "{:.1f} GeV against {:.1f}: the".format(
+            *(mean_of(k, "mass_rmse") for k in ("scratch", "boosted_trees"))),
+        lambda: "{sigma:.4f} instead of {sigma_independent:.4f}".format(
+            **published("07_finetune")["values"]["paired"]),
+        *(lambda a=a, b=b, m=m, d=d: difference("07_finetune", a, b, m, d)
+          for a, b, m, d in (("scratch", "mass_only", "auc", 3),
+                             ("scratch", "boosted_trees", "auc", 3),
+                             ("scratch", "boosted_trees", "mass_mae", 1),
+                             ("finetune_simclr", "scratch", "accuracy", 3),
+                             ("finetune_simclr", "scratch", "auc", 4),
+                             ("few_simclr", "few_scratch", "auc", 3),
+                             ("few_linear", "few_scratch", "auc", 3))),
+        lambda: f"{learned('from SimCLR')} against {learned('from scratch')}",
+        lambda: "at " + learned("from R1's MAE"),
+        lambda: f"validation jets was {learned('from scratch', -1)}",
+        lambda: "(ratio {:.2f}) and tops a quarter too heavy ({:.2f})".format(
+            response_of("QCD", 100), response_of("top", 100)),
+        lambda: f"comes out at {response_of('QCD', 200):.2f} of",
+        lambda: "from {:.3f} to {:.3f}".format(cured("loss"), cured("loss_scaled")),
+        lambda: "{:.3f} against {:.3f}: fewer".format(
+            mean_of("few_boosted_trees", "auc"), mean_of("few_linear", "auc"))],
     "09_hcal": [
         *(lambda k=k, e=e, d=d: f"{hcal('r3_' + k, f'epoch_{e}', 'mean'):.{d}f}"
           for k, d in (("vit", 3), ("moe", 3)) for e in (1, 2, 3)),
@@ -181,6 +231,10 @@ SAID = LESSONS | {
     "12_ablations": [
         lambda: "{:.3f} in AUC".format(shift("hottest tower dead")),
         lambda: "{:.3f} and a mass".format(shift("dropped cells")),
+        lambda: "predicted one {:.1f} %".format(100 * published("12_ablations")["values"][
+            "shifts"]["ours"]["31 pile-up collisions"]["mass"]["difference"]),
+        *(lambda a=a, d=d: difference("12_ablations_grid", a, "ours_half", digits=d)
+          for a, d in (("no_ema", 4), ("all_patches", 3))),
         *(lambda a=a, b=b, m=m, d=d: difference("12_ablations_grid", a, b, m, d)
           for a, b, m, d in (("no_local", "ours_half", "auc", 3), ("plain_vit", "ours", "auc", 3),
                              ("no_local", "ours_half", "mass_mae", 1),

@@ -1,12 +1,17 @@
 """Solutions of exercises are code that runs (those of notebooks 03 and 10 beside their tests)."""
 
+import dataclasses
+from types import SimpleNamespace
+
 import notebook_code
 import numpy as np
 import torch
 from jetfiles import cms
 
 from lib import profiles
+from lib.data.augment import recalibrated
 from lib.data.images import JetImages
+from lib.data.views import transformed
 from lib.evaluation import metrics
 from lib.training.recipe import recipe
 
@@ -29,6 +34,57 @@ def test_two_logits_are_added():
     assert {"difference", "low", "high"} <= set(space["gain"])
     order = network.score * by_mass.score / ((1 - network.score) * (1 - by_mass.score))
     assert (np.argsort(space["together"].score) == np.argsort(order)).all()
+
+
+def guess(jets: JetImages, draw: np.random.Generator) -> metrics.Predictions:
+    return metrics.Predictions.of(jets, torch.arange(len(jets)), draw.random(len(jets)),
+                                  draw.uniform(50, 200, len(jets)))
+
+
+def test_cuts_frozen_backbones_and_slow_ones():
+    jets, draw, profile = images(), np.random.default_rng(2), profiles.get("smoke")
+    trained = []
+
+    def supervised(name, chosen):
+        trained.append(chosen)
+        return SimpleNamespace(predictions=guess(jets, draw))
+
+    space = {"np": np, "dataclasses": dataclasses, "metrics": metrics, "recipe": recipe,
+             "jets": jets, "validation": torch.arange(20), "profile": profile, "seed": 0,
+             "scratch": guess(jets, draw), "supervised": supervised,
+             "run": SimpleNamespace(predict=lambda jets, part: guess(jets.subset(part), draw)),
+             "from_scratch": recipe("scratch", profile, 0),
+             "tuned_recipe": {"simclr": recipe("finetune", profile, 0, start="x")},
+             "live": {"finetune_simclr": supervised("", recipe("scratch", profile, 0))}}
+    for block in notebook_code.solutions("07"):
+        exec(block, space)
+    assert 0.2 <= space["best"] <= 0.8
+    *frozen, slow = trained[1:]
+    assert [arm.frozen for arm in frozen] == [True, True]
+    assert slow.fit.lr < slow.fit.rates["class_head"] < space["from_scratch"].fit.lr
+
+
+def test_a_dead_corner_and_an_arm_of_one_s_own(capsys):
+    jets, draw = images(), np.random.default_rng(3)
+    shown = notebook_code.shown(
+        "12", ("response", "pair", "in_common", "dead_tower", "changed"), np=np, torch=torch,
+        metrics=metrics, recalibrated=recalibrated, dataclasses=dataclasses, ours=None)
+    half = recipe("scratch", profiles.get("smoke"))
+    trained = []
+
+    def train(name, chosen, *_, **__):
+        trained.append(chosen)
+        return SimpleNamespace(predictions=guess(jets, draw))
+
+    space = {**shown, "live": SimpleNamespace(predict=lambda jets: guess(jets, draw)),
+             "nominal": jets, "metrics": metrics, "half": half, "jets": jets, "test_jets": jets,
+             "encoded": lambda change: transformed(jets, change, encoding="cms8"),
+             "runs": SimpleNamespace(train=train), "hold_out": False,
+             "profile": SimpleNamespace(runs_dir=None)}
+    for block in notebook_code.solutions("12"):
+        exec(block, space)
+    assert len(capsys.readouterr().out.split()) == 2
+    assert [arm.model["depth"] for arm in trained] == [1, half.model["depth"]]
 
 
 def test_patches_of_every_size_are_counted(capsys):

@@ -21,20 +21,20 @@ def confusions(counts):
 
 
 def scatters(masses, limits=(0.0, 400.0)):
-    """Predicted against true mass (GeV): label → (true (N,), predicted (N,))."""
+    """Predicted against label mass (GeV): label → (label mass (N,), predicted (N,))."""
     edges = np.linspace(*limits, 61)
     found = {name: np.histogram2d(m_hat, m, edges)[0] for name, (m, m_hat) in masses.items()}
     norm = LogNorm(1, max(2, *(image.max() for image in found.values())))
     axes = plots.images(found, "jets / bin", norm=norm, empty="w", extent=limits * 2)
     for ax in axes.flat:
         ax.plot(limits, limits, **plots.RULE)
-        ax.set(xlabel="true jet mass (GeV)", ylabel="predicted jet mass (GeV)")
+        ax.set(xlabel="label mass (GeV)", ylabel="predicted mass (GeV)")
         ax.label_outer()
     return axes.flat[0].figure
 
 
 def response(rows):
-    """Response and resolution of the mass in bins of the true mass, by class: rows of
+    """Response and resolution of the mass in bins of the label mass, by class: rows of
     ``metrics.response``."""
     fig, (axes,) = plots.new(1, 2, sharex=True)
     looks = {"all": ("s", plots.GREY), "QCD": ("o", plots.CYCLE[0]), "top": ("^", plots.CYCLE[1])}
@@ -48,18 +48,18 @@ def response(rows):
         axes[0].errorbar((low + high) / 2, found, error, (high - low) / 2, **look)
         axes[1].errorbar((low + high) / 2, 100 * width, None, (high - low) / 2, **look)
     axes[0].axhline(1, **plots.RULE)
-    axes[0].set_ylabel("median of predicted / true mass")
+    axes[0].set_ylabel("median of predicted / label mass")
     axes[1].set(ylabel="resolution (%)", ylim=(0, 110 * max(row["resolution"] for row in rows)))
     axes[0].legend()
     for ax in axes:
-        ax.set_xlabel("true jet mass (GeV)")
+        ax.set_xlabel("label mass (GeV)")
     return fig
 
 
 def learning_curves(curves, ylabel, kept):
     """One validation metric against updates: arm → (updates, values); a ring around the update
     whose weights were kept, arm → update."""
-    fig, ((ax,),) = plots.new(1, 1, 3.0, 5.4)
+    fig, ((ax,),) = plots.new(1, 1, 2.6)
     plots.lines(curves, "update", ylabel, ax=ax, marks=True)
     for number, (name, (updates, values)) in enumerate(curves.items()):
         if kept.get(name) in updates:
@@ -71,7 +71,7 @@ def learning_curves(curves, ylabel, kept):
 def calibration(curves, label="top"):
     """Observed fraction of the class `label` against the mean score: name → rows of
     ``metrics.reliability``."""
-    fig, ((ax,),) = plots.new(1, 1, 3.3, 4.8)
+    fig, ((ax,),) = plots.new(1, 1, 2.9)
     plots.lines({name: [[row[k] for row in rows] for k in ("score", "fraction", "low", "high")]
                  for name, rows in curves.items()}, f"score: probability of {label}, as stated",
                 f"fraction of {label}s, as observed", ax=ax, bars=True, marks=True, lw=1)

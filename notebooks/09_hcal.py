@@ -94,24 +94,22 @@ print(f"PyTorch {torch.__version__}, profile {profile.tag}")
 # %% [markdown]
 # ## 1. A map of occupancies
 #
-# The hadron calorimeter (HCAL) of CMS stops protons, pions and neutrons and
-# measures their energy. A cell of it has two integer coordinates:
-# *ieta* along the beam, from −32 to 32 without a zero, and *iphi* around it, from
-# 1 to 72; all cells of one ieta form a *ring*. A *digi* is one digitised signal of
-# a cell, and the **DigiOccupancy** of the cell counts how often it was read out.
-# A map
-# holds the counts of one **lumi-section**, the 23 seconds that are the unit of
-# bookkeeping. A **run** is a stretch of data taking under one setting of the
-# detector. The data set has two runs of 10,000 maps; label 0 is run
-# 355456 and label 1 run 357479.
+# The hadron calorimeter (HCAL) of CMS stops protons, pions and neutrons and measures
+# their energy. A cell of it has two integer coordinates: *ieta* along the beam, from
+# −32 to 32 without a zero, and *iphi* around it, from 1 to 72; all cells of one ieta
+# form a *ring*. A *digi* is one digitised signal of a cell, and the **DigiOccupancy**
+# of the cell counts how often it was read out. A map holds the counts of one
+# **lumi-section**, the 23 seconds that are the unit of bookkeeping. A **run** is a
+# stretch of data taking under one setting of the detector. The data set has two runs
+# of 10,000 maps; label 0 is run 355456 and label 1 run 357479.
 #
-# With `DATA = "cms"` the public files are read (or a message names those that
-# are missing). Otherwise the maps are simulated in memory from what is published
-# of them: a lumi-section has a number of events $N$, a cell a probability $p$ to
-# be read out in an event, and counts are binomial. An example: a cell with
-# $p = 0.3$ counts $Np = 480$ in 1,600 events, give or take
-# $\sqrt{Np(1-p)} = 18$. A cell with $p = 1$ counts 1,600 every time: it cannot
-# fluctuate, because it is read out in every event. We shall use that twice.
+# With `DATA = "cms"` the public files are read (or a message names those that are
+# missing). Otherwise the maps are simulated in memory from what is published of them:
+# a lumi-section has a number of events $N$, a cell a probability $p$ to be read out
+# in an event, and counts are binomial. An example: in 1,600 events a cell with $p = 0.3$
+# counts $Np = 480$, give or take $\sqrt{Np(1-p)} = 18$. A cell with $p = 1$ counts
+# 1,600 every time: it cannot fluctuate, because it is read out in every event. We
+# shall use that twice.
 
 # %%
 SECTIONS = 240 if SMALL else 10_000
@@ -201,10 +199,9 @@ def whole_maps(maps, run):
 
 
 # %% [markdown]
-# Then the rings. A ring has one mean, but its cells differ, by up to 8 % in the
-# first run, because no two are built exactly alike. A few
-# cells are far off, and four of them can be read off R3's pictures by their
-# coordinates.
+# Then the rings. A ring has one mean, but its cells differ, by up to 8 % in the first
+# run, because no two are built exactly alike. A few cells are so far off that R3's
+# mean maps show them; four of those are compared one by one.
 
 # %%
 def rings(maps, run):
@@ -302,7 +299,7 @@ plots.save(fig, "09_averages", profile);
 # intensity". On average it does, but the difference has both signs: near the beam
 # (large |ieta|) the second run counts *less*. What differs is the *profile* along
 # ieta, steep in the first run and almost flat in the second: in the first a cell
-# counts 1,414 on average at ieta 28 and 256 at ieta 19, in the second 942 and 790.
+# counts 1,414 on average at ieta 28 and 256 at ieta 19, in the second 944 and 790.
 #
 # A simpler difference would be *which* cells count at all.
 
@@ -362,12 +359,11 @@ plots.save(drawings.symmetry(symmetry), "09_symmetry", profile);
 # the lumi-sections, thick pale bars: what differences between cells allow for.*
 #
 # The bands mirror each other to 7.3 % in the first run and to 1.2 % in the second,
-# and no better. Against the
-# first error every deviation is certain; where it exceeds the thick bars it is
-# not the accident of a few cells either, and the endcaps differ. With the thin bars
-# alone we would have called a difference of cells a difference of endcaps; that a
-# number is *significant* says nothing about its cause. To a bad cell its
-# mirror image is a useful witness, but a biased one. (Simulated rings have the
+# and no better. Against the first error every deviation is certain; where it exceeds
+# the thick bars it is not the accident of a few cells either, and the endcaps differ.
+# With the thin bars alone we would have called a difference of cells a difference of
+# endcaps; that a number is *significant* says nothing about its cause. To a bad cell
+# its mirror image is a useful witness, but a biased one. (Simulated rings have the
 # published means, so this says what was published, with errors that were not.)
 #
 # ## 2. Four ways to write a map
@@ -401,9 +397,9 @@ for name, m in zip(NAMES, few):
 # Estimate and truth agree to about a tenth of a per cent, from counts alone.
 #
 # The first run has the larger $N$ but, on average, the smaller counts; so a count
-# alone would mislead about how busy a run was. Still, none of the four hides the
-# run: even per event the profile remains, for it is a
-# property of beams and readout thresholds, and those were different.
+# alone would mislead about how busy a run was. Still, none of the four hides the run:
+# even per event the profile remains, for it is a property of beams and readout
+# thresholds, and those were different.
 #
 # ## 3. Why the task is easy
 #
@@ -506,7 +502,8 @@ def fit_rule(name, maps, most=4000):
 
 
 # %% [markdown]
-# Each rule is fitted twice, for either split, and judged on its test maps.
+# Each rule is fitted twice, once on either split's training maps, and judged on that
+# split's test maps.
 
 # %%
 rules = {}
@@ -532,9 +529,9 @@ plots.save(fig, "09_one_number", profile);
 # (logarithmic counts); the dotted line is half way between the runs.*
 #
 # The runs do not overlap in either number, and no rule makes an error on 4,000 test
-# maps, in neither split. On these maps, a
-# network can at best draw level. R3's files are not quite these maps, as section 5
-# will show: a few in a thousand are odd, and there a rule may err, too.
+# maps, in neither split. On these maps, a network can at best draw level. R3's files
+# are not quite these maps, as section 5 will show: a few in a thousand are odd, and
+# there a rule may err, too.
 #
 # ## 4. A third run
 #
@@ -579,13 +576,12 @@ said = {name: called_second(predict) for name, predict in rules.items()}
 # R3's preprocessing in one line: load, label, stack, $\log(1+x)$, add a channel,
 # split, batch. Its **ViT** cuts a map into patches, embeds each linearly, adds a
 # learned position, puts a *class token* in front (one more token, the same for every
-# map, which collects what the others know), and reads the class off that
-# token after four blocks of softmax attention and MLP. Its **MoE-ViT** (a *mixture of
-# experts*) replaces
-# each MLP by two *experts*, MLPs of their own, between which a *router*, one linear
-# layer, chooses token by token. The idea behind it: a model may then have many
-# parameters of which each token uses few. The
-# diagram is drawn from the settings that are trained below.
+# map, which collects what the others know), and reads the class off that token after
+# four blocks of softmax attention and MLP. Its **MoE-ViT** (a *mixture of experts*)
+# replaces each MLP by two *experts*, MLPs of their own, between which a *router*, one
+# linear layer, chooses token by token. The idea behind it: a model may then have many
+# parameters of which each token uses few. The diagram is drawn from the settings that
+# are trained below.
 
 # %%
 vit, moe = (ViTConfig.of(R3_GRIDS["coded"], **m) for m in (R3_VIT, R3_MOE))
@@ -647,11 +643,9 @@ print("AUC without a single update:", ", ".join(f"{a:.3f}" for a in blind))
 # %% [markdown]
 # Four of five networks that have learnt nothing separate the runs perfectly, one not
 # at all; with the better sign of each their mean is 0.909. What a random network says
-# of 832 cells is
-# one more number of the map, and nearly any such number will do. So what is trained
-# below is first of all
-# a sign and a threshold, and an AUC is no measure of learning here. We look at
-# accuracy and loss.
+# of 832 cells is one more number of the map, and nearly any such number will do. So
+# what is trained below is first of all a sign and a threshold, and an AUC is no
+# measure of learning here. We look at accuracy and loss.
 #
 # ### The real closure test: R3's own training
 #
@@ -737,10 +731,9 @@ plots.save(fig, "09_r3_curves", profile);
 #
 # The start is a lesson of its own. From Xavier's start the same model on the same
 # maps at the same rate has a loss more than a hundred times lower after three epochs,
-# 0.00015. At a
-# rate of 3·10⁻⁵ weights travel about 0.02 in three epochs, so from a start of 0.02
-# they have to be made, and from a start of 0.1 they are there already: whoever
-# compares two architectures compares two initialisations, too.
+# 0.00015. At a rate of 3·10⁻⁵ weights travel about 0.02 in three epochs, so from a
+# start of 0.02 they have to be made, and from a start of 0.1 they are there already:
+# whoever compares two architectures compares two initialisations, too.
 #
 # At equal loss R3 counts about ten errors in 4,000 maps after the first epoch, and
 # we count none. Its files must hold some ten odd maps in 4,000 that the simulation
@@ -968,13 +961,13 @@ plots.save(fig, "09_conditions", profile);
 #
 # $$ I = \sum_{e,r} p(e,r)\,\log_2\frac{p(e,r)}{p(e)\,p(r)} . $$
 #
-# In words: by how many bits do I know the expert better once I know the row? With
-# two experts the answer lies between 0 (the row does not matter) and 1 (each row has
-# its expert, and both are called equally often).
-# A router that calls one expert nearly always cannot say much, so we also divide
-# $I$ by the entropy of the load: 1 means that ieta decides all that is decided.
-# There are two nulls: a *shuffled router* (the same choices, dealt to the tokens of
-# each map at random) and *twenty routers with random weights*.
+# In words: by how many bits do I know the expert better once I know the row? With two
+# experts the answer lies between 0 (the row does not matter) and 1 (each row has its
+# expert, and both are called equally often). A router that calls one expert nearly
+# always cannot say much, so we also divide $I$ by the entropy of the load: 1 means
+# that ieta decides all that is decided. There are two nulls: a *shuffled router* (the
+# same choices, dealt to the tokens of each map at random) and *twenty routers with
+# random weights*.
 
 # %%
 def information(chosen, group):
@@ -1003,10 +996,13 @@ assert abs(information(split, halves) - 1) < 1e-6
 
 # %% [markdown]
 # Then 12 of each 32 stray to the other expert. The table of $p(e,r)$ has 12/64 and
-# 20/64 in its cells, each margin is 1/2, so
-# $I = 2\,[\tfrac{12}{64}\log_2\tfrac{12}{16} + \tfrac{20}{64}\log_2\tfrac{20}{16}] = 0.046$
-# bits: choices that are right in five of eight cases tell hardly anything. And a
-# shuffled router has a few hundredths of a bit by chance, for 64 tokens are few.
+# 20/64 in its cells, and $p(e)\,p(r) = 16/64$ everywhere, so
+#
+# $$ I = 2 \left( \frac{12}{64} \log_2 \frac{12}{16}
+#   + \frac{20}{64} \log_2 \frac{20}{16} \right) = 0.046 \text{ bits:} $$
+#
+# choices that are right in five of eight cases tell hardly anything. And a shuffled
+# router has about a hundredth of a bit by chance, for 64 tokens are few.
 
 # %%
 joint = torch.tensor([[12, 20], [20, 12]]) / 64
@@ -1210,15 +1206,14 @@ plots.save(drawings.attention(shown, cell), "09_attention_table", profile);
 
 # %% [markdown]
 # *Figure: attention of the class token in the last block on the grid of 8 × 4
-# patches, for one test map of run 357479. From the left: the map, each head, and the
-# map over the heads' mean. Rows: both models.*
+# patches, for one test map of run 357479: the map, and each head. Rows: both models.*
 #
 # Is it "focused on the active bands"? A picture of one map cannot say. Spread the
-# attention of a patch evenly over
-# its cells and ask which share lands on live ones. With attention 0.5 on a patch of
-# which a quarter is live and 0.5 on an empty one, the share is 0.125. Two nulls:
-# uniform attention, which gives the share of live cells in the map, 932 of 4,608 or
-# 0.202, and that of twenty models with random weights.
+# attention of a patch evenly over its cells and ask which share lands on live ones.
+# With attention 0.5 on a patch of which a quarter is live and 0.5 on an empty one,
+# the share is 0.125. Two nulls: uniform attention, which gives the share of live
+# cells in the map, 932 of 4,608 or 0.202, and that of twenty models with random
+# weights.
 
 # %%
 def share_on_live(attention, maps):
@@ -1329,13 +1324,12 @@ show_grid()
 # ## 8. The task that matters: which channels are sick?
 #
 # A *shifter*, the physicist who watches the detector while it takes data, does not
-# ask which run this is. The question is whether a cell is
-# **dead** (counts nothing), **degraded** (too little) or **hot** (too much), soon,
-# without false alarms, and in a run whose conditions nobody has seen before. We
-# put such faults into healthy maps: single cells, and boxes of up to five
-# columns. The *strength* is the factor on the count. Losses are binomial (each
-# count is kept with that probability), so 0.9 has to be seen through noise of
-# several per cent.
+# ask which run this is. The question is whether a cell is **dead** (counts nothing),
+# **degraded** (too little) or **hot** (too much), soon, without false alarms, and in
+# a run whose conditions nobody has seen before. We put such faults into healthy maps:
+# single cells, and boxes of up to five columns. The *strength* is the factor on the
+# count. Losses are binomial (each count is kept with that probability), so 0.9 has to
+# be seen through noise of several per cent.
 #
 # **What is learnt on one run is tested on the other**, in both directions: another
 # profile, other numbers of events, other low and high cells. Labels of the tested
@@ -1347,14 +1341,14 @@ show_grid()
 # variance $p(1-p)/N$, so that of $\theta$ is $1/(4N)$. With $N = 1{,}600$ that is a
 # spread of 0.0125, in a ring of low counts as in a full one.
 #
-# The price of the run decides what can be seen. A cell at $p = 0.99$ that loses a
+# How full a ring is decides what can be seen in it. A cell at $p = 0.99$ that loses a
 # tenth of its counts moves in $\theta$ by 0.24, nineteen such spreads; at $p = 0.5$ it
 # moves by 0.05, four. That is why the way from B to A is the hard one: B's rings are
 # nearly full, most of A's are not.
 #
-# Faults come in boxes, and a score that knows it has an
-# advantage: the log odds that a cell is sick, given its own distance from what is
-# expected *and that of its neighbours*. So all get it:
+# Faults come in boxes, and a score that knows it has an advantage: the log odds that
+# a cell is sick, given its own distance from what is expected *and that of its
+# neighbours*. So all get it:
 #
 # - **ratio to ring**, |count over the median of the cell's ring − 1|, and **ring
 #   z**, that distance in units of the ring's spread; each alone and with the odds
@@ -1371,7 +1365,8 @@ show_grid()
 # - the **oracle**, which knows $p$ of every cell and the number of events, which
 #   nobody does; without boxes and with them.
 #
-# Before the tables, note which of rule, masked model and oracle you expect to be close.
+# **Prediction.** The masked model beats the rule, because it knows the neighbours and
+# not only one slope; the oracle beats both by far.
 #
 # The healthy maps of either run from which rule and model learn, and, of each cell, how
 # far it is off its ring:
@@ -1482,7 +1477,7 @@ for key, what, form in (("fpr95", "false positives at 95 % recall", "{:.3%}"),
 
 # %% tags=["figure"]
 floor = 0.5 / (COUNT * len(SEEDS) * int(live.sum()))  # stands for none
-left_out = "oracle, cell by cell", "ratio to ring, boxes"
+left_out = "oracle, cell by cell", "ratio to ring", "ratio to ring, boxes"
 rates = {where: {name: values for name, values in by_strength(where, "fpr95").items()
                  if name not in left_out} for where in WHERE}
 fig = drawings.false_positives(rates, FAULTS, floor)
@@ -1515,6 +1510,10 @@ for where, rows in found.items():
               f"best rival ({best}) {rate[best]:.3%}")
 
 # %% [markdown]
+# The first half of the prediction fails from A to B; from B to A it holds, by little.
+# The second half holds from B to A only: there the oracle accuses 1.861 %, and 23.397 %
+# in few events, while from A to B nothing is left to win.
+#
 # The demand is met twice, for strength 0.8 from A to B, where the rule has no false
 # positives either, and nowhere else. The rule is the surprise. For faults of strength 0.9 it accuses 0.000 % of the healthy
 # cells where the masked model accuses 0.003 % (A to B), 0.016 % against 0.024 % in few
@@ -1558,8 +1557,7 @@ display(Markdown(markdown_table(["faults", "", *names], rows)))
 # Rule and model lie together here, too: each is ahead in some rows. From B to A, at
 # strength 0.85, the rule accuses 3.231 % of the healthy cells for boxes, 6.579 % for
 # strips and 11.392 % for scattered cells, the model 2.821 %, 5.298 % and 11.283 %.
-# Strips, and still
-# more scattered cells, are harder than boxes, because fewer
+# Strips, and still more scattered cells, are harder than boxes, because fewer
 # neighbours speak for a cell; losing the prior costs both competitors alike.
 #
 # ### Chance of the training

@@ -69,6 +69,23 @@ SAID = {
           for w in ("A_to_B", "A_to_B_few_events", "B_to_A", "B_to_A_few_events")
           for s in ("rule_no_network", "masked_model")),
         lambda: f"{hcal('B_to_A', 'rule_no_network', 'auprc_0.9', 'value'):.3f}",
+        *(lambda w=w: f"{hcal(w, 'oracle', 'fpr95_0.9', 'value'):.3%}".replace("%", " %")
+          for w in ("B_to_A", "B_to_A_few_events")),
+        *(lambda n=n, s=s: f"{hcal(n + '_B_to_A_0.85', s):.3%}".replace("%", " %")
+          for n in ("boxes", "strips", "scattered") for s in ("rule_no_network", "masked_model")),
+        lambda: f"All lines close, {closed(355456)} of the first run and {closed(357479)} of",
+        lambda: "to {:.1%} in the first run and to {:.1%}".format(
+            *hcal("symmetry").values()).replace("%", " %"),
+        lambda: "lies {median:.1f} standard deviations apart, the best one {best:.0f}".format(
+            **hcal("apart")),
+        lambda: f"their mean is {hcal('untrained', 'auc'):.3f}",
+        lambda: f"after three epochs, {hcal('r3_xavier', 'epoch_3'):.5f}",
+        *(lambda k=k, e=e, d=d: f"{grid09(k, e):.{d}f}" for k, e, d in (
+            ("vit_15_epochs", "loss_3", 4), ("vit_15_epochs", "loss_15", 4),
+            ("moe_15_epochs", "loss_3", 3), ("moe_15_epochs", "loss_15", 3))),
+        *(lambda k=k, q=q: "{:.2f} to {:.2f}".format(min(grid09(k, q)), max(grid09(k, q)))
+          for k, q in (("router_published", "information_last"), ("router_soft", "distance_last"),
+                       ("router_top1", "distance_last"), ("router_top1", "share_last"))),
         lambda: f"{hcal('attention', 'MoE-ViT_table', 'trained'):.3f}"],
     "08_comparison": [
         *(lambda a=a, m=m, d=d: difference("08_comparison_grid", a, "ours", m, d)
@@ -88,11 +105,21 @@ SAID = {
 }
 
 
-def hcal(*keys):
-    found = published("09_hcal")["values"]
+def hcal(*keys, of="09_hcal"):
+    found = published(of)["values"]
     for key in keys:
         found = found[key]
     return found
+
+
+def grid09(*keys):
+    return hcal(*keys, of="09_hcal_grid")
+
+
+def closed(run):
+    rows = hcal(f"closure_{run}")
+    assert all(row["ok"] for row in rows)
+    return len(rows)
 
 
 @pytest.mark.parametrize(("notebook", "value"), [(n, v) for n, all_ in SAID.items() for v in all_])

@@ -179,31 +179,28 @@ def false_positives(rates: Mapping[str, Mapping[str, Sequence]], strengths: Sequ
 
 
 def attention(rows: Mapping[str, tuple[Any, Any]], shape: tuple[int, int]) -> Figure:
-    """Input, attention of the class token by head, and their overlay; a row a model.
+    """A map and the attention of the class token to its patches, by head; a row a model.
 
     Args:
         rows: name → (map (H, W), attention (heads, rows, columns) of the patches).
         shape: cells of a patch.
     """
     heads = max(len(found) for _, found in rows.values())
-    titles = ["input", *(f"head {h + 1}" for h in range(heads)), "overlay"]
-    fig, axes = new(len(rows), heads + 2, 0.85 * len(rows) + 0.5, sharex=True, sharey=True)
+    titles = ["map", *(f"head {h + 1}" for h in range(heads))]
+    fig, axes = new(len(rows), heads + 1, 1.1 * len(rows) + 0.5, sharex=True, sharey=True)
     top = max(float(array(found).max()) for _, found in rows.values())
     for line, (name, (counts, found)) in zip(axes, rows.items(), strict=True):
         found = np.kron(array(found), np.ones((1, *shape)))
         counts, everywhere = array(counts)[:, :found.shape[2]], np.ones((64, 72), bool)
         whole({"": counts}, ax=line[0], bar=False, cmap="Greys")
-        whole(dict(enumerate(found)), ax=line[1:-1], live=everywhere, bar=False,
+        whole(dict(enumerate(found)), ax=line[1:], live=everywhere, bar=False,
               norm=Normalize(0, top))
-        whole({"": found.mean(0)}, ax=line[-1], live=everywhere, bar=False, cmap="Oranges",
-              norm=Normalize(0, found.mean(0).max()))
-        whole({"": counts}, ax=line[-1], bar=False, cmap="Greys", alpha=0.55)
         line[0].set_ylabel(name, fontsize=7)
         for ax in line:
             ax.set_title("")
     for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title)
-    colourbar(axes[0, 1].collections[0], axes[:, 1:-1], "attention")
+    colourbar(axes[0, 1].collections[0], axes[:, 1:], "attention")
     return fig
 
 

@@ -1406,11 +1406,12 @@ for run, found in cell_runs.items():
 # ($e^{-0.3} = 0.74$): it has learnt something of the pattern. Whether that helps to
 # find sick cells is another question.
 #
-# *AUPRC*, the area under precision against recall, is the mean precision as one
-# walks down the list of suspects. The *false-positive rate* (FPR) at 95 % recall
-# asks: to find 95 % of the sick cells, which share of the healthy ones is accused,
-# too? With 932 cells a rate of 0.1 % is one false alarm in every map, that is every 23
-# seconds; whoever watches wants a hundredth of it. Every number below is the mean of three draws of the faults.
+# *AUPRC*, the area under precision against recall, is the mean precision as one walks
+# down the list of suspects. The *false-positive rate* (FPR) at 95 % recall asks: to
+# find 95 % of the sick cells, which share of the healthy ones is accused, too? With 932
+# cells a rate of 0.1 % is one false alarm in every map, that is every 23 seconds;
+# whoever watches wants a hundredth of it. Every number below is the mean of three draws
+# of the faults.
 #
 # What was demanded beforehand: half the false positives of the best score that needs
 # no network, for weak faults. That demand was made when the rivals were the simple
@@ -1490,9 +1491,9 @@ plots.save(fig, "09_health", profile);
 #
 # The lines peak at 0.9, the faintest fault: a dead cell (0) is found by anything, and a
 # cell that counts double (2) by nearly anything. From A to B hardly any score but the
-# simple ones accuses a healthy cell; from B to A the lines of all are higher, the oracle's included,
-# so part of that loss is no one's fault. Now the demand, condition by condition, with
-# all numbers into the results:
+# simple ones accuses a healthy cell; from B to A the lines of all are higher, the
+# oracle's included, so part of that loss is no one's fault. Now the demand, condition
+# by condition, with all numbers into the results:
 
 # %%
 for where, rows in found.items():
@@ -1515,17 +1516,17 @@ for where, rows in found.items():
 # in few events, while from A to B nothing is left to win.
 #
 # The demand is met twice, for strength 0.8 from A to B, where the rule has no false
-# positives either, and nowhere else. The rule is the surprise. For faults of strength 0.9 it accuses 0.000 % of the healthy
-# cells where the masked model accuses 0.003 % (A to B), 0.016 % against 0.024 % in few
-# events, and on the way back, which is the hard one for all, 16.076 % against 14.366 %,
-# and 37.901 % against 37.688 % in few events, with an AUPRC of 0.662 against 0.488. The
-# demand for half is met in no condition at this strength. The prior of boxes alone takes
-# most of the false positives from a score that learns nothing (ring z: 1.170 % without,
-# 0.255 % with it), and even the oracle needs it. What the network has learnt of the
-# pattern is, as far as these faults can tell, one slope a map and a width that grows
-# with the offset. It adds nothing that a shifter would notice, so `score-hcal` uses the
-# rule wherever a reference of other conditions is given, and has no option for the
-# model.
+# positives either, and nowhere else. The rule is the surprise. For faults of strength
+# 0.9 it accuses 0.000 % of the healthy cells where the masked model accuses 0.003 % (A
+# to B), 0.016 % against 0.024 % in few events, and on the way back, which is the hard
+# one for all, 16.076 % against 14.366 %, and 37.901 % against 37.688 % in few events,
+# with an AUPRC of 0.662 against 0.488. The demand for half is met in no condition at
+# this strength. The prior of boxes alone takes most of the false positives from a score
+# that learns nothing (ring z: 1.170 % without, 0.255 % with it), and even the oracle
+# needs it. What the network has learnt of the pattern is, as far as these faults can
+# tell, one slope a map and a width that grows with the offset. It adds nothing that a
+# shifter would notice, so `score-hcal` uses the rule wherever a reference of other
+# conditions is given, and has no option for the model.
 #
 # ### Faults that the odds do not expect
 #

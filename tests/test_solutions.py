@@ -40,3 +40,12 @@ def test_patches_of_every_size_are_counted(capsys):
     work = [float(line.split()[5]) for line in lines]
     assert len(work) == 5
     assert work == sorted(work, reverse=True)  # as the text says
+
+
+def test_a_block_between_two_measured_sizes(capsys):
+    points = {"softmax": [(1024, 1.0), (16384, 256.0)], "relu_linear": [(1024, 0.5), (16384, 8.0)]}
+    space = {"np": np, "tokens": {0: {1: 700.0}, 200: {1: 4096.0}}, "rows_of": lambda name, what: [
+        {"tokens": n, "seconds": t} for n, t in points[name]]}
+    for block in notebook_code.solutions("11"):
+        exec(block, space)
+    assert "4,096 tokens: 8 times" in capsys.readouterr().out  # 16 over 2 seconds

@@ -78,7 +78,7 @@ from lib.report.results import Experiment
 profile = profiles.get(PROFILE, DATA)
 experiment = Experiment("01_collisions", profile, uses=["sample.top_qcd"])
 rng = np.random.default_rng(0)
-plots.style(shown=0.85)
+plots.style()
 print(f"profile {profile.tag}; torch {torch.__version__},",
       f"numpy {np.__version__}")
 
@@ -1180,7 +1180,8 @@ if DATA == "simulated":
     plots.save(fig, "01_varied_detector", profile);
 
 # %% [markdown]
-# *Relative change of each row of the table with the varied detector.* The two
+# *The eight rows of the table that change most with the varied detector, relative
+# to the nominal one.* The two
 # answers differ by less than the interval of either: a result of this course
 # hangs on such a change of the detector less than on the draw of its jets. It
 # is a change of ten per cent in three things at once, no more; what the
@@ -1202,8 +1203,8 @@ for name, label in (("QCD", 0), ("top", 1)):
     means[name] = (total / of_class).view(8, 125, 125).float()
 
 # %% tags=["figure"]
-axes = plots.images({f"{name}: {CHANNELS[c]}": mean[c] for name, mean in
-                     means.items() for c in (0, 3, 4, 5)}, "mean 8-bit value",
+axes = plots.images({f"{name}: {CHANNELS[c]}": mean[c] for c in (0, 4)
+                     for name, mean in means.items()}, "mean 8-bit value",
                     cmap=colormaps["cividis"].resampled(12))
 plots.save(axes[0, 0], "01_mean_images", profile);
 
@@ -1219,8 +1220,8 @@ for name, mean in means.items():
 assert wide["top"] > wide["QCD"]
 
 # %% [markdown]
-# *Mean images of QCD jets (above) and top jets (below) in four channels,
-# logarithmic colours.* A single jet's prongs point anywhere, and averaging
+# *Mean images of QCD jets and top jets: momentum of the tracks, then energy in the
+# HCAL; logarithmic colours.* A single jet's prongs point anywhere, and averaging
 # smears them over a disc. What is left is a difference in width: tops spread
 # more. And the discs of the calorimeters are not round: section 4 predicted
 # them to be wider in $\phi$ than in $\eta$. We count filled pixels.
@@ -1467,6 +1468,8 @@ experiment.values["tell_tales"] = {
     for name, (a, b) in tales.items()}
 experiment.values["centre"] = {k: {n.replace(" ", "_"): x for n, x in v.items()}
                                for k, v in centre.items()}
+
+# %%
 experiment.values["elongation"] = {
     k.lower().replace(" ", "_"): v for k, v in elongation.items()}
 if apart:

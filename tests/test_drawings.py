@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+from hcal.maps import LIVE
 from lib.evaluation import metrics
 from lib.models.vit import R1, ViTConfig
 from lib.profiles import ROOT
@@ -43,6 +44,14 @@ DRAWN = {
     "collisions.removal_spectra": ({"chs": SPECTRUM, "none": SPECTRUM},),
     "collisions.closure_channels": ([CLOSURE, dict(CLOSURE, kind="predicted", ok=True)],),
     "collisions.shifts": ([CLOSURE], {"zeros": 0.981}),
+    "hcal.one_number": ({"maximum": RNG.normal(size=40)}, np.arange(40) % 2, ("a", "b")),
+    "hcal.trainings": ({"a": {"seed 0": (X, X)}}, {"a": (3, 2, 1)}),
+    "hcal.conditions": ({"a": {"share": X / 9}, "b": {"share": X / 9}}, {"share": X}),
+    "hcal.routing": ({"bits": {"a": (X, X), "b": (X, X)}}, {"bits": (0.5, 0.1)}),
+    "hcal.false_positives": ({where: {"a": X * 0, "b": X} for where in "ABCD"}, X, 1e-3),
+    "hcal.attention": ({"a": (np.ones((64, 72)), np.ones((2, 8, 4)) / 32)}, (8, 18)),
+    "hcal.sick_map": ({"count": np.ones((64, 72)), "score": np.ones((64, 72))}, LIVE,
+                      np.zeros((64, 72), bool)),
     "attention.two_orders": (100, 16),
     "attention.spectra": ({"a": 1 / X}, {"a": X / 9}, 3),
     "attention.attention_rows": (np.nan_to_num(SQUARE), {"a": SQUARE, "b": SQUARE * 9}, (3, 4)),

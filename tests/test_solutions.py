@@ -121,3 +121,12 @@ def test_empty_places_are_hidden_in_proportion_and_zeros_train(capsys):
     assert all(abs(float(line[1]) - 0.7) < 0.01 for line in lines)
     assert 'arm("e").but(loss={"lcm": "zeros"})' in zeros
     assert recipe("mae", profiles.get("smoke")).but(loss={"lcm": "zeros"}).loss["lcm"] == "zeros"
+
+
+def test_a_block_between_two_measured_sizes(capsys):
+    points = {"softmax": [(1024, 1.0), (16384, 256.0)], "relu_linear": [(1024, 0.5), (16384, 8.0)]}
+    space = {"np": np, "tokens": {0: {1: 700.0}, 200: {1: 4096.0}}, "rows_of": lambda name, what: [
+        {"tokens": n, "seconds": t} for n, t in points[name]]}
+    for block in notebook_code.solutions("11"):
+        exec(block, space)
+    assert "4,096 tokens: 8 times" in capsys.readouterr().out  # 16 over 2 seconds

@@ -175,16 +175,17 @@ def closure_channels(rows):
     return fig
 
 
-def shifts(rows, varied):
-    """Relative change of every quantity of a closure table under a varied detector, in per cent.
+def shifts(rows, varied, most=8):
+    """Relative change, in per cent, of the quantities of a closure table that change ``most`` under
+    a varied detector, the largest on top.
 
     rows: of the closure table; varied: quantity → value.
     """
-    fig, ((ax,),) = plots.new(1, 1, 0.19 * len(rows) + 0.7)
-    for y, row in enumerate(reversed(rows)):
-        change = 100 * (varied[row["quantity"]] / row["measured"] - 1)
-        ax.barh(y, change, height=0.7, color=BLUE)
+    changes = {row["quantity"]: 100 * (varied[row["quantity"]] / row["measured"] - 1)
+               for row in rows}
+    names = sorted(changes, key=lambda name: abs(changes[name]))[-most:]
+    fig, ((ax,),) = plots.new(1, 1, 0.19 * len(names) + 0.7)
+    ax.barh(names, [changes[name] for name in names], height=0.7, color=BLUE)
     ax.axvline(0, **plots.RULE)
-    ax.set_yticks(range(len(rows)), [row["quantity"] for row in reversed(rows)])
     ax.set_xlabel("change with the varied detector (%)")
     return fig

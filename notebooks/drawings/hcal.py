@@ -1,8 +1,9 @@
-"""Figures that notebook 09 draws once: maps of both runs, a block with experts, attention."""
+"""Figures that notebook 09 draws once: maps of both runs, what a training does, a block with
+experts, attention, sick cells."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from hcal.maps import LIVE, ieta
-from hcal.plots import AXES, label_columns
+from hcal.plots import AXES, bands, label_columns
 from drawings.diagrams import arrow, blank, box, joined, norm, residual, wire
 from lib.report.plots import (
     CYCLE,
@@ -20,6 +21,9 @@ from lib.report.plots import (
     array,
     colourbar,
     grid_map,
+    histograms,
+    legend_below,
+    lines,
     new,
 )
 
@@ -88,35 +92,115 @@ def symmetry(rows: Mapping[str, Mapping[str, Any]]) -> Figure:
     return fig
 
 
+def sick_map(shown: Mapping[str, Any], live: Any, sick: Any) -> Figure:
+    """One map, faults (``sick``, (64, 72) bool) outlined: the first of ``shown`` (name → values) is
+    a count over that of its ring, the others are scores, on logarithmic scales."""
+    fig, axes = new(len(shown), 1, 4.4, sharex=True)
+    for number, (ax, (name, values)) in enumerate(zip(axes.flat, shown.items(), strict=True)):
+        values = array(values)
+        how = dict(norm=LogNorm(1, max(values[array(live)].max(), 10))) if number else dict(
+            norm=Normalize(0, 2), cmap="RdBu_r")
+        bands(ax, values.clip(1) if number else values, live, sick, name, **how)
+    return fig
+
+
+# --- curves ---------------------------------------------------------------------------------------
+
+
+def one_number(found: Mapping[str, Any], label: Any, names: Sequence[str]) -> Figure:
+    """Histograms of numbers of a map (what → (N,)) for the runs ``names`` (label 0 and 1)."""
+    fig, axes = new(1, len(found), 2.4)
+    for number, (ax, (what, value)) in enumerate(zip(axes.flat, found.items(), strict=True)):
+        value = array(value)
+        groups = {name: value[label == c] for c, name in enumerate(names)}
+        low, high = sorted(groups.values(), key=np.mean)
+        histograms(groups, what, "maps", bins=60, stat="count", fill=True, log=True, ax=ax,
+                   legend=not number)
+        ax.axvline((low.max() + high.min()) / 2, color="#333333", lw=1, ls=":")
+        ax.set_ylim(bottom=0.7)
+    return fig
+
+
+def trainings(losses: Mapping[str, Mapping[str, tuple]], logs: Mapping[str, Sequence]) -> Figure:
+    """Losses by epoch beside a published log: model → run → (epochs, losses), and model → losses
+    after epochs 1, 2, 3."""
+    fig, axes = new(1, len(losses), 2.6)
+    for ax, (name, curves) in zip(axes.flat, losses.items(), strict=True):
+        lines(curves, "epoch (250 updates)", "cross-entropy on validation", ax=ax, log="y",
+              legend=False)
+        ax.plot((1, 2, 3), logs[name], "kD", ms=6, label="R3's log")
+        ax.set_title(name)
+    legend_below(axes[0, 0], 5)
+    return fig
+
+
+def conditions(said: Mapping[str, Mapping[str, Sequence]], along: Mapping[str, Sequence]) -> Figure:
+    """Share of maps called the second run: classifier → label → shares; label → conditions."""
+    fig, axes = new(1, len(along), 2.4, sharey=True)
+    for ax, (label, values) in zip(axes.flat, along.items(), strict=True):
+        lines({name: (values, shares[label]) for name, shares in said.items()}, label, ax=ax,
+              marks=True, legend=ax is axes[0, 0])
+    axes[0, 0].set_ylabel("share called the second run")
+    return fig
+
+
+def routing(found: Mapping[str, Mapping[str, tuple]], null: Mapping[str, tuple]) -> Figure:
+    """What routers do, by epoch: quantity → router → (epochs, values), and quantity → mean and
+    standard deviation of random routers, a grey band."""
+    fig, axes = new(1, len(found), 2.4)
+    for ax, (label, curves) in zip(axes.flat, found.items(), strict=True):
+        lines(curves, "epoch", label, ax=ax, legend=ax is axes[0, 0])
+        mean, std = null[label]
+        ax.axhspan(mean - std, mean + std, color=GREY, alpha=0.4, lw=0)
+        ax.set_ylim(bottom=0)
+    return fig
+
+
+def false_positives(rates: Mapping[str, Mapping[str, Sequence]], strengths: Sequence[float],
+                    floor: float) -> Figure:
+    """False positives by strength of the fault, a panel a condition: condition → score → rates.
+    A dotted line at ``floor`` stands for none."""
+    fig, axes = new(2, 2, 4.2, sharex=True, sharey=True)
+    for ax, (where, found) in zip(axes.flat, rates.items(), strict=True):
+        lines({name: (np.arange(len(strengths)), np.maximum(values, floor))
+               for name, values in found.items()}, ax=ax, log="y", marks=True, legend=False)
+        ax.axhline(floor, color=GREY, lw=0.8, ls=":")
+        ax.set_xticks(range(len(strengths)), [f"{s:g}" for s in strengths])
+        ax.set_title(where)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("false positives")
+    for ax in axes[1]:
+        ax.set_xlabel("fault strength")
+    legend_below(axes[0, 0])
+    return fig
+
+
 # --- attention ------------------------------------------------------------------------------------
 
 
 def attention(rows: Mapping[str, tuple[Any, Any]], shape: tuple[int, int]) -> Figure:
-    """Input, attention of the class token by head, and their overlay; a row a model and run.
+    """A map and the attention of the class token to its patches, by head; a row a model.
 
     Args:
         rows: name → (map (H, W), attention (heads, rows, columns) of the patches).
         shape: cells of a patch.
     """
     heads = max(len(found) for _, found in rows.values())
-    titles = ["input", *(f"head {h + 1}" for h in range(heads)), "overlay"]
-    fig, axes = new(len(rows), heads + 2, 0.85 * len(rows) + 0.5, sharex=True, sharey=True)
+    titles = ["map", *(f"head {h + 1}" for h in range(heads))]
+    fig, axes = new(len(rows), heads + 1, 1.1 * len(rows) + 0.5, sharex=True, sharey=True)
     top = max(float(array(found).max()) for _, found in rows.values())
     for line, (name, (counts, found)) in zip(axes, rows.items(), strict=True):
         found = np.kron(array(found), np.ones((1, *shape)))
         counts, everywhere = array(counts)[:, :found.shape[2]], np.ones((64, 72), bool)
         whole({"": counts}, ax=line[0], bar=False, cmap="Greys")
-        whole(dict(enumerate(found)), ax=line[1:-1], live=everywhere, bar=False,
+        whole(dict(enumerate(found)), ax=line[1:], live=everywhere, bar=False,
               norm=Normalize(0, top))
-        whole({"": found.mean(0)}, ax=line[-1], live=everywhere, bar=False, cmap="Oranges",
-              norm=Normalize(0, found.mean(0).max()))
-        whole({"": counts}, ax=line[-1], bar=False, cmap="Greys", alpha=0.55)
         line[0].set_ylabel(name, fontsize=7)
         for ax in line:
             ax.set_title("")
     for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title)
-    colourbar(axes[0, 1].collections[0], axes[:, 1:-1], "attention")
+    colourbar(axes[0, 1].collections[0], axes[:, 1:], "attention")
     return fig
 
 

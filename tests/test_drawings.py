@@ -1,6 +1,8 @@
 """Figures that only a notebook draws: each is drawn here from a few numbers."""
 
 import importlib
+import inspect
+import re
 import sys
 
 import matplotlib.pyplot as plt
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from hcal.maps import LIVE
+from lib.data.images import JetImages
 from lib.evaluation import metrics
 from lib.models.vit import R1, ViTConfig
 from lib.profiles import ROOT
@@ -74,6 +77,12 @@ DRAWN = {
     "mae.probe_curves": ({"a": HISTORY}, {"random": {"probe_auc": 0.7}}),
     "jepa.flow": (),
     "jepa.watch": ({"a": [dict(row, val_mean=0.4) for row in HISTORY]}, {"probe_auc": 0.7}),
+    "jepa.pair": (JetImages.from_dense(IMAGE[None, :3].repeat(4, 0), "gev",
+                                       labels=np.arange(4) % 2), np.arange(4)),
+    "jepa.probed": ({n: {"auc": ROW} for n in ("jepa_linear", "random_linear", "trees_known")},
+                    {"linear": [0.6, 0.7]}, {"linear": "linear"}),
+    "jepa.varied": ([{"a": f"own_{k}", "b": f"block_{k}", **ROW} for k in ("linear", "attentive")],
+                    ["block", "own"]),
     "jepa.planes": ({"a": PLANE, "b": PLANE}, np.arange(30) % 2),
     "finetune.confusions": ({"a": np.array([[40, 3], [5, 39]]), "b": np.eye(2)},),
     "finetune.scatters": ({"a": (PREDICTED.m, PREDICTED.m_hat), "b": (X, X)},),
@@ -112,6 +121,7 @@ def drawings(monkeypatch):
 def test_every_drawing_is_drawn(drawings, name):
     module, function = name.split(".")
     fig = getattr(drawings(module), function)(*DRAWN[name])
+    fig = getattr(fig, "flat", [fig])[0].figure
     fig.draw_without_rendering()
     assert any(ax.get_xlabel() or ax.texts for ax in fig.axes) or name == "simclr.views"
 
@@ -123,7 +133,21 @@ def test_no_drawing_is_left_out(drawings):
         module = drawings(path.stem)
         functions = {f"{path.stem}.{name}" for name, found in vars(module).items()
                      if getattr(found, "__module__", "") == module.__name__}
-        assert functions - {"collisions.grow", "mae.square_root"} <= set(DRAWN)
+        # What makes a table or a sentence, and not a figure, is seen in the executed notebook.
+        assert {name for name in functions if re.search(
+            r"plots\.|blank\(", inspect.getsource(getattr(module, name.split(".")[1])))
+        } - {"collisions.grow", "mae.square_root"} <= set(DRAWN)
+
+
+def test_tables_of_latency_have_a_line_a_model(drawings):
+    names = ("median_1", "p90_1", "p99_1", "median_32", "start_ms", "size_mb", "memory_mb")
+    rows = [{"name": n, **dict.fromkeys(names, t)} for n, t in (
+        ("ours, image", 2.0), ("ours, tokens", 3.0), ("ours, softmax", 4.0), ("ResNet-15", 5.0),
+        ("R1, dense", 6.0))]
+    table = drawings("inference").table(rows)
+    assert "| ours, softmax | 4.00 | 4.00 | 4.00 | 2.00 | 0.12 | 4 | 4.00 | 4 |" in table
+    assert "The prediction was right." in drawings("inference").order(rows)
+    assert "wrong in part" in drawings("inference").order([{**rows[0], "median_1": 9.0}, *rows[1:]])
 
 
 def test_diagrams_are_drawn_from_the_settings(drawings):

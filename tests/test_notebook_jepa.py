@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from test_pretraining import model_of
 from torch import nn
 
 from lib import profiles
+from lib.cms import PIXEL
 from lib.data.images import JetImages
 from lib.data.tokens import TokenBatch, by_patch
 from lib.evaluation import metrics, probes
@@ -43,13 +45,15 @@ def test_the_step_by_hand_is_the_library_s(quark_gluon, mask):
 
 
 def test_the_four_observables_are_their_formulas(quark_gluon):
-    four = notebook_code.shown("06", ("four",), torch=torch)["four"]
+    four = notebook_code.shown("06", ("four",), torch=torch, PIXEL=PIXEL, NEAR=0.4)["four"]
     index = torch.arange(6)
     for image, row in zip(quark_gluon.dense(index)[:, 0], four(quark_gluon, index), strict=True):
-        at = [(int(r), int(c), float(image[r, c])) for r, c in image.nonzero()]
-        energy = sum(e for _, _, e in at)
-        width = sum(e * ((r - 62) ** 2 + (c - 62) ** 2) ** 0.5 for r, c, e in at) / energy
-        ptd = sum(e * e for _, _, e in at) ** 0.5 / energy
+        away = {(int(r), int(c)): math.hypot(r - 62, c - 62) * PIXEL for r, c in image.nonzero()}
+        at = [(r, float(image[place])) for place, r in away.items() if r < 0.4]
+        assert 0 < len(at) < len(away)
+        energy = sum(e for _, e in at)
+        width = sum(e * r for r, e in at) / energy
+        ptd = sum(e * e for _, e in at) ** 0.5 / energy
         np.testing.assert_allclose(row[:3], [len(at), width, ptd], rtol=1e-4)
     empty = JetImages.from_dense(np.zeros((2, 3, 125, 125), np.float32), "gev",
                                  labels=np.arange(2), mass=np.ones(2), pt=np.ones(2))

@@ -31,13 +31,13 @@ def draw(folder: Path, answers: Mapping[str, Predictions],
         axes = plots.images({n: np.histogram2d(p.m_hat, p.m, edges)[0] for n, p in massive.items()},
                             "jets / bin", empty="w", extent=square)
         for ax in axes.flat:
-            ax.set(xlabel="true jet mass (GeV)", ylabel="predicted jet mass (GeV)")
+            ax.set(xlabel="label mass (GeV)", ylabel="predicted jet mass (GeV)")
         rows = {n: metrics.response(p, np.quantile(p.m, np.linspace(0.005, 0.995, 9)))
                 for n, p in massive.items()}
         figures |= {"mass": axes.flat[0], "response": plots.lines({
             f"{n}, {kind}": zip(*((r["low"], r["response"]) for r in found if r["class"] == kind))
             for n, found in rows.items() for kind in dict.fromkeys(r["class"] for r in found)},
-            "true jet mass from (GeV)", "median of predicted / true mass", marks=True)}
+            "label mass from (GeV)", "median of predicted over label mass", marks=True)}
     figures["curves"] = plots.lines({n: h.curve("val_loss") for n, h in histories.items()},
                                     "update", "loss on validation jets")
     for name, drawn in figures.items():

@@ -73,7 +73,8 @@ print(f"PyTorch {torch.__version__}, profile {profile.tag}, "
 # A **learning curve** shows the error of a method against the number $n$ of jets
 # that it was trained on. Boosted trees on observables (notebook 07) train in
 # seconds, so we can draw theirs at once: the same trees from 300, 600, ... of our
-# jets, always the first ones of the same list, and always the same test jets.
+# jets, always the first ones of the same list, and always the same test jets. First
+# the observables of all jets, once, and a function that grows the trees.
 
 # %%
 x_test, _ = observables(test_jets, test)
@@ -86,6 +87,10 @@ def trees(x, y, m):
     model = BoostedTrees(profile.seeds[0]).fit(x, y, m)
     return Predictions.of(test_jets, test, *model.predict(x_test))
 
+
+# %% [markdown]
+# Each number of jets doubles the one before. That is the natural scale here: the
+# first hundred jets teach as much as the hundred thousandth hundred does not.
 
 # %%
 few = (60, 90, 120, 240) if SMALL else (300, 600, 1_200, 2_400, len(train))
@@ -110,8 +115,14 @@ assert error[-1] < error[0]
 #
 # $$ 1 - \mathrm{AUC}(n) \approx c + a\,n^{-b}. $$
 #
+# Here $a$ is the error above the floor at a hundred jets, and $b$ says how fast it
+# falls: with $b=0.5$ four times as many jets halve it, as they halve the statistical
+# error of a mean. In a plot with both axes logarithmic a power law without a floor
+# is a straight line of slope $-b$.
+#
 # **Prediction.** Three numbers fitted to five points should say where the trees end
-# up with 100,000 jets. We write the value down before we look.
+# up with 100,000 jets. We write the value down before we look: once with a floor, and
+# once without, as the straight line.
 
 # %%
 MANY = 1_000 if SMALL else 100_000
@@ -144,6 +155,12 @@ print(f"at {MANY:,} jets:", {k: f"{v:.4f}" for k, v in predicted.items()})
 # 4,200 and 12,000. Ours and the control without attention differ in nothing else.
 # The test jets are those of all notebooks. One seed and one draw: intervals hold
 # for these trained models and the luck of the test jets.
+#
+# **Prediction.** Notebook 08 found nothing that attention buys at 6,000 jets. What is
+# built into a model, such as a convolution that knows its neighbours, is worth most
+# when examples are few; what has to be learned needs many. If attention ever pays, it
+# is at the right end of this curve. We say beforehand that 0.003 in AUC and 0.3 GeV
+# in the mass error would matter, as in notebook 08.
 
 # %%
 UPDATES = ({"100": 30, "240": 30} if SMALL else
@@ -169,6 +186,10 @@ def learned(count, source):
                                   some.labels[index].numpy(),
                                   some.mass[index].numpy())
 
+
+# %% [markdown]
+# With `GRIDS = True` the next cell trains them, the largest set first and run by run
+# through the cache; simulating the jets is a part of it.
 
 # %%
 if GRIDS and DATA == "simulated":
@@ -212,6 +233,12 @@ if shown:
 # %% [markdown]
 # *Figure (grid): AUC (left) and mass error (right) on the test jets against the
 # number of jets learned from, with 95 % intervals over test jets.*
+#
+# Nothing bends yet. With 100,000 jets our model has a mass error of 13.1 [12.9, 13.4]
+# GeV and an AUC of 0.975 [0.972, 0.977]; the trees reach 0.955 [0.951, 0.958]. A few
+# numbers a channel are
+# soon learned, and then more jets tell the trees little; the network goes on finding
+# things in the images. Next, the differences jet by jet.
 
 # %%
 if shown:
@@ -224,6 +251,13 @@ if shown:
     print("extrapolated for the trees:",
           {k: round(v, 4) for k, v in predicted.items()},
           "found:", with_interval(shown["summary"][f"trees_{last}"]["auc"]))
+
+# %% [markdown]
+# The last line answers the first prediction. Compare the two extrapolated values with
+# what was found. A law without a floor promises too much, because it knows of no jets
+# that look alike; a law with a floor has to guess the floor from points that are far
+# above it. Which of the two is nearer is luck as much as insight: a factor of fifteen
+# in $n$ lies between the last point and the answer.
 
 # %% tags=["figure"]
 if shown:
@@ -253,6 +287,20 @@ def reading(count):
 if shown:
     display(Markdown("**Does attention pay with more jets?** For these trained "
                      "models:\n\n" + "\n".join(map(reading, counts))))
+
+# %% [markdown]
+# At 100,000 jets the answer is yes: without attention the AUC changes by
+# -0.0028 [-0.0038, -0.0019] and the mass error by 0.59 [0.47, 0.71] GeV. The interval
+# of the AUC is clear of zero and holds the 0.003 that would matter; that of the mass
+# error lies beyond its 0.3 GeV altogether. At 6,000 jets, with three seeds and three
+# draws, notebook 08 found no such thing. So the prediction holds for this pair of
+# trainings: attention is something that a model can afford to learn when it has seen
+# enough jets. Another seed would give another pair, and its difference would scatter
+# around this one; a claim about *the* recipe needs several.
+#
+# And mind the size. Going from 6,000 jets to 100,000 brought our model seven times
+# as much in AUC as attention does at the right end. Who has a day to spend should
+# simulate first.
 
 # %% [markdown]
 # ## 4. Jets or patience?

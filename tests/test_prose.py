@@ -173,7 +173,18 @@ def mean_of(name, metric):
     return published("07_finetune")["summary"][name][metric]["mean"]
 
 
+def jets_bought(name, metric, digits):
+    row = published("13_more_jets_grid")["summary"][name][metric]
+    return "{} [{}, {}]".format(*(f"{row[k]:.{digits}f}" for k in ("mean", "low", "high")))
+
+
 SAID = LESSONS | {
+    "13_more_jets": [
+        lambda: "mass error of " + jets_bought("ours_100000", "mass_mae", 1),
+        lambda: "AUC of " + jets_bought("ours_100000", "auc", 3),
+        lambda: "the trees reach " + jets_bought("trees_100000", "auc", 3),
+        *(lambda m=m, d=d: difference("13_more_jets_grid", "none_100000", "ours_100000", m, d)
+          for m, d in (("auc", 4), ("mass_mae", 2)))],
     "01_collisions": [
         closure, densities,
         lambda: f"BPIX 1 has {bpix_excess():.0%} too many".replace("%", " %"),

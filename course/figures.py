@@ -15,7 +15,7 @@ from lib.training.optim import History
 
 def draw(folder: Path, answers: Mapping[str, Predictions],
          histories: Mapping[str, History]) -> None:
-    """Confusion matrices, ROC curves with bands, predicted against true mass, response of the mass
+    """Confusion matrices, ROC curves with bands, predicted against label mass, response of the mass
     and validation losses of runs, by name, as PNG; without a mass the two of it are left out."""
     plots.style()
     area = {name: f"AUC {metrics.auc(p.y, p.score):.3f}" for name, p in answers.items()}

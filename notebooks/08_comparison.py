@@ -704,7 +704,7 @@ print(f"a perfect score on {len(mine):,} jets: {floor:.3f} on average")
 # - **What it costs** is a sixth to a quarter of a step's time if it is linear, and
 #   more than the rest of the model together if it is softmax.
 # - So at this number of jets the course's model has linear attention as a cheap
-#   insurance. It does pay with more jets: notebook 13 finds its worth at 100,000.
+#   insurance. Whether it pays with more jets is asked in notebook 13, up to 100,000.
 #
 # With what limits?
 #

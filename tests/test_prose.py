@@ -183,8 +183,8 @@ SAID = LESSONS | {
         lambda: "mass error of " + jets_bought("ours_100000", "mass_mae", 1),
         lambda: "AUC of " + jets_bought("ours_100000", "auc", 3),
         lambda: "the trees reach " + jets_bought("trees_100000", "auc", 3),
-        *(lambda m=m, d=d: difference("13_more_jets_grid", "none_100000", "ours_100000", m, d)
-          for m, d in (("auc", 4), ("mass_mae", 2)))],
+        *(lambda n=n, m=m, d=d: difference("13_more_jets_grid", f"none_{n}", f"ours_{n}", m, d)
+          for n in (100_000, 6_000) for m, d in (("auc", 4), ("mass_mae", 2)))],
     "01_collisions": [
         closure, densities,
         lambda: f"BPIX 1 has {bpix_excess():.0%} too many".replace("%", " %"),

@@ -1087,7 +1087,8 @@ if GRIDS and METHODS:
 # a few hundred updates more are what a short training lacks most. (c) At full length
 # five passes of SimCLR do not add 0.01 to the AUC, and twice the updates do as well.
 #
-# The first table is for few updates, the second for the whole recipe.
+# The first table is for few updates, the second, where it has been made, for the
+# whole recipe.
 
 # %%
 shown, made = results.grid("07_finetune_grid", profile)
@@ -1106,7 +1107,8 @@ if shown:
             for n, row in curves.items() if "long" in row]
     display(Markdown(markdown_table(
         ["all labels, whole recipe", "seeds", "AUC", "mass error (GeV)",
-         "AUC − scratch", "mass error − scratch"], rows)))
+         "AUC − scratch", "mass error − scratch"], rows) if rows else
+        "The row `long`, the whole recipe, has not been made in this grid."))
 
 # %% [markdown]
 # *Tables (grid): mean over the seeds with 95 % intervals over seeds and jets; the

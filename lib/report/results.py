@@ -171,9 +171,13 @@ def load(name: str, profile: Profile) -> dict[str, Any]:
         with guarded(path, todo, "it holds no results"):
             found = read_json(path, todo, **RESULTS)
             for run in found["runs"]:
-                if not isinstance(run["metrics"], dict) or Path(run["predictions"]).name != (
-                        run["predictions"]):
+                kinds = dict(name=str, seed=int, metrics=dict, predictions=str)
+                if (not all(isinstance(run[key], kind) for key, kind in kinds.items())
+                        or Path(run["predictions"]).name != run["predictions"]):
                     raise ValueError(f"a run of {run['name']!s:.20}")
+            made = found.get("made_with", {}).get("components", {})
+            if not all(isinstance(version, int) for version in made.values()):
+                raise ValueError("versions of components that are no numbers")
             summary = [row for part in found["summary"].values() for row in part.values()]
             for rows, keys in ((summary, {"mean"}), (found["comparisons"], {"a", "b", "metric"})):
                 if not all(keys <= row.keys() for row in rows):

@@ -728,9 +728,9 @@ print(drawings.jepa.behind(summary, crowd))
 # %% [markdown]
 # For the linear probe and the neighbours nothing has been gained: the pretrained
 # encoder lies within the crowd or below it, and its difference from its own start,
-# 0.001 for the linear probe, is far inside the interval of ± 0.025. The attentive probe
-# sees more, 0.035 above its random partner, but the interval of [−0.003, 0.072]
-# reaches zero. If there is a gain, it sits in single tokens and not in the pooled
+# 0.001 [−0.025, 0.028] for the linear probe, holds zero. The attentive probe
+# sees more, 0.022 above its random partner, but the interval of [−0.016, 0.059]
+# holds zero too. If there is a gain, it sits in single tokens and not in the pooled
 # vector, as one would expect of a loss that asks for single tokens only. With
 # 600 validation jets a difference would have to be about 0.04 to be seen.
 
@@ -843,10 +843,10 @@ display(Markdown(drawings.jepa.labels_saved(experiment.comparisons)))
 
 # %% [markdown]
 # For this seed the prediction fails with 300 labels: the pretrained start ends
-# behind scratch by 0.008, a small loss, but one outside its interval. With
+# behind scratch by 0.012, a small loss, but its interval holds no zero. With
 # all labels both end alike, as predicted: the difference is below 0.001. The third
 # part was too kind. Further updates on 300 jets do not merely fail to help, they
-# do harm: scratch at equal total compute ends 0.030 behind the pretrained start,
+# do harm: scratch at equal total compute ends 0.026 behind the pretrained start,
 # because a network that knows its training jets by heart becomes sure of
 # everything it has seen.
 #
@@ -934,8 +934,8 @@ for damage, found in experiment.values["robust"].items():
 
 # %% [markdown]
 # The prediction was right, and R4's claim finds no support. With half of the
-# patches lost, JEPA loses 0.087 of its AUC and scratch 0.083; with the strongest
-# noise 0.046 and 0.044. Pretraining has changed neither, because 350 updates on
+# patches lost, JEPA loses 0.085 of its AUC and scratch 0.083; with the strongest
+# noise 0.048 and 0.044. Pretraining has changed neither, because 350 updates on
 # undamaged jets follow it, and nothing in them asks for resistance.
 #
 # A second property is easily lost in fine-tuning: whether a score can be taken at
@@ -1031,7 +1031,7 @@ for name, row in experiment.values["dictionary"].items():
 
 # %% [markdown]
 # It is the other way round: with JEPA's features the sparse codes are *behind* the
-# principal components, by 0.04 with an interval of [−0.08, −0.01]. What
+# principal components, by 0.04 with an interval of [−0.07, −0.01]. What
 # tells the classes apart is spread over many directions and changes smoothly, like
 # a multiplicity does, and five patterns cannot hold it.
 #

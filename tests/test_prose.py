@@ -173,12 +173,33 @@ def mean_of(name, metric):
     return published("07_finetune")["summary"][name][metric]["mean"]
 
 
+def compared(name, a, b, metric="auc"):
+    row, = (c for c in published(name)["comparisons"]
+            if (c["a"], c["b"], c["metric"]) == (a, b, metric))
+    return row
+
+
 def jets_bought(name, metric, digits):
     row = published("13_more_jets_grid")["summary"][name][metric]
     return "{} [{}, {}]".format(*(f"{row[k]:.{digits}f}" for k in ("mean", "low", "high")))
 
 
 SAID = LESSONS | {
+    "06_jepa": [
+        lambda: signed(compared("06_jepa", "jepa_linear", "random_linear")) + " for the linear",
+        lambda: "{difference:.3f} above its random partner".format(
+            **compared("06_jepa", "jepa_attentive", "random_attentive")),
+        lambda: "behind scratch by {:.3f}".format(
+            -compared("06_jepa", "jepa_300", "scratch_300")["difference"]),
+        lambda: "ends {difference:.3f} behind".format(
+            **compared("06_jepa", "jepa_300", "paid_300")),
+        *(lambda w=w, t=t: t.format(*(value("06_jepa", "robust", w, n, "lost") for n in (
+            "pretrained by JEPA", "scratch"))) for w, t in (
+                ("patches lost", "JEPA loses {:.3f} of its AUC and scratch {:.3f}"),
+                ("noise on readings", "noise {:.3f} and {:.3f}"))),
+        lambda: "by {:.2f} with an interval of [{:.2f}, {:.2f}]".format(*(
+            value("06_jepa", "dictionary", "jepa", k) * sign for k, sign in (
+                ("difference", -1), ("low", 1), ("high", 1)))).replace("-", "−")],
     "13_more_jets": [
         lambda: "mass error of " + jets_bought("ours_100000", "mass_mae", 1),
         lambda: "AUC of " + jets_bought("ours_100000", "auc", 3),

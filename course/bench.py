@@ -4,7 +4,6 @@
 rounds is shown, so that a busy machine slows all of them alike; the ratio is what to quote.
 """
 
-import json
 import os
 import statistics
 import subprocess
@@ -29,6 +28,7 @@ from lib.profiles import Profile
 from lib.provenance import machine
 from lib.training.objectives import Supervised
 from lib.training.recipe import Recipe, make_model, recipe
+from lib.training.runs import Run
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,8 @@ def together(profile: Profile, count: int, rounds: int, file: Path) -> str:
                  "--devices", str(n)],
                 env={**os.environ, "JETS_HOME": home, "OMP_NUM_THREADS": "1"}, check=True,
                 stdout=subprocess.DEVNULL)
-            [history] = Path(home).glob("**/runs/*/history.json")
-            rates[n].append(json.loads(history.read_text())["rows"][-1]["images_s"])
+            [record] = Path(home).glob("**/runs/*/run.json")
+            rates[n].append(Run.open(record.parent).history[-1]["images_s"])
     ratios = sorted(b / a for a, b in zip(*rates.values()))
     return (f"one process: {statistics.median(rates[1]):.0f} images/s, {count}: "
             f"{statistics.median(rates[count]):.0f}; {statistics.median(ratios):.2f} times "

@@ -1144,8 +1144,9 @@ plots.save(fig, "09_routing_epochs", profile);
 # epochs (a loss of 0.684, a coin toss is 0.693): another hint that R3's numbers come
 # from four tokens. At the fast rate something is learnt, in jumps, for the loss does
 # not stay down: of the load's entropy ieta decides 1.00 with soft and 0.48 with top-1
-# routing, where random routers have 0.53 ± 0.09. (At this rate a run is chaotic: another
-# execution of this cell may exchange the two numbers, so do not read them.) And there R3's conjecture about
+# routing, where random routers have 0.53 ± 0.09. (At this rate a run is chaotic, and
+# these two numbers are luck: an earlier execution of the same cell had them the other
+# way round. The three seeds at the end of section 7 disagree with them too.) And there R3's conjecture about
 # stopping early is half right: the outputs of the two experts become nearly the same
 # (a distance of 0.18) where both are always mixed, within the first validations, and
 # stay apart (0.93) where the router must choose. A mixture gives both experts the same
@@ -1316,7 +1317,7 @@ show_grid()
 # fifteen epochs in place of three bring that of the ViT from 0.0294 to 0.0014 and that
 # of the MoE-ViT from 0.291 to 0.134, and neither errs before or after.
 #
-# For the routers three seeds confirm what one had suggested. The published one knows
+# For the routers three seeds say more than one. The published one knows
 # 0.36 to 0.57 bits, like random ones, in every seed. Mixed experts end at a distance
 # of 0.23 to 0.25, chosen ones at 0.83 to 1.26. Only with top-1 routing does ieta decide
 # more than by chance in each seed: 0.74 to 0.87 of the load's entropy, against

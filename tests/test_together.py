@@ -160,7 +160,9 @@ from test_runs import SETTINGS, Recipe, make_jets, train
 how = dict(updates=int(sys.argv[2]), every=2, devices=int(sys.argv[3]))
 run = train("a", Recipe.of(SETTINGS, fit=how), make_jets(), runs=sys.argv[1],
             log=lambda line: print(line, flush=True))
-print("ended", run.history.updates, flush=True)
+# in one piece: without a buffer print writes its parts one by one, among those of the other process
+sys.stdout.write(f"ended {{run.history.updates}}\\n")
+sys.stdout.flush()
 """
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 

@@ -1,9 +1,11 @@
-"""Pictures of runs for `evaluate --figures`."""
+"""Pictures of what models answer, for ``evaluate --figures`` and for the notebooks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
 
 from lib.evaluation import metrics
 from lib.evaluation.metrics import Predictions
@@ -13,32 +15,84 @@ from lib.report.style import render
 from lib.training.optim import History
 
 
+def confusions(counts: Mapping[str, np.ndarray]) -> Figure:
+    """Confusion matrices: label → counts (2, 2), rows the truth, columns the answer."""
+    fig, (axes,) = plots.new(1, len(counts), 2.4, sharey=True)
+    for ax, (name, found) in zip(axes, counts.items()):
+        share = found / found.sum(1, keepdims=True)
+        text = [[f"{n:,}\n{part:.1%}" for n, part in zip(*row)] for row in zip(found, share)]
+        plots.matrix(share, ["QCD", "top"], ax=ax, text=text, bar=False, vmin=0, vmax=1)
+        ax.set(title=name, xlabel="predicted")
+    axes[0].set_ylabel("true")
+    return fig
+
+
+def scatters(masses: Mapping[str, tuple], limits: tuple = (0.0, 400.0)) -> Figure:
+    """Predicted against label mass (GeV): label → (label mass (N,), predicted (N,))."""
+    edges = np.linspace(*limits, 61)
+    found = {name: np.histogram2d(m_hat, m, edges)[0] for name, (m, m_hat) in masses.items()}
+    norm = LogNorm(1, max(2, *(image.max() for image in found.values())))
+    axes = plots.images(found, "jets / bin", norm=norm, empty="w", extent=limits * 2)
+    for ax in axes.flat:
+        ax.plot(limits, limits, **plots.RULE)
+        ax.set(xlabel="label mass (GeV)", ylabel="predicted mass (GeV)")
+        ax.label_outer()
+    return axes.flat[0].figure
+
+
+def response(found: Mapping[str, Sequence[Mapping]]) -> Figure:
+    """Response and resolution of the mass in bins of the label mass, by class, two panels a system:
+    name → rows of ``metrics.response``."""
+    fig, axes = plots.new(len(found), 2, 2.6 * len(found), sharex=True)
+    looks = {"all": ("s", plots.GREY), "QCD": ("o", plots.CYCLE[0]), "top": ("^", plots.CYCLE[1])}
+    for (left, right), (title, rows) in zip(axes, found.items()):
+        for name in dict.fromkeys(row["class"] for row in rows):
+            marker, colour = looks[name]
+            low, high, middle, error, width = (
+                np.array([row[k] for row in rows if row["class"] == name])
+                for k in ("low", "high", "response", "error", "resolution"))
+            look = dict(fmt=marker, ms=4, lw=1, color=colour, label=name)
+            left.errorbar((low + high) / 2, middle, error, (high - low) / 2, **look)
+            right.errorbar((low + high) / 2, 100 * width, None, (high - low) / 2, **look)
+        left.axhline(1, **plots.RULE)
+        left.set(title=title, ylabel="median of predicted / label mass")
+        right.set(ylabel="resolution (%)", ylim=(0, 110 * max(row["resolution"] for row in rows)))
+        left.legend()
+    for ax in axes[-1]:
+        ax.set_xlabel("label mass (GeV)")
+    return fig
+
+
+def learning_curves(curves: Mapping[str, tuple], ylabel: str, kept: Mapping[str, int]) -> Figure:
+    """One validation metric against updates: arm → (updates, values); a ring around the update
+    whose weights were kept, arm → update."""
+    fig, ((ax,),) = plots.new(1, 1, 2.6)
+    plots.lines(curves, "update", ylabel, ax=ax, marks=True)
+    for number, (name, (updates, values)) in enumerate(curves.items()):
+        if kept.get(name) in updates:
+            ax.plot(kept[name], values[list(updates).index(kept[name])], "o", ms=9, mfc="none",
+                    mec=plots.look(number)["color"])
+    return fig
+
+
 def draw(folder: Path, answers: Mapping[str, Predictions],
          histories: Mapping[str, History]) -> None:
-    """Confusion matrices, ROC curves with bands, predicted against label mass, response of the mass
-    and validation losses of runs, by name, as PNG; without a mass the two of it are left out."""
+    """ROC curves with bands, losses on validation jets, confusion matrices, predicted against label
+    mass and its response, of runs by name, as PNG; without a mass the last two are left out."""
     plots.style()
     area = {name: f"AUC {metrics.auc(p.y, p.score):.3f}" for name, p in answers.items()}
-    figures = {"roc": plots.roc({n: metrics.roc(p) for n, p in answers.items()}, area)}
+    drawn = {"roc": plots.roc({name: metrics.roc(p) for name, p in answers.items()}, area),
+             "curves": learning_curves(
+                 {name: history.curve("val_loss") for name, history in histories.items()},
+                 "loss on validation jets",
+                 {name: history.best_update for name, history in histories.items()})}
     for name, p in answers.items():
-        counts = metrics.confusion(p.y, p.score)
-        figures[f"confusion_{name}"] = plots.matrix(
-            counts / counts.sum(1, keepdims=True), ["QCD", "top"], "share of the true class",
-            text=counts, vmin=0, vmax=1)
-    massive = {n: p for n, p in answers.items() if p.m is not None and p.m_hat is not None}
+        drawn[f"confusion_{name}"] = confusions({name: metrics.confusion(p.y, p.score)})
+    massive = {name: p for name, p in answers.items() if p.m is not None and p.m_hat is not None}
     if massive:
-        edges, square = np.linspace(0, 400, 61), (0, 400, 0, 400)
-        axes = plots.images({n: np.histogram2d(p.m_hat, p.m, edges)[0] for n, p in massive.items()},
-                            "jets / bin", empty="w", extent=square)
-        for ax in axes.flat:
-            ax.set(xlabel="label mass (GeV)", ylabel="predicted jet mass (GeV)")
-        rows = {n: metrics.response(p, np.quantile(p.m, np.linspace(0.005, 0.995, 9)))
-                for n, p in massive.items()}
-        figures |= {"mass": axes.flat[0], "response": plots.lines({
-            f"{n}, {kind}": zip(*((r["low"], r["response"]) for r in found if r["class"] == kind))
-            for n, found in rows.items() for kind in dict.fromkeys(r["class"] for r in found)},
-            "label mass from (GeV)", "median of predicted over label mass", marks=True)}
-    figures["curves"] = plots.lines({n: h.curve("val_loss") for n, h in histories.items()},
-                                    "update", "loss on validation jets")
-    for name, drawn in figures.items():
-        write_bytes(folder / f"{name}.png", render(drawn.figure, "png", 130))
+        drawn["mass"] = scatters({name: (p.m, p.m_hat) for name, p in massive.items()})
+        drawn["response"] = response({
+            name: metrics.response(p, np.quantile(p.m, np.linspace(0.005, 0.995, 9)))
+            for name, p in massive.items()})
+    for name, figure in drawn.items():
+        write_bytes(folder / f"{name}.png", render(figure.figure, "png", 130))

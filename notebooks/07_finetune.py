@@ -57,7 +57,7 @@ from IPython.display import Markdown, display
 from scipy.stats import norm, rankdata
 
 from collider.course import course_files, course_jets
-from course import weights
+from course import figures, weights
 from lib import profiles
 from lib.data.images import JetImages
 from lib.evaluation import metrics
@@ -561,12 +561,12 @@ edges = np.quantile(scratch.m, np.linspace(0.005, 0.995, 9))
 bins = metrics.response(scratch, edges)
 
 # %% tags=["figure"]
-fig = drawings.finetune.scatters({
+fig = figures.scatters({
     name: (p.m, p.m_hat) for name, p in (
         ("QCD", scratch.where(scratch.y < 0.5)),
         ("top", scratch.where(scratch.y > 0.5)))})
 plots.save(fig, "07_mass", profile)
-plots.save(drawings.finetune.response(bins), "07_response", profile);
+plots.save(figures.response({"": bins}), "07_response", profile);
 
 # %% [markdown]
 # *Figures: predicted against label mass for QCD jets (left) and top jets
@@ -787,7 +787,7 @@ for name, (updates, values) in curves.items():
           f"{max(values):.4f}")
 
 # %% tags=["figure"]
-fig = drawings.finetune.learning_curves(
+fig = figures.learning_curves(
     curves, "AUC on validation jets",
     {LABEL[k]: r.history.best_update for k, r in live.items()})
 plots.save(fig, "07_learning", profile);
@@ -858,7 +858,7 @@ plots.save(fig, "07_roc_starts", profile);
 
 # %% tags=["figure"]
 counted = {LABEL[k]: metrics.confusion(p.y, p.score) for k, p in answers.items()}
-fig = drawings.finetune.confusions(counted)
+fig = figures.confusions(counted)
 plots.save(fig, "07_confusion_starts", profile);
 
 # %% [markdown]

@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+from course import figures
 from hcal.maps import LIVE
 from lib.data.images import JetImages
 from lib.evaluation import metrics
@@ -22,6 +23,7 @@ BARE = {"mean": 0.6, "difference": 0.02, "low": None, "high": None}
 X = np.arange(1, 6)
 PREDICTED = metrics.Predictions(np.arange(400), np.arange(400) % 2, RNG.random(400),
                                 RNG.uniform(50, 250, 400), RNG.uniform(50, 250, 400))
+RESPONSE = metrics.response(PREDICTED, [40, 120, 200, 280])
 HISTORY = [{"update": u, "loss": 4.0, "val_loss": 3.9, "match": 0.1, "feature_std": 0.3,
             "probe_auc": 0.8, "neighbour_auc": 0.7, "effective_rank": 20.0, "mean_cosine": 0.8}
            for u in (10, 20)]
@@ -84,10 +86,6 @@ DRAWN = {
     "jepa.varied": ([{"a": f"own_{k}", "b": f"block_{k}", **ROW} for k in ("linear", "attentive")],
                     ["block", "own"]),
     "jepa.planes": ({"a": PLANE, "b": PLANE}, np.arange(30) % 2),
-    "finetune.confusions": ({"a": np.array([[40, 3], [5, 39]]), "b": np.eye(2)},),
-    "finetune.scatters": ({"a": (PREDICTED.m, PREDICTED.m_hat), "b": (X, X)},),
-    "finetune.response": (metrics.response(PREDICTED, [40, 120, 200, 280]),),
-    "finetune.learning_curves": ({"a": (X, X / 9), "b": (X[:2], X[:2])}, "AUC", {"a": 2}),
     "finetune.chance": (np.repeat(np.arange(-50, 51), 3) / 2000, 2000, {"+1.5 points": 0.015},
                         {"form": (X / 100, X)}, {"+1.5 points": (X / 100, X / 9)},
                         {"seeds": (0.04, {"+1.5 points": 0.0})}, {"independent": 0.18}),
@@ -124,6 +122,19 @@ def test_every_drawing_is_drawn(drawings, name):
     fig = getattr(fig, "flat", [fig])[0].figure
     fig.draw_without_rendering()
     assert any(ax.get_xlabel() or ax.texts for ax in fig.axes) or name == "simclr.views"
+
+
+@pytest.mark.parametrize(("name", "given"), [
+    ("confusions", ({"a": np.array([[40, 3], [5, 39]]), "b": np.eye(2)},)),
+    ("scatters", ({"a": (PREDICTED.m, PREDICTED.m_hat), "b": (X, X)},)),
+    ("response", ({"a": RESPONSE, "b": RESPONSE},)),
+    ("learning_curves", ({"a": (X, X / 9), "b": (X[:2], X[:2])}, "AUC", {"a": 2}))])
+def test_pictures_of_answers_are_drawn(name, given):
+    fig = getattr(figures, name)(*given)
+    fig.draw_without_rendering()
+    assert all(ax.get_xlabel() for ax in fig.axes if ax.get_label() != "<colorbar>"
+               and ax.get_subplotspec().is_last_row())
+    plt.close(fig)
 
 
 def test_no_drawing_is_left_out(drawings):

@@ -1,71 +1,10 @@
 """Drawings of notebook 07: calibration, gains by labels, how often chance alone shows one."""
 
 import numpy as np
-from matplotlib.colors import LogNorm
 
 from lib.report import plots
 
 RARE = 1e-4  # probabilities below are not drawn
-
-
-def confusions(counts):
-    """Confusion matrices: label → counts (2, 2), rows the truth, columns the answer."""
-    fig, (axes,) = plots.new(1, len(counts), 2.4, sharey=True)
-    for ax, (name, found) in zip(axes, counts.items()):
-        share = found / found.sum(1, keepdims=True)
-        text = [[f"{n:,}\n{part:.1%}" for n, part in zip(*row)] for row in zip(found, share)]
-        plots.matrix(share, ["QCD", "top"], ax=ax, text=text, bar=False, vmin=0, vmax=1)
-        ax.set(title=name, xlabel="predicted")
-    axes[0].set_ylabel("true")
-    return fig
-
-
-def scatters(masses, limits=(0.0, 400.0)):
-    """Predicted against label mass (GeV): label → (label mass (N,), predicted (N,))."""
-    edges = np.linspace(*limits, 61)
-    found = {name: np.histogram2d(m_hat, m, edges)[0] for name, (m, m_hat) in masses.items()}
-    norm = LogNorm(1, max(2, *(image.max() for image in found.values())))
-    axes = plots.images(found, "jets / bin", norm=norm, empty="w", extent=limits * 2)
-    for ax in axes.flat:
-        ax.plot(limits, limits, **plots.RULE)
-        ax.set(xlabel="label mass (GeV)", ylabel="predicted mass (GeV)")
-        ax.label_outer()
-    return axes.flat[0].figure
-
-
-def response(rows):
-    """Response and resolution of the mass in bins of the label mass, by class: rows of
-    ``metrics.response``."""
-    fig, (axes,) = plots.new(1, 2, sharex=True)
-    looks = {"all": ("s", plots.GREY), "QCD": ("o", plots.CYCLE[0]), "top": ("^", plots.CYCLE[1])}
-    for name in dict.fromkeys(row["class"] for row in rows):
-        mine = [row for row in rows if row["class"] == name]
-        marker, colour = looks[name]
-        low, high, found, error, width = (
-            np.array([row[k] for row in mine])
-            for k in ("low", "high", "response", "error", "resolution"))
-        look = dict(fmt=marker, ms=4, lw=1, color=colour, label=name)
-        axes[0].errorbar((low + high) / 2, found, error, (high - low) / 2, **look)
-        axes[1].errorbar((low + high) / 2, 100 * width, None, (high - low) / 2, **look)
-    axes[0].axhline(1, **plots.RULE)
-    axes[0].set_ylabel("median of predicted / label mass")
-    axes[1].set(ylabel="resolution (%)", ylim=(0, 110 * max(row["resolution"] for row in rows)))
-    axes[0].legend()
-    for ax in axes:
-        ax.set_xlabel("label mass (GeV)")
-    return fig
-
-
-def learning_curves(curves, ylabel, kept):
-    """One validation metric against updates: arm → (updates, values); a ring around the update
-    whose weights were kept, arm → update."""
-    fig, ((ax,),) = plots.new(1, 1, 2.6)
-    plots.lines(curves, "update", ylabel, ax=ax, marks=True)
-    for number, (name, (updates, values)) in enumerate(curves.items()):
-        if kept.get(name) in updates:
-            ax.plot(kept[name], values[list(updates).index(kept[name])], "o", ms=9, mfc="none",
-                    mec=plots.look(number)["color"])
-    return fig
 
 
 def calibration(curves, label="top"):

@@ -65,7 +65,7 @@ def rows(profile: Profile, *sources: str) -> list[list[str]]:
 
 
 def _text(value: Any, scale: int) -> str:
-    found = entry(value) if isinstance(value, Mapping) else (value, None, None)
+    found = entry(value)
     if found is None or found[0] is None:
         return ABSENT
     scaled = [x if x is None else x * scale for x in found]
@@ -87,8 +87,7 @@ def _run(keys: list[str], known: Mapping[str, Any]) -> list[str]:
 
 def _interval(value: Any) -> tuple[float, float] | None:
     """What a result may be; of a null two standard deviations each way."""
-    middle, low, high = (entry(value) or (None,) * 3) if isinstance(value, Mapping) else (
-        value, None, None)
+    middle, low, high = entry(value) or (None, None, None)
     spread = 2 * value.get("std", 0) if isinstance(value, Mapping) else 0
     return None if middle is None else (
         (middle - spread, middle + spread) if low is None else (low, high))

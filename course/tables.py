@@ -5,6 +5,7 @@ Every measured number in the report is ``\\result{experiment/name/metric}``, loo
 interval out, ``\\resultpercent`` gives a fraction in per cent.
 """
 
+import math
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -50,7 +51,7 @@ def flatten(found: Mapping[str, Any]) -> dict[str, Any]:
 
 def _values(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
     """What an experiment keeps as ``values``, by its place."""
-    if isinstance(value, Mapping) and entry(value) is None:
+    if entry(value) is None:
         for key, inner in value.items():
             name = re.sub(r"[#$&~^\\{}]", "_", str(key).replace("%", "percent"))
             yield from _values(f"{prefix}/{name}" if prefix else name, inner)
@@ -112,8 +113,7 @@ def escape(text: str) -> str:
 def tex_number(value: Any, interval: bool = True, scale: int = 1, stacked: bool = False) -> str:
     """A value, with its interval where it has one, as LaTeX with siunitx's ``\\num``; stacked: the
     interval below the value, by the report's ``\\stacked``."""
-    found = entry(value) if isinstance(value, Mapping) else (value, None, None)
-    middle, low, high = found or (None, None, None)
+    middle, low, high = found = entry(value) or (None, None, None)
     if middle is None:
         return "--"
     if isinstance(middle, bool | str):
@@ -144,7 +144,7 @@ def write_latex(folder: Path, profile: Profile) -> None:
     for key, value in sorted(numbers(profile).items()):
         lines.append(rf"\results@set{{result}}{{{key}}}{{{tex_number(value)}}}")
         lines.append(rf"\results@set{{resultvalue}}{{{key}}}{{{tex_number(value, False)}}}")
-        inner = entry(value)[0] if isinstance(value, Mapping) and entry(value) else value
+        inner = (entry(value) or [None])[0]
         if isinstance(inner, float) and 0 <= inner <= 1:
             percent = tex_number(value, False, 100)
             lines.append(rf"\results@set{{resultpercent}}{{{key}}}{{{percent}\,\%}}")
@@ -212,7 +212,8 @@ def table(spec: Mapping[str, Any], found: Mapping[str, Any]) -> Table:
     columns = [(*column, None)[:3] for column in spec.get("columns", ())]
     if "each" in spec:
         where, key = spec["each"]
-        columns += [(name, key.replace("{column}", name), None) for name in _at(found, where)]
+        names = sorted(_at(found, where), key=lambda n: int(n) if n.isdigit() else math.inf)
+        columns += [(name, key.replace("{column}", name), None) for name in names]
 
     def cell(row: str | Mapping[str, Any], key: str, rounded: str | None) -> Any:
         if isinstance(row, Mapping):

@@ -30,14 +30,14 @@ def test_claims_are_rows_with_budget_and_answer():
 
 
 def test_efficiency_has_a_column_for_each_number_of_labels():
-    curves = {"scratch": {"100": {"auc": row(0.8)}, "all": {"auc": row(0.9)}},
-              "linear": {"100": {"auc": row(0.85)}}}
+    curves = {"scratch": {"all": {"auc": row(0.9)}, "1000": {"auc": row(0.85)},
+                          "100": {"auc": row(0.8)}}, "linear": {"100": {"auc": row(0.85)}}}
     found = EMPTY | {"values": {
-        "labels": {"100": 100, "all": 5400}, "curves": curves,
+        "labels": {"all": 5400, "1000": 1000, "100": 100}, "curves": curves,
         "gains": {"simclr": {"all": {"auc": gap("", "", 0.01)}}}}}
     head, rows = tables.table(SPECS["efficiency"], found)
-    assert head == ["labels", "100", "all"]
-    assert rows[1][1:] == [row(0.8), row(0.9)]
+    assert head == ["labels", "100", "1000", "all"]  # however the results list them
+    assert rows[1][1:] == [row(0.8), row(0.85), row(0.9)]
     assert rows[0][2] is None
     assert tables.table(SPECS["gains"], found)[1] == [["SimCLR, our views", gap("", "", 0.01)]]
 

@@ -44,16 +44,18 @@ def format_number(value: Any, digits: int | None = None) -> str:
     return f"{value:.6f}".rstrip("0") if "e" in text and abs(value) < 1 else text
 
 
-def entry(row: Mapping[str, Any]) -> tuple[Any, Any, Any] | None:
-    """(value, low, high) of a row, or None where the mapping is no row."""
+def entry(value: Any) -> tuple[Any, Any, Any] | None:
+    """(value, low, high) of a row or of a plain value; None where a mapping is no row."""
+    if not isinstance(value, Mapping):
+        return value, None, None
     for name in ("mean", "value", "difference"):
-        if name in row and not isinstance(row[name], Mapping):
-            return row[name], row.get("low"), row.get("high")
+        if name in value and not isinstance(value[name], Mapping):
+            return value[name], value.get("low"), value.get("high")
     return None
 
 
-def with_interval(row: Mapping[str, Any]) -> str:
-    """``0.931 [0.925, 0.937]``, plain text."""
+def with_interval(row: Any) -> str:
+    """``0.931 [0.925, 0.937]``, plain text; of what has no interval the value alone."""
     value, low, high = entry(row) or (None, None, None)
     if value is None or low is None or high is None:
         return format_number(value)
@@ -63,10 +65,7 @@ def with_interval(row: Mapping[str, Any]) -> str:
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A table in Markdown; a cell is text, a number, a row with an interval, or None."""
-    def cell(value: Any) -> str:
-        return with_interval(value) if isinstance(value, Mapping) else format_number(value)
-
-    lines = [head, ["---"] * len(head), *([cell(v) for v in row] for row in rows)]
+    lines = [head, ["---"] * len(head), *(map(with_interval, row) for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 

@@ -30,6 +30,8 @@ from lib.training.objectives import Supervised
 from lib.training.recipe import Recipe, make_model, recipe
 from lib.training.runs import Run
 
+UPDATES = 100  # of a training by several processes that is timed
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -154,7 +156,7 @@ def together(profile: Profile, count: int, rounds: int, file: Path) -> str:
         with tempfile.TemporaryDirectory() as home:
             subprocess.run(
                 [sys.executable, "-m", "lib", "train", "scratch", "--profile", profile.name,
-                 "--file", str(file.resolve()), "--updates", "100", "--batch-size", "64",
+                 "--file", str(file.resolve()), "--updates", str(UPDATES), "--batch-size", "64",
                  "--devices", str(n)],
                 env={**os.environ, "JETS_HOME": home, "OMP_NUM_THREADS": "1"}, check=True,
                 stdout=subprocess.DEVNULL)

@@ -1,14 +1,17 @@
 """What notebook 08 and its readers rely on: costs, ranks, figures, missing grids."""
 
 import math
+import re
 
 import jetfiles
 import numpy as np
 import pytest
 import torch
 from notebook_code import shown
+from test_runs import make_jets
 
 from course import bench, scaling, tables
+from course.commands import main
 from lib import profiles
 from lib.data.augment import recalibrated
 from lib.data.images import JetImages
@@ -39,6 +42,15 @@ def test_operations_of_softmax_attention_and_of_convolutions_are_counted(jets):
     block = 6 * tokens * (two.parameters - one.parameters) + 12 * tokens**2 * 16
     assert two.flops() - one.flops() == pytest.approx(block, rel=0.05)  # biases and norms aside
     assert local.flops() - one.flops() == pytest.approx(6 * 2 * 625 * 9 * 16, rel=0.05)
+
+
+def test_several_processes_are_timed_against_one(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(bench, "UPDATES", 2)
+    make_jets(100).save(tmp_path / "jets.h5")
+    assert main(["bench", "--processes", "2", "--rounds", "1", "--profile", "smoke",
+                 "--file", str(tmp_path / "jets.h5")]) == 0
+    said = capsys.readouterr().out
+    assert re.match(r"one process: \d+ images/s, 2: \d+; [\d.]+ times \([\d.]+ to [\d.]+\); ", said)
 
 
 def test_the_benchmark_takes_chosen_models(jets):

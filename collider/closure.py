@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy.stats import chi2
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 
 from collider.course import course_files
 from lib.cms import CHANNELS, PIXEL, TOWER
@@ -233,14 +233,13 @@ def tell_apart(ours: JetImages, theirs: JetImages) -> dict:
             "jets": [len(ours), len(theirs)], "telling": {name: alone[name] for name in telling}}
 
 
-def cross_validated(x: np.ndarray, y: np.ndarray, event: np.ndarray, folds: int = 5) -> Predictions:
+def cross_validated(x: np.ndarray, y: np.ndarray, event: np.ndarray) -> Predictions:
     """What boosted trees on observables x (n, F) say of the classes y (n,) of jets none of whose
     event (n,) they were trained on."""
-    score = np.empty(len(y), np.float32)
-    cut = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
-    for rest, fold in cut.split(x, y, event):
-        score[fold] = BoostedTrees().fit(x[rest], y[rest]).predict(x[fold])[0]
-    return Predictions(np.arange(len(y)), y, score, event=event)
+    cut = StratifiedGroupKFold(5, shuffle=True, random_state=0)
+    score = cross_val_predict(BoostedTrees().classifier, x, y, groups=event, cv=cut,
+                              method="predict_proba")[:, 1]
+    return Predictions(np.arange(len(y)), y, np.float32(score), event=event)
 
 
 def main(file: Path, profile: Profile) -> str:

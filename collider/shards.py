@@ -45,7 +45,7 @@ def pack(sources: Sequence[Path], out: Path | None = None, encoding: str | None 
     merge the shards of a simulation; ``out`` is the file to write, without it the second of two, or
     the last after parquet files. Raises: DataError that names the file at fault."""
     if sources[0].is_file() and store.foreign(sources[0]) == "parquet":
-        from lib.data import parquet  # pyarrow is slow to import, and needed only here
+        from collider import parquet  # pyarrow is slow to import, and needed only here
 
         *sources, out = [*sources, *filter(None, [out])]
         return parquet.pack(sources, out)

@@ -111,14 +111,13 @@ def holds(path: Path, settings: Settings) -> bool:
 
 
 def simulate(process: str, jets: int, out: str | Path, *, dense: bool = False,
-             shard: str | None = None, workers: int | None = None,
-             executor: Executor | None = None, progress: bool = True, **settings: Any) -> Path:
+             shard: str | None = None, workers: int | None = None, progress: bool = True,
+             **settings: Any) -> Path:
     """Simulate a file of jets, for `process`, `jets` and `settings` see `Settings`.
 
     out: file to write (HDF5, packed form; the public dense form with `dense`).
     shard: "3/16" makes the third of sixteen parts of the file, in the folder `out`.
     workers: processes; by default one for each core that this one may use.
-    executor: makes the chunks in place of processes of our own (a cluster's, for instance).
     Raises: DataError for settings that cannot be, a full disk, a worker that died.
     """
     made, out = Settings(process, jets, **settings), Path(out)
@@ -131,7 +130,8 @@ def simulate(process: str, jets: int, out: str | Path, *, dense: bool = False,
         said |= {"shard": k, "shards": n}
         out = out / f"{process}-seed{made.seed}-{k:0{len(str(n))}}-of-{n}.h5"
     shape, make = (len(made.sample.channels), SIZE, SIZE), partial(chunk, settings=made, size=CHUNK)
-    with _mapped(make, numbers, min(workers or cores(), len(numbers)), executor) as chunks:
+    workers = min(workers or cores(), len(numbers))
+    with contextlib.closing(_chunks(make, numbers, workers)) as chunks:
         jets = min(numbers.stop * CHUNK, jets) - numbers.start * CHUNK
         content = _reported(chunks, jets, out.name, progress), shape, made.encoding
         if not dense:
@@ -188,30 +188,23 @@ def _encode(jet: events.Jet, encoding: str, channels: tuple[str, ...]) -> tuple[
     return (place[channel] * SIZE**2 + pixel)[keep].astype(np.int32), values[keep]
 
 
-@contextlib.contextmanager
-def _mapped(make: partial, numbers: range, workers: int, executor: Executor | None) -> Iterator:
-    """Chunks in order, from this process or from several workers, which end with the block."""
-    if executor is None and workers == 1 and not scheduler():
-        yield map(make, numbers)
-    else:
-        with contextlib.closing(_several(make, numbers, workers, executor)) as chunks:
-            yield chunks
-
-
-def _several(make: partial, numbers: range, workers: int, executor: Executor | None
-             ) -> Iterator[Chunk]:
-    """Where a worker is killed, others go on from the last chunk that was taken. Few are begun
-    before they are taken: memory does not grow with the file."""
+def _chunks(make: partial, numbers: range, workers: int) -> Iterator[Chunk]:
+    """Chunks in order, from this process or from several workers, which end with the generator.
+    Where one is killed, others go on from the last chunk that was taken. Few are begun before they
+    are taken: memory does not grow with the file."""
+    if workers == 1 and not scheduler():
+        yield from map(make, numbers)
+        return
     done, most = 0, max(AHEAD, 2 * workers)
     for left in reversed(range(TRIES)):
         try:
-            with contextlib.nullcontext(executor) if executor else processes(workers) as pool:
+            with processes(workers) as pool:
                 for part in _ahead(pool, make, numbers[done:], most):
                     yield part
                     done += 1
             return
         except BrokenExecutor as error:
-            if executor or not left:
+            if not left:
                 raise DataError("a worker that simulated jets was killed (out of memory?); run "
                                 "again with fewer workers") from error
             print("a worker that simulated jets was killed; others go on", file=sys.stderr)

@@ -6,9 +6,9 @@ wrong ends in one line on stderr and exit code 2.
 """
 
 import argparse
-import importlib
 import json
 import os
+import pkgutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -187,8 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if "data" in options:
             options["profile"] = profiles.get(options["profile"], options.pop("data"))
-        module, _, function = COMMANDS[command][0].partition(":")
-        found = getattr(importlib.import_module(module), function)(**options)
+        found = pkgutil.resolve_name(COMMANDS[command][0])(**options)
     except (ValueError, OSError, MemoryError, ArithmeticError, RuntimeError) as error:
         message = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, MemoryError) or "memory" in message:

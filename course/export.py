@@ -193,9 +193,7 @@ def feed(model: Graph | OnnxModel, hits: Hits) -> dict[str, np.ndarray]:
         tokens = tokenize(hits, model.grid, model.keep)
         arrays = tokens.features, tokens.position.float(), tokens.valid.float()
         return dict(zip(INPUTS["tokens"], (array.numpy() for array in arrays)))
-    images = np.zeros((hits.images, *model.grid.shape), np.float32)
-    images[hits.image, hits.channel, hits.row, hits.column] = hits.value
-    return {model.kind: images}
+    return {model.kind: hits.dense(model.grid.shape).numpy()}
 
 
 def examples(grid: Grid, kind: str) -> Iterator[JetImages]:

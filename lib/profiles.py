@@ -8,7 +8,7 @@ is written, and for reading it back (tests and throw-away runs use it). ``JETS_F
 since 1970, has runs that were begun earlier trained again; ``--fresh`` sets it to now.
 """
 
-import contextlib
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,18 +32,10 @@ def fresh_since() -> float:
 def cores() -> int:
     """Cores that this process may use: those of its affinity, no more than a container's quota or a
     job of SLURM has."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    limits = [float(len(affinity(0)) if affinity else os.cpu_count() or 1)]
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        limits.append(float(quota) / float(period))
-    with contextlib.suppress(OSError, ValueError):  # the older kind of container
-        quota, period = (float(Path(f"/sys/fs/cgroup/cpu/cpu.cfs_{name}_us").read_text())
-                         for name in ("quota", "period"))
-        limits += [quota / period] if quota > 0 else []
-    with contextlib.suppress(ValueError):
-        limits.append(float(os.environ.get("SLURM_CPUS_PER_TASK", "")))
-    return max(1, int(min(limits)))
+    import joblib  # slow to import, and few need it
+
+    job = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return min(joblib.cpu_count(), int(job) if job.isdigit() else math.inf)
 
 
 @dataclass(frozen=True)

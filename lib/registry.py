@@ -1,6 +1,6 @@
 """Things that a setting names: a class joins by one decorator, in one file of its own."""
 
-import importlib
+import pkgutil
 from collections.abc import Callable
 from typing import Any
 
@@ -27,11 +27,10 @@ class Registry(dict):
         """What is called ``name``; a ValueError lists the names there are."""
         if name in self:
             return self[name]
-        module, _, attribute = str(name).partition(":")
-        if attribute:
+        if str(name).partition(":")[2]:
             try:
-                return getattr(importlib.import_module(module), attribute)
-            except (ImportError, AttributeError) as error:
+                return pkgutil.resolve_name(name)
+            except (ImportError, AttributeError, ValueError) as error:
                 raise ValueError(f"{self.what}={name!r}: cannot be imported ({error})") from error
         raise ValueError(f"{self.what}={name!r}: choose one of {', '.join(self)}, or give "
                          "module:Name")

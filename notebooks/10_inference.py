@@ -75,7 +75,7 @@ from lib.data.views import transformed
 from lib.evaluation import metrics
 from lib.evaluation.predictions import predict
 from lib.data.batches import Batches
-from lib.models.resnet import ResNet15
+from lib.models.rivals import ResNet15
 from lib.models.vit import JetViT, ViTConfig
 from lib.report import plots
 from lib.report.numbers import with_interval

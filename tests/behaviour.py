@@ -44,8 +44,7 @@ from lib.evaluation.metrics import Predictions
 from lib.models import baselines
 from lib.models.attention import MECHANISMS
 from lib.models.blocks import Attention
-from lib.models.resnet import ResNet15
-from lib.models.rivals import DeepSets, L2ViT, XCiT
+from lib.models.rivals import DeepSets, L2ViT, ResNet15, XCiT
 from lib.models.vit import R1, JetViT, ViTConfig
 from lib.profiles import NAMES, get
 from lib.training.contrastive import SimCLR

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from lib.data.images import JetImages
 from lib.data.tokens import TOP_QCD, tokenize
 from lib.models.baselines import CRYSTAL, BoostedTrees, MassCut, observables
-from lib.models.resnet import ResNet15
+from lib.models.rivals import ResNet15
 
 
 def jets_of(images: np.ndarray) -> JetImages:

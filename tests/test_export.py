@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 from course import commands, export
 from lib.data.encoding import encode_cms8, encode_dense
 from lib.data.tokens import TOP_QCD, Grid
-from lib.models.resnet import ResNet15
+from lib.models.rivals import ResNet15
 from lib.models.vit import R1, JetViT, ViTConfig
 
 OURS = dict(tokens="two_scale", position="factorised", pool="energy", dim=32, depth=1, heads=2,

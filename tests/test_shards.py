@@ -5,6 +5,7 @@ import json
 import shlex
 import shutil
 from concurrent.futures import Executor, Future
+from contextlib import nullcontext
 
 import h5py
 import numpy as np
@@ -181,5 +182,6 @@ def test_chunks_do_not_pile_up_where_writing_is_slow(quick, monkeypatch):
     monkeypatch.setattr(simulation, "chunk", make_chunk)
     monkeypatch.setattr(simulation, "AHEAD", 5)
     executor = Eager()
-    simulate("top_qcd", 100, quick / "x.h5", workers=1, progress=False, executor=executor)
+    monkeypatch.setattr(simulation, "processes", lambda count: nullcontext(executor))
+    simulate("top_qcd", 100, quick / "x.h5", workers=2, progress=False)
     assert (executor.waiting, executor.most) == (0, 5)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 
 import h5py
@@ -127,7 +128,8 @@ def test_same_seed_same_file_whatever_the_workers(home, monkeypatch):
     two = simulate("top_qcd", 4, home / "two.h5", workers=2, **settings)
     other = simulate("top_qcd", 2, home / "other.h5", workers=1, **settings | {"seed": 10})
     with ThreadPoolExecutor(2) as executor:  # any executor will do
-        three = simulate("top_qcd", 4, home / "three.h5", executor=executor, **settings)
+        monkeypatch.setattr(simulation, "processes", lambda count: nullcontext(executor))
+        three = simulate("top_qcd", 4, home / "three.h5", workers=2, **settings)
     parts = [simulate("top_qcd", 4, home, shard=f"{k}/2", workers=1, **settings) for k in (2, 1)]
     merged = shards.merge(parts, home / "merged.h5")
     assert len({path.read_bytes() for path in (one, two, three, merged)}) == 1
@@ -216,13 +218,13 @@ def test_a_killed_worker_is_an_error_and_leaves_no_file(home, tmp_path, monkeypa
 def test_workers_end_with_the_process_that_started_them(tmp_path):
     """However it ends: here by SIGTERM. The workers hold a pipe that closes with the last one."""
     code = """
-import os, sys, time
-from collider.simulate import _mapped
+import contextlib, os, sys, time
+from collider.simulate import _chunks
 def wait(number):
     os.write(1, b"x")
     time.sleep(600)
 if __name__ == "__main__":
-    with _mapped(wait, range(2), 2, None) as chunks:
+    with contextlib.closing(_chunks(wait, range(2), 2)) as chunks:
         list(chunks)
 """
     (tmp_path / "hang.py").write_text(code)

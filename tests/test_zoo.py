@@ -18,8 +18,7 @@ from lib import profiles
 from lib.data.tokens import tokenize
 from lib.models.attention import MECHANISMS
 from lib.models.blocks import ClassAttention
-from lib.models.resnet import ResNet15
-from lib.models.rivals import DeepSets, L2Block, L2ViT, XCiT
+from lib.models.rivals import DeepSets, L2Block, L2ViT, ResNet15, XCiT
 from lib.models.vit import ViTConfig
 from lib.training import recipe as recipes
 from lib.training.fit import fit

@@ -5,7 +5,6 @@ device: 60,000 jets take half a gigabyte instead of thirty. N images, n selected
 H rows (eta), W columns (phi).
 """
 
-import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -237,12 +236,7 @@ class JetImages(Images):
 
     def dense(self, index: Index) -> Tensor:
         """Some images (see ``hits``) as a dense tensor (n, C, H, W) float32."""
-        index = self.numbers(index)
-        image, where = self._gather(index)
-        size = math.prod(self.shape)
-        images = torch.zeros(len(index) * size, device=self.device)
-        images[image * size + self.indices[where]] = self.data[where].float()
-        return images.view(len(index), *self.shape)
+        return self.hits(index).dense(self.shape)
 
     def _gather(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """For each hit of the images: number within ``index``, position in ``indices``."""

@@ -97,6 +97,12 @@ class Hits(OnDevice):
         parts = (self.image, self.channel, self.row, self.column, self.value)
         return Hits(*(part.index_select(0, kept) for part in parts), self.images)
 
+    def dense(self, shape: tuple[int, int, int]) -> Tensor:
+        """The images (n, C, H, W) float32, of `shape` (C, H, W)."""
+        images = torch.zeros(self.images, *shape, device=self.value.device)
+        images[self.image, self.channel, self.row, self.column] = self.value
+        return images
+
 
 @dataclass
 class TokenBatch(OnDevice):

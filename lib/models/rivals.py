@@ -1,5 +1,5 @@
-"""Other types of model for the same tokens: two vision transformers on the dense image as their
-papers have them, and a deep set of hits.
+"""Other types of model for the same tokens: a residual network and two vision transformers on the
+dense image as their papers have them, and a deep set of hits.
 
 All answer ``forward(tokens) -> logits (B, 2), mass (B,) in GeV`` as JetViT does, and take its 32
 sums beside their own features (``summary``).
@@ -7,12 +7,13 @@ sums beside their own features (``summary``).
 
 import itertools
 import math
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.data.tokens import Grid, TokenBatch, densify
+from lib.data.tokens import TOP_QCD, Grid, TokenBatch, densify
 from lib.models.blocks import Block, ClassAttention, ImageBatchNorm, Layout
 from lib.models.embedding import Summary, patch_sums
 from lib.models.vit import Answering, ViTConfig
@@ -46,6 +47,47 @@ class Rival(Answering):
     def on_images(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The same for dense images (B, C, H, W), of a model of images without the sums."""
         return self.answer(F.relu(self.hidden(self.pooled(image).float())).float())
+
+
+class Residual(nn.Module):
+    """Two 3 x 3 convolutions beside a shortcut."""
+
+    def __init__(self, into: int, out: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(into, out, 3, stride, 1, bias=False)
+        self.norm1 = ImageBatchNorm(out)
+        self.second = nn.Conv2d(out, out, 3, 1, 1, bias=False)
+        self.norm2 = ImageBatchNorm(out)
+        self.short = nn.Identity()
+        if stride > 1 or into != out:
+            self.short = nn.Sequential(nn.Conv2d(into, out, 1, stride, bias=False),
+                                       ImageBatchNorm(out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm2(self.second(F.relu(self.norm1(self.first(x)))))
+        return F.relu(y + self.short(x))
+
+
+class ResNet15(Rival):
+    """A ResNet on the dense image: stem, six residual blocks, two dense layers: 15 in depth. The
+    size that the end-to-end papers use on these images (arXiv:2104.14659, there with wider layers).
+    grid: of the images, or the number of their channels."""
+
+    def __init__(self, grid: Grid | int = TOP_QCD, width: int = 16, stride: int = 2,
+                 summary: bool = False, hidden: int | None = None) -> None:
+        super().__init__()
+        grid = replace(TOP_QCD, channels=grid) if isinstance(grid, int) else grid
+        self.stem = nn.Conv2d(grid.channels, width, 5, stride, 2, bias=False)
+        self.norm = ImageBatchNorm(width)
+        self.blocks = nn.Sequential(
+            Residual(width, width, 1), Residual(width, width, 1),
+            Residual(width, 2 * width, 2), Residual(2 * width, 2 * width, 1),
+            Residual(2 * width, 4 * width, 2), Residual(4 * width, 4 * width, 1))
+        self.answers(grid, 4 * width, summary, hidden)
+
+    def pooled(self, tokens: TokenBatch | Tensor) -> Tensor:
+        x = self.norm(self.stem(scaled_image(tokens)))
+        return self.blocks(F.relu(x)).float().mean((2, 3))
 
 
 def convolutions(widths: list[int]) -> nn.Sequential:

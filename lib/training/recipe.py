@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from lib.data.images import JetImages
 from lib.data.tokens import TOP_QCD, Grid
-from lib.models.resnet import ResNet15
-from lib.models.rivals import DeepSets, L2ViT, XCiT
+from lib.models.rivals import DeepSets, L2ViT, ResNet15, XCiT
 from lib.models.vit import JetViT, ViTConfig
 from lib.profiles import Profile
 from lib.registry import Registry

@@ -18,7 +18,7 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
+from concurrent.futures import BrokenExecutor, Future, as_completed
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -382,7 +382,7 @@ def pretrain(name: str, recipe: Recipe | Mapping, profile: Profile, unlabelled: 
 
 def grid(name: str, arms: Mapping[str, Recipe | Mapping], seeds: Sequence[int], jets: Jets,
          test: Jets | None = None, *, runs: Path | str, jobs: int = 1,
-         executor: Executor | None = None, log: Log = print) -> dict[str, list[Run]]:
+         log: Log = print) -> dict[str, list[Run]]:
     """Every arm with every seed, through the cache: what is finished is skipped, what was
     interrupted resumes; the runs of each arm, in the order of the seeds.
 
@@ -390,7 +390,6 @@ def grid(name: str, arms: Mapping[str, Recipe | Mapping], seeds: Sequence[int], 
         arms: recipe of each arm, whatever its seed.
         jobs: processes at a time, of one thread each, or a cluster's (``lib.workers``); needs
             files for ``jets`` and ``test``.
-        executor: where to train instead, one run a task.
 
     Raises:
         RuntimeError: runs failed (the others were finished first), or a worker was killed.
@@ -398,20 +397,19 @@ def grid(name: str, arms: Mapping[str, Recipe | Mapping], seeds: Sequence[int], 
     wanted = [(f"{name}-{arm}-{seed}", arm, Recipe.of(recipe, seed=seed))
               for seed in seeds for arm, recipe in arms.items()]
     files, (jets, test) = (jets, test), (opened(jets), opened(test))
-    if executor is not None or jobs > 1 or workers.scheduler():
+    if jobs > 1 or workers.scheduler():
         if not isinstance(files[0], (str, Path)) or isinstance(files[1], JetImages):
             raise ValueError("jobs: give the files of the jets, for each process opens them itself")
         places = [None if path is None else str(path) for path in (*files, runs)]
         for left in reversed(range(workers.TRIES)):
             todo = {title: recipe for title, _, recipe in wanted
                     if not record_of(find(recipe, jets, runs) or Path()).get("finished")}
-            with (contextlib.nullcontext(executor) if executor
-                  else workers.processes(min(jobs, len(todo)))) as pool:
+            with workers.processes(min(jobs, len(todo))) as pool:
                 killed = _wait({pool.submit(_one, title, recipe.to_json(), *places): title
                                 for title, recipe in todo.items()}, log)
             if not killed:
                 break
-            if executor or not left:
+            if not left:
                 raise RuntimeError(f"{killed}; run again to go on from the cache")
             log(f"{killed}; others go on")
     done: dict[str, list[Run]] = {arm: [] for arm in arms}

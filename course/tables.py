@@ -25,6 +25,7 @@ from lib.training.recipe import recipe
 TABLES = ROOT / "paper" / "tables.toml"
 KEYS = re.compile(r"\\result(?:value|percent)?\{([^}#]+)\}")
 BLOCK = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+GENERATED = "% Generated from the results; not to be edited."
 Table = tuple[list[str], list[list[Any]]]
 
 
@@ -126,21 +127,9 @@ def tex_number(value: Any, interval: bool = True, scale: int = 1, stacked: bool 
     return f"{first}~[{bounds[0]},~{bounds[1]}]" if bounds else first
 
 
-_MACROS = r"""% Generated from the results; not to be edited.
-\makeatletter
-\newcommand{\results@find}[2]{%
-  \ifcsname #1@#2\endcsname\csname #1@#2\endcsname\else
-    \PackageError{results}{There is no result '#2'}{Run the notebook that makes it.}\fi}
-\DeclareRobustCommand{\result}[1]{\results@find{result}{#1}}
-\DeclareRobustCommand{\resultvalue}[1]{\results@find{resultvalue}{#1}}
-\DeclareRobustCommand{\resultpercent}[1]{\results@find{resultpercent}{#1}}
-\newcommand{\results@set}[3]{\expandafter\gdef\csname #1@#2\endcsname{#3}}
-"""
-
-
 def write_latex(folder: Path, profile: Profile) -> None:
     """Write results.tex and the tables into ``folder``."""
-    lines = [_MACROS]
+    lines = [GENERATED, r"\makeatletter"]
     for key, value in sorted(numbers(profile).items()):
         lines.append(rf"\results@set{{result}}{{{key}}}{{{tex_number(value)}}}")
         lines.append(rf"\results@set{{resultvalue}}{{{key}}}{{{tex_number(value, False)}}}")
@@ -187,8 +176,7 @@ def latex_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
         return " & ".join(escape(v) if isinstance(v, str) else tex_number(
             v, stacked=len(head) > 5) for v in row) + r" \\"
 
-    return "\n".join(["% Generated from the results; not to be edited.",
-                      rf"\begin{{tabular}}{{{form}}}", r"\toprule", line(head),
+    return "\n".join([GENERATED, rf"\begin{{tabular}}{{{form}}}", r"\toprule", line(head),
                       r"\midrule", *map(line, rows), r"\bottomrule", r"\end{tabular}", ""])
 
 

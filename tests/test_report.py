@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -353,9 +354,11 @@ def test_unknown_key_stops_latex(profile, tmp_path, key, good):
     experiment(profile).save()
     tables.write_latex(tmp_path / "generated", profile)
     body = f"\\result{{{key}}} \\input{{generated/systems}}"
+    text = (paper.SOURCE / "main.tex").read_text()
+    macros = re.search(r"\\makeatletter.*?\\makeatother", text, re.DOTALL)[0]
     (tmp_path / "t.tex").write_text(
-        "\\documentclass{article}\\usepackage{siunitx,booktabs}\\input{generated/results}"
-        f"\\begin{{document}}{body}\\end{{document}}"
+        f"\\documentclass{{article}}\\usepackage{{siunitx,booktabs}}{macros}"
+        f"\\input{{generated/results}}\\begin{{document}}{body}\\end{{document}}"
     )
     run = subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"],
                          cwd=tmp_path, capture_output=True, text=True)

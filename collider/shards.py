@@ -44,14 +44,15 @@ def pack(sources: Sequence[Path], out: Path | None = None, encoding: str | None 
     """Pack a dense file, without loss, or the public parquet files of quark and gluon jets, or
     merge the shards of a simulation; ``out`` is the file to write, without it the second of two, or
     the last after parquet files. Raises: DataError that names the file at fault."""
-    if sources[0].is_file() and store.foreign(sources[0]) == "parquet":
+    public = sources[0].is_file() and store.foreign(sources[0]) == "parquet"
+    if out is None:
+        if not public and len(sources) != 2:
+            raise DataError("give one file and the file to write; or shards, with --out")
+        *sources, out = sources
+    if public:
         from collider import parquet  # pyarrow is slow to import, and needed only here
 
-        *sources, out = [*sources, *filter(None, [out])]
         return parquet.pack(sources, out)
-    if out is None and len(sources) != 2:
-        raise DataError("give one file and the file to write; or shards, with --out")
-    *sources, out = [*sources, *filter(None, [out])]
     if len(sources) == 1:
         with opening(sources[0]) as (header, _):
             if "shard" not in header.attributes:

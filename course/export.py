@@ -31,6 +31,7 @@ from lib.data.tokens import COARSE, PIXEL_LAYERS, Grid, Hits, TokenBatch, tokeni
 from lib.data.views import transformed
 from lib.evaluation.metrics import Predictions
 from lib.files import replacing
+from lib.registry import check_choices
 
 INPUTS = {"frame": ("frame",), "image": ("image",), "tokens": ("features", "position", "valid")}
 IR = 8  # version of the file format: what ONNX Runtime 1.10 to 1.14 can read
@@ -88,8 +89,7 @@ class Graph(nn.Module):
 
     def __init__(self, model: nn.Module, grid: Grid, keep: str, kind: str) -> None:
         super().__init__()
-        if kind not in INPUTS:
-            raise ValueError(f"input {kind!r}: choose one of {', '.join(INPUTS)}")
+        check_choices(input=(kind, INPUTS))
         if kind == "frame" and grid.channels != len(CHANNELS):
             raise ValueError("a frame has the channels of the 8-bit pipeline: use image or tokens")
         self.model, self.grid, self.keep, self.kind = model.float(), grid, keep, kind

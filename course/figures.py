@@ -11,7 +11,7 @@ from lib.evaluation import metrics
 from lib.evaluation.metrics import Predictions
 from lib.files import write_bytes
 from lib.report import plots
-from lib.report.style import render
+from lib.report.plots import render
 from lib.training.optim import History
 
 

@@ -117,8 +117,8 @@ def _of_recipe(name: str, profile: Profile) -> Path | None:
     if tuned and backbone is None:
         return None
     jets = course_files(profile)["unlabelled" if name in recipes.PRETRAININGS else "labelled"]
-    return jets and runs.find(recipes.recipe(name, profile, start=backbone), JetImages.open(jets),
-                              profile.runs_dir)
+    return jets and runs.Order(recipes.recipe(name, profile, start=backbone), JetImages.open(jets),
+                               profile.runs_dir).folder()
 
 
 def _default_start(name: str) -> str:

@@ -33,12 +33,7 @@ LOG = 40  # lines of a log in a published notebook
 # glibc keeps freed memory instead of giving it back after each tensor (see run_all.sh).
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "2147483647",
           "MALLOC_TOP_PAD_": "268435456"}
-# In print: the default mono font of nbconvert has no Greek letters, which code here uses.
-TEMPLATE = r"""((*- extends 'index.tex.j2' -*))
-((*- block commands -*))((( super() )))
-\IfFontExistsTF{DejaVu Sans Mono}{\setmonofont[Scale=0.83]{DejaVu Sans Mono}}{}
-\IfFontExistsTF{DejaVu Serif}{\setmainfont[Scale=0.9]{DejaVu Serif}}{}
-((*- endblock commands -*))"""
+TEMPLATE = Path(__file__).with_name("notebook.tex.j2").read_text()  # of notebooks in print
 
 
 class NotebookError(Exception):

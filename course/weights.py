@@ -29,6 +29,7 @@ from lib.report.numbers import format_number, markdown_table, with_interval
 from lib.training import runs
 
 LIMIT = 5_000_000  # bytes of a file that is committed
+CARD = Path(__file__).with_name("card.md").read_text()  # for people
 
 
 def supervised(model: JetViT, profile: Profile, precision: str) -> Predictions:
@@ -46,6 +47,8 @@ def probed(model: JetViT, profile: Profile, precision: str,
     return Predictions.of(jets, watch.held, score)
 
 
+JETS = """ For 8 x 125 x 125 jet images (`cms8`), classes 0 QCD and 1 top, masses in GeV: \
+`JetViT.from_pretrained(folder)` of `lib.models.vit`."""
 PROBE = "of a linear probe (1,000 labelled jets) on the learned features, "
 # What is measured: of predictions the named metrics; else metric -> {mean, low, high}.
 MEASURES: dict[str, tuple[Callable, tuple[str, ...], str]] = {
@@ -76,7 +79,7 @@ def publish(name: str, run: runs.Run, profile: Profile, text: str,
     card["metrics"] = {k: {x: row[x] for x in ("mean", "low", "high")}
                        for k, row in _measured(card, run.folder, profile).items()}
     rows = [[k, with_interval(row)] for k, row in card["metrics"].items()]
-    readme = README.format(**card | {"text": text}, table=markdown_table(["metric", "value"], rows),
+    readme = CARD.format(**card | {"text": text}, table=markdown_table(["metric", "value"], rows),
                            minutes=format_number(card["train_seconds"] / 60, 1),
                            where=MEASURES[card["measure"]][-1])
     with replacing_folder(profile.weights_dir / name) as folder:
@@ -93,24 +96,6 @@ def _measured(card: Mapping[str, Any], folder: Path, profile: Profile) -> dict[s
         return measure(folder)
     predictions = measure(JetViT.from_pretrained(folder), profile, card["precision"])
     return metrics.summary(predictions, [n for n in names if n in metrics.available(predictions)])
-
-
-JETS = """ For 8 x 125 x 125 jet images (`cms8`), classes 0 QCD and 1 top, masses in GeV: \
-`JetViT.from_pretrained(folder)` of `lib.models.vit`."""
-README = """# {name}
-
-{text}
-
-{parameters:,} parameters, profile {profile}, data {data}, seed {seed}; trained in {minutes} \
-minutes on {machine}.
-
-Measured {where}, with 95 % intervals over jets:
-
-{table}
-
-`python -m lib verify` measures these numbers again. Trained on simulated data: not for use on \
-data as it is.
-"""
 
 
 def verify(folder: Path) -> int:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hcal.maps import HcalMaps
+from lib.registry import check_choices
 
 SIGMA = 0.0175  # spread of arcsin(sqrt(p)) between the cells of a ring: published mean maps
 NOISE = 0.6  # variance of a count in units of the binomial one, as published
@@ -22,8 +23,7 @@ def scaled(maps: HcalMaps, kind: str, training: HcalMaps | None = None) -> HcalM
     """The maps with other values: "raw"; "log1p"; "standard", minus the mean and over the standard
     deviation of the live cells of the ``training`` maps (others stay zero); "event", over the
     number of events estimated from each map (``estimate_events``), so an occupancy."""
-    if kind not in KINDS:
-        raise ValueError(f"kind={kind!r}: use one of {', '.join(KINDS)}")
+    check_choices(kind=(kind, KINDS))
     if kind == "raw":
         return maps
     if kind == "log1p":

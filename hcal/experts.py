@@ -12,6 +12,7 @@ from lib import together
 from lib.data.tokens import Batch, TokenBatch
 from lib.models.blocks import MLP, MLPS
 from lib.models.vit import JetViT
+from lib.registry import check_choices
 from lib.training.objectives import Supervised
 
 ROUTERS = {"soft": 0, "top1": 1, "top2": 2}  # experts that a token is sent to; 0: to all
@@ -59,9 +60,8 @@ class MixtureOfExperts(nn.Module):
 
     def __init__(self, config) -> None:
         super().__init__()
-        experts, router, self.top = config.experts, config.router, ROUTERS.get(config.router)
-        if self.top is None:
-            raise ValueError(f"router={router!r}: use one of {', '.join(ROUTERS)}")
+        check_choices(router=(config.router, ROUTERS))
+        experts, router, self.top = config.experts, config.router, ROUTERS[config.router]
         if experts < max(1, self.top):
             raise ValueError(f"experts={experts} are too few for router={router!r}")
         self.router = nn.Linear(config.dim, experts)

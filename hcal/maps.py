@@ -23,6 +23,7 @@ from torch import Tensor
 from lib.data.images import Images
 from lib.data.tokens import HCAL, Batch, Grid, Hits, OnDevice, TokenBatch, tokenize
 from lib.files import DataError, check_npy, guarded, read_npz
+from lib.registry import check_choices
 
 SHAPE = (64, 72)
 RUNS = (355456, 357479)  # label 0 and label 1
@@ -100,8 +101,7 @@ class HcalMaps(Images, OnDevice):
               augment: Callable[[Hits], Hits] | None = None) -> Batch:
         """Maps as tokens: one for each patch with a live cell, for a dead cell is a signal. keep:
         "active" packs these patches, "masked" gives all P and marks these, "all" has all valid."""
-        if keep not in ("active", "masked", "all"):
-            raise ValueError(f"keep={keep!r}: use 'active', 'masked' or 'all'")
+        check_choices(keep=(keep, ("active", "masked", "all")))
         index = self.numbers(index)
         hits = augment(self.hits(index)) if augment else self.hits(index)
         active = tokenize(_hits(self.live[None].float()), self.grid, "masked").valid[0]  # (P,)

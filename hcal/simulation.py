@@ -8,7 +8,9 @@ sqrt((1 - p) / p), is 8 % in the sparse rings of run 355456 and vanishes in the 
 """
 
 import math
+import tomllib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -30,27 +32,16 @@ class Conditions(NamedTuple):
     events: float  # mean number; not published: where the spread of the cells vanishes
 
 
-CONDITIONS = {
-    355456: Conditions(
-        (1197, 1389, 1236, 1239, 1062, 892, 749, 610, 503, 283, 253,
-         256, 295, 524, 628, 759, 902, 1070, 1238, 1246, 1414, 1284),
-        157.14, 364.31, 1564.94, 0.02, 0.0, 1600.0),
-    357479: Conditions(
-        (918, 941, 941, 948, 945, 941, 935, 924, 910, 815, 786,
-         790, 825, 913, 926, 935, 941, 947, 948, 942, 944, 927),
-        181.08, 362.53, 1091.97, 0.04, 0.035, 950.0),
-}  # fmt: skip
+PUBLISHED = tomllib.loads(Path(__file__).with_name("published.toml").read_text())
+CONDITIONS = {run: Conditions(**PUBLISHED[str(run)]) for run in RUNS}
 ZEROS = 3676 / 4608  # fraction of zeros, the same in every map
 LOW = (0.06, 0.85)  # share of events in a lumi-section with low statistics: 6 % is published,
 TAIL = 2.7  # the shape, 0.85 - 0.79 u^2.7 with u uniform, follows from the standard deviation
 SHARED = 0.75  # correlation of a cell's shift in the two runs
 RINGS = 0.35  # correlation of neighbouring rings at the same iphi; along iphi there is none
 MEMORY = 0.8  # correlation of the events of consecutive lumi-sections: an assumption
-# Cells far off: ratio to the ring's median in either run, read off the published mean maps.
-NAMED = {(3, 54): (0.69, 0.956), (52, 60): (0.76, 0.935), (54, 60): (0.79, 0.971),
-         (50, 57): (1.46, 1.085), (51, 60): (0.78, 0.888), (51, 57): (1.24, 1.038),
-         (58, 60): (0.86, 0.985), (56, 60): (0.87, 0.985), (60, 56): (0.87, 0.985),
-         (55, 56): (0.87, 0.993), (3, 56): (0.88, 0.985), (57, 56): (0.91, 0.993)}  # fmt: skip
+# Cells far off: ratio to the ring's median in either run
+NAMED = {(row, column): tuple(ratios) for row, column, *ratios in PUBLISHED["far_off"]}
 STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 2.0)
 
 

@@ -1,7 +1,7 @@
 """Things that a setting names: a class joins by one decorator, in one file of its own."""
 
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 
@@ -34,3 +34,10 @@ class Registry(dict):
                 raise ValueError(f"{self.what}={name!r}: cannot be imported ({error})") from error
         raise ValueError(f"{self.what}={name!r}: choose one of {', '.join(self)}, or give "
                          "module:Name")
+
+
+def check_choices(**choices: tuple[Any, Iterable[str]]) -> None:
+    """Raise a ValueError for an argument that is none of its choices: name=(value, choices)."""
+    for name, (value, known) in choices.items():
+        if value not in known:
+            raise ValueError(f"{name}={value!r}: choose one of {', '.join(known)}")

@@ -222,7 +222,7 @@ def test_scaled(maps):
     assert scaled(both, "raw") is both
     with pytest.raises(ValueError, match="needs the training maps"):
         scaled(both, "standard")
-    with pytest.raises(ValueError, match="use one of raw"):
+    with pytest.raises(ValueError, match="choose one of raw"):
         scaled(both, "log")
 
 

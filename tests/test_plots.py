@@ -8,7 +8,7 @@ import torch
 from lib import profiles
 from lib.cms import PIXEL
 from lib.report import plots
-from lib.report import style as looks
+from lib.report import plots as looks
 
 X = np.arange(1.0, 6.0)
 ROW = {"difference": -0.01, "low": -0.02, "high": 0.0, "points": [-0.01, -0.02]}

@@ -139,7 +139,7 @@ def test_a_run_of_another_key_is_left_alone(tmp_path, jets):
     del record["key"]  # of a time before there were any
     (first.folder / "run.json").write_text(json.dumps(record))
     other = first.folder.rename(tmp_path / "a-0123456789")
-    assert runs.find(SETTINGS, jets, tmp_path) is None
+    assert runs.Order(SETTINGS, jets, tmp_path).folder() is None
     assert not train("a", SETTINGS, jets, runs=tmp_path, log=lambda line: None).cached
     assert other.is_dir()
 

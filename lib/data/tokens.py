@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lib.cms import CHANNELS
+from lib.registry import check_choices
 
 PIXEL_LAYERS = tuple(i for i, name in enumerate(CHANNELS) if name.startswith("BPIX"))
 COARSE = 5  # patches a side of a coarse token
@@ -148,8 +149,7 @@ def tokenize(hits: Hits, grid: Grid, keep: str = "active") -> TokenBatch:
 
     Two hits in one pixel add up. A jet without hits has no valid token. Raises ValueError for an
     unknown `keep`."""
-    if keep not in KEEP:
-        raise ValueError(f"keep={keep!r}: use {', '.join(KEEP)}")
+    check_choices(keep=(keep, KEEP))
     number, cell, numbers = (_two_scale if keep == "two_scale" else by_patch)(hits, grid)
     key = hits.image * numbers + number
     active = torch.zeros(hits.images * numbers, dtype=torch.bool, device=key.device)

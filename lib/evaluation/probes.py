@@ -3,7 +3,6 @@
 Everything looks at the learned features (N, D) of jets, without the model's fixed summary, which
 would say much about a jet behind a backbone that has learned nothing."""
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,19 +52,12 @@ def linear_probe(features: np.ndarray, label: np.ndarray, others: np.ndarray) ->
     """P(class 1) of other jets (N, D) by logistic regression on standardised features (n, D) with
     labels (n,). Its regularisation is that of three which is best in five folds of those jets:
     features of 256 directions want another than 32 sums."""
-    from sklearn.linear_model import LogisticRegressionCV  # takes seconds, and few need it
-    from sklearn.model_selection import StratifiedKFold
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    from lib.models.baselines import Linear  # takes seconds to import, and few need it
 
-    folds = min(5, int(np.bincount(np.asarray(label, int), minlength=2).min()))
-    if folds < 2:
+    label = np.asarray(label, int)
+    if np.bincount(label, minlength=2).min() < 2:
         raise ValueError("a probe needs two jets or more of each class to learn from")
-    probe = make_pipeline(StandardScaler(), LogisticRegressionCV(
-        Cs=STRENGTHS, cv=StratifiedKFold(folds), scoring="neg_log_loss", max_iter=300))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a probe that has not quite converged is a probe
-        return probe.fit(features, label).predict_proba(others)[:, 1]
+    return Linear(STRENGTHS).fit(features, label).predict(others)[0]
 
 
 def neighbour_probe(features: np.ndarray, label: np.ndarray, others: np.ndarray,

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.registry import Registry
+from lib.registry import Registry, check_choices
 
 MECHANISMS = Registry("attention")
 
@@ -32,8 +32,7 @@ class Mechanism(nn.Module):
     def __init__(self, heads: int, width: int, normalizer: str = "mean", floor: float = 1e-6,
                  temperature: float | None = None) -> None:
         super().__init__()
-        if normalizer not in ("mean", "sum"):
-            raise ValueError(f"normalizer={normalizer!r}: use 'mean' or 'sum'")
+        check_choices(normalizer=(normalizer, ("mean", "sum")))
         self.normalizer, self.floor, factor = normalizer, floor, None
         if self.tempered and temperature is not None:
             factor = nn.Parameter(torch.full((heads, 1, 1), float(temperature)))

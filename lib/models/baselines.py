@@ -4,6 +4,7 @@ A new model is worth its cost only if it beats these on the same jets.
 """
 
 import warnings
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
@@ -161,14 +162,16 @@ class BoostedTrees(Pair):
 
 class Linear(Pair):
     """Logistic regression and ridge regression on standardised observables; how much they are
-    regularised is chosen by cross-validation."""
+    regularised is chosen by cross-validation from ``strengths`` (C, the inverse)."""
+
+    def __init__(self, strengths: Sequence[float] = tuple(np.logspace(-4, 2, 7))) -> None:
+        self.strengths = np.array(strengths)
 
     def fit(self, x: np.ndarray, label: np.ndarray, mass: np.ndarray | None = None) -> Self:
         """As every `Pair`."""
         folds = int(min(5, np.bincount(label, minlength=2).min()))
-        strengths = np.logspace(-4, 2, 7)
         self.classifier = make_pipeline(StandardScaler(), LogisticRegressionCV(
-            Cs=strengths, cv=folds, scoring="neg_log_loss", max_iter=300,
+            Cs=self.strengths, cv=folds, scoring="neg_log_loss", max_iter=300,
             l1_ratios=(0,), use_legacy_attributes=False))
-        self.regressor = make_pipeline(StandardScaler(), RidgeCV(0.1 / strengths))
+        self.regressor = make_pipeline(StandardScaler(), RidgeCV(0.1 / self.strengths))
         return super().fit(x, label, mass)

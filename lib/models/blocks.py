@@ -14,7 +14,7 @@ from lib.data.tokens import TOP_QCD, Grid
 from lib.models import zoo  # noqa: F401 (its mechanisms enter themselves)
 from lib.models.attention import MECHANISMS
 from lib.models.fast import Dropout, depthwise
-from lib.registry import Registry
+from lib.registry import Registry, check_choices
 
 SPARSE = 8  # times as many cells as tokens: then a convolution goes by neighbours
 
@@ -209,8 +209,7 @@ class LocalConcentration(nn.Module):
 
     def __init__(self, dim: int, kernel: int = 7, norm: str = "batch") -> None:
         super().__init__()
-        if norm not in ("batch", "layer"):
-            raise ValueError(f"lcm_norm={norm!r}: use 'batch' or 'layer'")
+        check_choices(lcm_norm=(norm, ("batch", "layer")))
         self.first = nn.Conv2d(dim, dim, kernel, padding=kernel // 2, groups=dim)
         self.act = nn.GELU()
         self.norm = MaskedBatchNorm(dim) if norm == "batch" else nn.LayerNorm(dim)

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.data.tokens import Grid, Hits, TokenBatch
+from lib.registry import check_choices
 
 
 class InputScale(nn.Module):
@@ -115,14 +116,13 @@ class ConvStem(nn.Module):
 
 def stem_of(config) -> nn.Module:
     """The patch embedding of a `ViTConfig`: (B, K, F) -> (B, K, D)."""
+    check_choices(stem=(config.stem, ("linear", "mlp", "conv")))
     pixels, dim = config.grid.patch_dim, config.dim
     if config.stem == "linear":
         return nn.Linear(pixels, dim)
     if config.stem == "mlp":
         return nn.Sequential(nn.Linear(pixels, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
-    if config.stem == "conv":
-        return ConvStem(config.grid, dim)
-    raise ValueError(f"stem={config.stem!r}: use 'linear', 'mlp' or 'conv'")
+    return ConvStem(config.grid, dim)
 
 
 class Position(nn.Module):
@@ -130,6 +130,7 @@ class Position(nn.Module):
 
     def __init__(self, config) -> None:
         super().__init__()
+        check_choices(position=(config.position, ("learned", "factorised", "none")))
         grid = config.grid
         coarse = grid.coarse[0] * grid.coarse[1] if config.tokens == "two_scale" else 0
         self.kind, self.patches, self.columns = config.position, grid.patches, grid.columns
@@ -139,8 +140,6 @@ class Position(nn.Module):
             self.row = nn.Embedding(grid.rows, config.dim)
             self.column = nn.Embedding(grid.columns, config.dim)
             self.coarse = nn.Embedding(coarse, config.dim) if coarse else None
-        elif self.kind != "none":
-            raise ValueError(f"position={self.kind!r}: use 'learned', 'factorised' or 'none'")
 
     def forward(self, position: Tensor) -> Tensor:
         if self.kind == "learned":

@@ -13,6 +13,7 @@ from lib.files import guarded, read_json, read_tensors, replacing_folder, write_
 from lib.models.blocks import Block, ClassAttention, Layout
 from lib.models.embedding import InputScale, Position, Summary, filled, patch_sums, stem_of
 from lib.models.fast import Dropout
+from lib.registry import check_choices
 
 POOLS = ("mean", "mean_max", "cls", "class_attention", "energy")
 HEADS = ("class_head", "mass_head", "hidden")  # of a JetViT: not part of its backbone
@@ -132,10 +133,8 @@ class JetViT(Answering):
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        if config.pool not in POOLS:
-            raise ValueError(f"pool={config.pool!r}: use one of {', '.join(POOLS)}")
-        if config.tokens not in ("active", "all", "two_scale"):
-            raise ValueError(f"tokens={config.tokens!r}: use 'active', 'all' or 'two_scale'")
+        check_choices(pool=(config.pool, POOLS),
+                      tokens=(config.tokens, ("active", "all", "two_scale")))
         self.config, dim = config, config.dim
         self.scale = InputScale(config.channels, config.scale)
         self.stem = stem_of(config)

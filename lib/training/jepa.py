@@ -20,8 +20,9 @@ from lib import together
 from lib.data.tokens import Batch, TokenBatch
 from lib.models.embedding import patch_sums
 from lib.models.vit import JetViT
+from lib.registry import check_choices
 from lib.training import masked
-from lib.training.objectives import OBJECTIVES, check_choices, resting
+from lib.training.objectives import OBJECTIVES, resting
 
 TARGETS = ("average", "sigreg", "teacher", "own")
 MASKS = ("random", "block", "energy")

@@ -19,7 +19,8 @@ from lib.data.views import Damaged
 from lib.models.blocks import Block, Layout
 from lib.models.embedding import Position
 from lib.models.vit import JetViT, ViTConfig
-from lib.training.objectives import OBJECTIVES, check_choices, resting
+from lib.registry import check_choices
+from lib.training.objectives import OBJECTIVES, resting
 
 LOSSES = {"mse": 1, "two_part": 2}  # outputs a pixel
 UNLIKELY = 1e-3  # probability of a hit for an answer of "nothing": 0 would cost infinitely much

@@ -13,7 +13,6 @@ It is made with a model and the recipe's ``loss`` as arguments, and has ``loss(b
 ``build(recipe, jets, index)``: a class method, where the model is none of ``ARCHITECTURES``."""
 
 import warnings
-from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -21,17 +20,10 @@ from torch import Tensor, nn
 
 from lib.data.tokens import Batch
 from lib.models.vit import HEADS
-from lib.registry import Registry
+from lib.registry import Registry, check_choices
 
 OBJECTIVES = Registry("objective")
 MASS_LOSSES = ("huber", "mse", "l1", "gaussian")
-
-
-def check_choices(**choices: tuple[str, Iterable[str]]) -> None:
-    """Raise a ValueError for an argument that is none of its choices: name=(value, choices)."""
-    for name, (value, known) in choices.items():
-        if value not in known:
-            raise ValueError(f"{name}={value!r}: choose one of {', '.join(known)}")
 
 
 def resting(module: nn.Module, *parts: str) -> nn.Module:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
+from lib.registry import check_choices
+
 WHERE = ("accelerator", "devices")  # settings that say where it is computed, not what
 NO_DECAY = ("temperature", "position", "cls", "token", "sigma")  # besides biases and norms
 
@@ -43,8 +45,7 @@ class FitSettings:
     seed: int = 0  # of dropout and the like; initialisation and order belong to model and batches
 
     def __post_init__(self) -> None:
-        if self.schedule not in ("cosine", "constant", "plateau"):
-            raise ValueError(f"schedule={self.schedule!r}: choose cosine, constant or plateau")
+        check_choices(schedule=(self.schedule, ("cosine", "constant", "plateau")))
         if self.select not in ("auc", "loss") and not self.select.startswith(("high:", "low:")):
             raise ValueError(f"select={self.select!r}: choose auc, loss, high:NAME or low:NAME")
         if self.updates < 1:

@@ -240,11 +240,6 @@ class Order:
         return [row[k] for row in history for k in ("loss", "val_loss")] + [math.sqrt(moved)]
 
 
-def find(recipe: Recipe | Mapping, jets: JetImages, runs: Path | str) -> Path | None:
-    """The folder of the cache that holds the run of a recipe and jets, finished or not."""
-    return Order(recipe, jets, runs).folder()
-
-
 def published(recipe: Recipe | Mapping, jets: JetImages, profile: Profile) -> Run | None:
     """The published run of a recipe and jets, where the cache has none and the present code would
     make it again; else None. It has model, record and history: a fine-tuning can start from it."""
@@ -403,7 +398,7 @@ def grid(name: str, arms: Mapping[str, Recipe | Mapping], seeds: Sequence[int], 
         places = [None if path is None else str(path) for path in (*files, runs)]
         for left in reversed(range(workers.TRIES)):
             todo = {title: recipe for title, _, recipe in wanted
-                    if not record_of(find(recipe, jets, runs) or Path()).get("finished")}
+                    if not record_of(Order(recipe, jets, runs).folder() or Path()).get("finished")}
             with workers.processes(min(jobs, len(todo))) as pool:
                 killed = _wait({pool.submit(_one, title, recipe.to_json(), *places): title
                                 for title, recipe in todo.items()}, log)

@@ -5,7 +5,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.patches import Rectangle
 
 from lib.report import plots
-from lib.report.style import BLUE, GREEN, ORANGE, VERMILION
+from lib.report.plots import BLUE, GREEN, ORANGE, VERMILION
 
 
 def two_orders(tokens, width):

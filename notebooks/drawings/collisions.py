@@ -9,7 +9,7 @@ from matplotlib.patches import Circle
 
 from lib.cms import CHANNELS
 from lib.report import plots
-from lib.report.style import BLUE, VERMILION
+from lib.report.plots import BLUE, VERMILION
 
 
 def event_stages(stages, jets, radius):

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from lib.report.style import new
+from lib.report.plots import new
 
 # Pale fills of the Okabe-Ito colours: data, embedding, attention, convolution, MLP, head.
 FILLS = {

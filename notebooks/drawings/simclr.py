@@ -8,7 +8,7 @@ from matplotlib.colors import ListedColormap, LogNorm
 
 from lib.cms import PIXEL
 from lib.report import plots
-from lib.report.style import COLOURMAP
+from lib.report.plots import COLOURMAP
 
 FLOOR = ListedColormap(["#00224e", "#0c2c56", "#1c3963", "#31496f"])
 STEPS = colormaps[COLOURMAP].resampled  # few colours are few bytes

@@ -6,7 +6,7 @@ from matplotlib.colors import LogNorm
 from drawings.collisions import grow
 from lib.cms import PIXEL
 from lib.report import plots
-from lib.report.style import ORANGE
+from lib.report.plots import ORANGE
 
 
 def pair(images):

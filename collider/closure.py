@@ -1,8 +1,7 @@
 """Closure: simulated jets against the published numbers of the public CMS files.
 
 A row of the table is *fitted* (`collider.fit` has seen it), *predicted* (no fit has) or *held out*
-(a published number that could have been fitted and was kept back on purpose).
-"""
+(a published number that could have been fitted and was kept back on purpose)."""
 
 import math
 import tomllib
@@ -19,7 +18,7 @@ from lib.cms import CHANNELS, PIXEL, TOWER
 from lib.data.images import JetImages
 from lib.evaluation import metrics
 from lib.evaluation.metrics import Predictions
-from lib.files import DataError
+from lib.files import require
 from lib.models.baselines import BoostedTrees, observables
 from lib.profiles import Profile
 from lib.report.numbers import with_interval
@@ -182,8 +181,7 @@ def closure_quark_gluon(jets: JetImages) -> list[dict]:
 
     Zeros have statistical errors. Ranges were printed without saying of how many jets: `measured`
     is the median over jets, and a row is within where 95 % of the jets have the published value
-    between them. What multiplicity alone can do has a bound, the published networks on images.
-    """
+    between them. What multiplicity alone can do has a bound, the published networks on images."""
     n, known, hits = len(jets), PUBLISHED["quark_gluon"], jets.hits(slice(None))
     key, value = (hits.image * 3 + hits.channel).numpy(), hits.value.numpy()
     most, least = np.zeros((2, 3 * n))
@@ -245,9 +243,9 @@ def cross_validated(x: np.ndarray, y: np.ndarray, event: np.ndarray) -> Predicti
 def main(file: Path, profile: Profile) -> str:
     """How far the simulated labelled jets of a profile are from those of `file`, as text."""
     theirs, ours = JetImages.open(file), JetImages.open(course_files(profile)["labelled"])
-    if (theirs.shape, theirs.encoding) != (ours.shape, ours.encoding):
-        raise DataError(f"{file}: holds {theirs.shape} images in {theirs.encoding}; the course's "
-                        f"are {ours.shape} in {ours.encoding}: give jets of that kind")
+    require((theirs.shape, theirs.encoding) == (ours.shape, ours.encoding), file,
+            f"holds {theirs.shape} images in {theirs.encoding}; the course's are {ours.shape} in "
+            f"{ours.encoding}: give jets of that kind")
     found = tell_apart(ours.subset(range(min(len(ours), 10 * len(theirs)))), theirs)
     return "\n".join([
         f"{found['jets'][0]} jets of the course against {found['jets'][1]} of {file}: trees reach "

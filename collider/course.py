@@ -13,7 +13,7 @@ from collider.shards import pack
 from collider.simulate import Settings, holds, simulate
 from lib.cms import PUBLIC
 from lib.data.images import JetImages
-from lib.files import DataError
+from lib.files import DataError, require
 from lib.profiles import Profile
 from lib.registry import Registry
 
@@ -56,9 +56,9 @@ class TopQCD(DataSet):
                 print(f"{packed.name}: packing {name}", flush=True)
                 pack([dense], packed)
             found[part] = packed if packed.exists() else None
-        if found["labelled"] is None:  # the other is 30 GB that supervised lessons do not need
-            raise DataError(f"{profile.data_dir / 'labelled.h5'}: the public labelled file is not "
-                            "here; run `python -m lib download labelled` (5 GB)")
+        # The other is 30 GB that supervised lessons do not need.
+        require(found["labelled"], profile.data_dir / "labelled.h5", "the public labelled file is "
+                "not here; run `python -m lib download labelled` (5 GB)")
         return found
 
 
@@ -73,9 +73,8 @@ class QuarkGluon(DataSet):
         folder = profile.data_dir / self.folder
         packed, found = folder / "labelled.h5", sorted(folder.glob("*.parquet"))
         if not packed.exists():
-            if not found:
-                raise DataError(f"{folder}: holds no public file of quark and gluon jets; put "
-                                "QCDToGGQQ_IMGjet_RH1all_jet0_run*.parquet there, see DATA.md")
+            require(found, folder, "holds no public file of quark and gluon jets; put "
+                    "QCDToGGQQ_IMGjet_RH1all_jet0_run*.parquet there, see DATA.md")
             pack(found, packed)
         return {"labelled": packed, "test": None, "unlabelled": None}
 

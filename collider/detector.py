@@ -9,8 +9,7 @@ Notation: rows are η, columns φ; lengths cm, energies GeV. References: CMS, JI
 JINST 12 (2017) P10003 [PF]; showers, Grindhammer and Peters, hep-ex/0001020 [GP]. How an image is
 made of the signals follows the public code of the group that made the public ones,
 github.com/cms-e2e/RecoE2E [E2E]. Constants marked *fitted* have no reference for their value: they
-were chosen so that simulated images resemble the published ones (closure table, notebook 01).
-"""
+were chosen so that simulated images resemble the published ones (closure table, notebook 01)."""
 
 from dataclasses import dataclass, replace
 

@@ -3,8 +3,7 @@
 Everything is at 8 TeV, as the public files. Where a number shapes the sample rather than describes
 nature (p̂T bias, turn-on, pile-up), it stands in `SAMPLES` or below with what it was fitted to.
 References: Pythia 8.3, SciPost Phys. Codebases 8 (2022); FastJet, EPJC 72 (2012) 1896;
-anti-kT, JHEP 04 (2008) 063.
-"""
+anti-kT, JHEP 04 (2008) 063."""
 
 from __future__ import annotations
 

@@ -3,8 +3,7 @@
 `python -m collider fit` simulates jets at the numbers that stand in the code and at one step from
 each, solves the linear model for the published statistics (Gauss-Newton, weighted with the
 statistical errors of both samples), and does so again from there. It prints what it finds and
-records what it saw; who takes the new numbers over into the code raises the sample's version.
-"""
+records what it saw; who takes the new numbers over into the code raises the sample's version."""
 
 import argparse
 import re

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lib.cms import PIXEL, SIZE
-from lib.data.store import Chunk, Header, check_column, checked, require, sparse, write_packed
-from lib.files import guarded
+from lib.data.store import Chunk, Header, check_column, checked, sparse, write_packed
+from lib.files import guarded, require
 
 SHAPE = (3, SIZE, SIZE)
 COLUMNS = {"y": "Y", "m0": "m", "pt": "pT"}  # there, and in a packed file

@@ -1,8 +1,7 @@
 """A file of simulated jets in shards, which any hosts make in any order, and ``pack`` merges.
 
 A shard holds consecutive chunks of the whole and says how that is made. All of them together give
-the very bytes that one run would have written.
-"""
+the very bytes that one run would have written."""
 
 import json
 import re

@@ -1,8 +1,7 @@
 """Files of simulated jets: in parallel, reproducible, whole or not at all.
 
 A file is made of chunks. The content of a chunk depends on the settings and its number alone, so a
-file is the same whatever the number of workers, or of hosts (``collider.shards``).
-"""
+file is the same whatever the number of workers, or of hosts (``collider.shards``)."""
 
 import contextlib
 import json
@@ -118,8 +117,7 @@ def simulate(process: str, jets: int, out: str | Path, *, dense: bool = False,
     out: file to write (HDF5, packed form; the public dense form with `dense`).
     shard: "3/16" makes the third of sixteen parts of the file, in the folder `out`.
     workers: processes; by default one for each core that this one may use.
-    Raises: DataError for settings that cannot be, a full disk, a worker that died.
-    """
+    Raises: DataError for settings that cannot be, a full disk, a worker that died."""
     made, out = Settings(process, jets, **settings), Path(out)
     events.pile_up_pool(made.pool, made.pool_events)  # made once, before the workers need it
     numbers, said = range(-(-jets // CHUNK)), made.provenance()

@@ -1,8 +1,7 @@
 """Speed: forward + backward + update on the same jets, as a ratio to the published dense model.
 
 `python -m lib bench` prints one table. Models take turns within a round and the median over
-rounds is shown, so that a busy machine slows all of them alike; the ratio is what to quote.
-"""
+rounds is shown, so that a busy machine slows all of them alike; the ratio is what to quote."""
 
 import os
 import statistics

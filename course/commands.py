@@ -2,8 +2,7 @@
 
 One table: a command, the function that it calls, its arguments, which are that function's
 parameters. The function is imported when it runs, so that ``--help`` is quick. What a user can get
-wrong ends in one line on stderr and exit code 2.
-"""
+wrong ends in one line on stderr and exit code 2."""
 
 import argparse
 import json

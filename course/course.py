@@ -1,8 +1,7 @@
 """The whole course in one go: notebooks in order, figures, results, report (``run_all.sh``).
 
 One line per step, with its time and what came from the cache. A notebook that fails stops the
-run with its name and its error; what it promised must exist afterwards.
-"""
+run with its name and its error; what it promised must exist afterwards."""
 
 import contextlib
 import os
@@ -133,7 +132,7 @@ class Course:
 
     def notebook(self, source: Path, grids: bool) -> Path:
         """Run one notebook and check that everything it promised is there and new."""
-        start, out = time.time(), self.profile.notebooks_dir / f"{source.stem}.ipynb"
+        start, out = time.time(), self.profile.build_dir / f"notebooks/{source.stem}.ipynb"
         with self.step(source.stem) as said:
             cached = notebooks.execute(source, out, {
                 "PROFILE": self.profile.name, "DATA": self.profile.data, "GRIDS": grids})

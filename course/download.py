@@ -2,8 +2,7 @@
 
 Both ways use HTTP range requests, so the connection may drop at any time: a whole file (5 and 30
 GB) goes on from where it was, a sample is the jets wanted (500 kB each), packed. Versions of a file
-are never mixed: every answer must bring the length and the version (ETag, or date) of the first.
-"""
+are never mixed: every answer must bring the length and the version (ETag, or date) of the first."""
 
 import contextlib
 import hashlib
@@ -28,7 +27,7 @@ from tqdm import tqdm
 
 from lib.cms import PUBLIC
 from lib.data import store
-from lib.files import DataError, guarded, read_json, write_json
+from lib.files import DataError, guarded, read_json, require, write_json
 
 JET_BYTES = 125 * 125 * 8 * 4
 PIECE = 1 << 20  # bytes written at once
@@ -55,16 +54,16 @@ class Source:
     def check_size(self, size: int, where: Path | str) -> None:
         """A file of jets is its pixels and a few kilobytes; DataError for another length."""
         pixels = self.jets * JET_BYTES
-        store.require(self.size in (None, size) and pixels <= size < 1.01 * pixels + PAGE, where,
-                      f"has {size:,} bytes, the published file has {self.size or pixels:,} or a "
-                      "little more; it is not that file: remove it, or look for a new address")
+        require(self.size in (None, size) and pixels <= size < 1.01 * pixels + PAGE, where,
+                f"has {size:,} bytes, the published file has {self.size or pixels:,} or a "
+                "little more; it is not that file: remove it, or look for a new address")
 
     def check(self, header: store.Header) -> None:
         """DataError for a file of another number of jets or without these columns."""
         good = header.jets == self.jets and set(self.columns) <= set(header.columns)
-        store.require(good, header.path, f"holds {header.jets:,} jets with {[*header.columns]}, "
-                      f"the published file {self.jets:,} with {[*self.columns]}: fetch it again, "
-                      "or look for a new address")
+        require(good, header.path, f"holds {header.jets:,} jets with {[*header.columns]}, "
+                f"the published file {self.jets:,} with {[*self.columns]}: fetch it again, "
+                "or look for a new address")
 
     def check_file(self, path: Path) -> None:
         """DataError for a file on disk that cannot be the published one."""
@@ -122,16 +121,16 @@ def _fetched(source: Source, remote: "Remote", target: Path) -> Path:
     known = read_json(record, again, sha256=str) if record.exists() else {}
     if target.exists():
         source.check_file(target)
-        store.require(known.get("sha256") in (None, sha256(target)), target, "is not the file that "
-                      f"{record.name} describes; {again}")
+        require(known.get("sha256") in (None, sha256(target)), target, "is not the file that "
+                f"{record.name} describes; {again}")
         remote.log(f"{target}: already here")
     else:
         size = remote.identify()
         source.check_size(size, source.url)
         have = _trusted(part, tag, remote.identity)
         missing, free = size - have, shutil.disk_usage(target.parent).free
-        store.require(missing <= free, target, f"{missing / 1e9:.1f} GB are missing and "
-                      f"{free / 1e9:.1f} GB of the disk are free; free some space and run again")
+        require(missing <= free, target, f"{missing / 1e9:.1f} GB are missing and "
+                f"{free / 1e9:.1f} GB of the disk are free; free some space and run again")
         remote.log(f"{target}: fetching from {source.url}, {have:,} bytes are here already")
         write_json(tag, remote.identity)
         with part.open("r+b" if have else "w+b") as file, tqdm(
@@ -174,8 +173,8 @@ def _trusted(part: Path, tag: Path, identity: dict) -> int:
 
 
 def _sample(source: Source, remote: "Remote", folder: Path, jets: int) -> Path:
-    store.require(1 <= jets <= source.jets, source.url, f"a sample of {jets} jets is not possible; "
-                  f"ask for 1 to {source.jets:,}")
+    require(1 <= jets <= source.jets, source.url, f"a sample of {jets} jets is not possible; "
+            f"ask for 1 to {source.jets:,}")
     target = folder / f"{Path(source.name).stem}_sample{jets}.h5"
     if target.exists():
         with store.opening(target) as (header, _):
@@ -222,7 +221,7 @@ class Remote(io.RawIOBase):
                 seen = b""
             try:
                 with self._ask(start - len(seen), stop) as answer:
-                    store.require(seen.startswith(answer.read(len(seen))), self.url, CHANGED)
+                    require(seen.startswith(answer.read(len(seen))), self.url, CHANGED)
                     while piece := answer.read(min(PIECE, stop - start)):
                         yield piece
                         start, failures, seen = start + len(piece), 0, piece[-PAGE:]
@@ -233,8 +232,8 @@ class Remote(io.RawIOBase):
                     raise DataError(f"{self.url}: {cause}; look for a new address") from error
             if start < stop:
                 failures += 1
-                store.require(failures < self.tries, self.url, f"given up after {failures} tries "
-                              f"({cause}); check the network and run the same command again")
+                require(failures < self.tries, self.url, f"given up after {failures} tries "
+                        f"({cause}); check the network and run the same command again")
                 wait = min(60, 2**failures)
                 self.log(f"{self.url}: {cause}, at {start:,} bytes; trying again in {wait} s")
                 self.sleep(wait)
@@ -243,16 +242,16 @@ class Remote(io.RawIOBase):
         request = urllib.request.Request(self.url, headers={"Range": f"bytes={start}-{stop - 1}"})
         answer = urllib.request.urlopen(request, timeout=TIMEOUT)
         told = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", answer.headers.get("Content-Range", ""))
-        store.require(answer.status == 206 and told and int(told[1]) == start, self.url,
-                      "the server ignores range requests; download the whole file (without "
-                      "--sample) with another tool, into the same folder")
+        require(answer.status == 206 and told and int(told[1]) == start, self.url,
+                "the server ignores range requests; download the whole file (without "
+                "--sample) with another tool, into the same folder")
         length = str(int(told[2]) - int(told[1]) + 1)
-        store.require(answer.headers.get("Content-Length") in (None, length), self.url,
-                      "its answer is not as long as it says, as a page to sign in would be; open "
-                      "the address in a browser")
+        require(answer.headers.get("Content-Length") in (None, length), self.url,
+                "its answer is not as long as it says, as a page to sign in would be; open "
+                "the address in a browser")
         found = {"bytes": int(told[3]),
                  "version": answer.headers.get("ETag") or answer.headers.get("Last-Modified")}
-        store.require(self.identity in ({}, found), self.url, CHANGED)
+        require(self.identity in ({}, found), self.url, CHANGED)
         self.identity = found
         return answer
 

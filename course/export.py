@@ -6,8 +6,7 @@ All inputs are float32 with the batch first. What they are (`INPUTS`):
     image   (B, C, H, W) in the encoding that the model was trained on
     tokens  features (B, K, F), position and valid (B, K): what `lib.data.tokens.tokenize` makes
 
-Outputs: score (B, classes), probabilities, and mass (B, 1) in GeV, or another second target.
-"""
+Outputs: score (B, classes), probabilities, and mass (B, 1) in GeV, or another second target."""
 
 import json
 import logging
@@ -25,18 +24,31 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
 from lib.cms import CHANNELS
-from lib.data.encoding import PIXEL_STD, encode_dense
+from lib.data.encoding import CLIP, FLOOR, PIXEL_MEAN, PIXEL_STD
 from lib.data.images import Images, JetImages, to_numpy
 from lib.data.tokens import COARSE, PIXEL_LAYERS, Grid, Hits, TokenBatch, tokenize
 from lib.data.views import transformed
 from lib.evaluation.metrics import Predictions
-from lib.files import replacing
+from lib.files import replacing, require
+from lib.models.rivals import Rival
 from lib.registry import check_choices
 
 INPUTS = {"frame": ("frame",), "image": ("image",), "tokens": ("features", "position", "valid")}
 IR = 8  # version of the file format: what ONNX Runtime 1.10 to 1.14 can read
 TOLERANCE = 1e-4  # of a score; of a mass relative, or absolute below 1 GeV
 RELEASES = ((15, 8, "12_4"), (18, 8, "13_1"), (20, 9, "14_1"), (21, 10, "15_0"))  # opset, IR
+
+
+def encode_dense(images: Tensor) -> Tensor:
+    """`encode_cms8` of dense images (B, 8, H, W) to the bit, in operations that ONNX has."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
+    lowest = ((0 - mean) / std).clamp(-CLIP, CLIP)  # an empty pixel
+    score = ((images - mean) / std).clamp(-CLIP, CLIP)
+    score = torch.where(images >= FLOOR, score, lowest)
+    highest = score.amax((2, 3), keepdim=True)
+    # 255 as a tensor: PyTorch divides a number by multiplying with the reciprocal, rounding twice
+    scale = torch.full_like(highest, 255) / (highest - lowest).clamp(min=1e-6)
+    return ((score - lowest) * scale).floor()
 
 
 def packed(images: Tensor, grid: Grid, keep: str) -> TokenBatch:
@@ -101,8 +113,8 @@ class Graph(nn.Module):
             output = self.model(TokenBatch(features, position.long(), valid > 0.5, self.grid))
         else:
             images = encode_dense(inputs[0]) if self.kind == "frame" else inputs[0]
-            output = (self.model.on_images(images) if hasattr(self.model, "on_images") else
-                      self.model(packed(images, self.grid, self.keep)))
+            output = self.model(images if isinstance(self.model, Rival) else
+                                packed(images, self.grid, self.keep))
         score = output[0].softmax(-1)
         return (score,) if output[1] is None else (score, output[1].unsqueeze(-1))
 
@@ -167,8 +179,7 @@ class OnnxModel:
             raise ValueError(f"{path}: ONNX Runtime cannot read it ({error})") from error
         names = tuple(node.name for node in self.session.get_inputs())
         kinds = [kind for kind, known in INPUTS.items() if known == names]
-        if not kinds:
-            raise ValueError(f"{path}: its inputs, {', '.join(names)}, are none of {INPUTS}")
+        require(kinds, path, f"its inputs, {', '.join(names)}, are none of {INPUTS}")
         self.kind, about = kinds[0], self.session.get_modelmeta().custom_metadata_map
         self.keep = about.get("tokens", "active")
         self.grid = Grid(**json.loads(about["grid"])) if "grid" in about else None
@@ -243,8 +254,8 @@ def check(path: Path | str) -> list[str]:
             faults.append(f"{value.name} is {value.shape}: batch first, and another dimension")
     if model.grid is None and not faults:
         shape = model.session.get_inputs()[0].shape[1:]
-        if len(shape) != 3 or not all(isinstance(size, int) for size in shape):
-            raise ValueError(f"{path}: without metadata it has to take images of a fixed size")
+        require(len(shape) == 3 and all(isinstance(size, int) for size in shape), path,
+                "without metadata it has to take images of a fixed size")
         model.grid = Grid(*shape, 5, 5)
     for jets in [] if faults else examples(model.grid, model.kind):
         together = model(feed(model, jets.hits(slice(None))))
@@ -254,8 +265,7 @@ def check(path: Path | str) -> list[str]:
                 faults.append("an answer is not finite")
             elif not np.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE):
                 faults.append("the answer for a jet depends on the others of its batch")
-    if faults:
-        raise ValueError(f"{path}: {'; '.join(dict.fromkeys(faults))}")
+    require(not faults, path, "; ".join(dict.fromkeys(faults)))
     readers = [name for top, ir, name in RELEASES if opset <= top and written.ir_version <= ir]
     return [f"{path}: opset {opset}, IR {written.ir_version}, input {model.kind}, "
             f"{Path(path).stat().st_size / 1e6:.2f} MB",

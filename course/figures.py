@@ -1,9 +1,10 @@
-"""Pictures of what models answer, for ``evaluate --figures`` and for the notebooks."""
+"""Pictures of what classifiers answer, for ``evaluate --figures`` and for the notebooks."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
@@ -15,13 +16,36 @@ from lib.report.plots import render
 from lib.training.optim import History
 
 
+def roc(curves: Mapping[str, Mapping], auc: Mapping[str, str] | None = None, *,
+        ax: Axes | None = None) -> Axes:
+    """Background rejection against signal efficiency, with 95 % bands. curves: name → ``{signal,
+    background[, low, high]}``, efficiencies of ``metrics.roc``. auc: name → text for the legend,
+    e.g. ``"AUC 0.931"``."""
+    ax = ax or plots.new(1, 1, 3.2, 4.8)[1][0, 0]
+    lowest, shown = 1.0, {}
+    for name, curve in curves.items():
+        keep = np.asarray(curve["background"]) > 0
+        signal, *rates = (np.asarray(curve[k])[keep]
+                          for k in ("signal", "background", "high", "low") if k in curve)
+        shown[", ".join(filter(None, (name, (auc or {}).get(name))))] = (
+            signal, *(1 / np.maximum(rate, 1e-6) for rate in rates))
+        lowest = min(lowest, rates[0][signal >= 0.15].min(initial=1.0))
+    plots.lines(shown, "signal efficiency (top)", "background rejection (1 / QCD efficiency)",
+                ax=ax, log="y")
+    line = np.linspace(0.01, 1, 100)
+    ax.plot(line, 1 / line, label="chance", **plots.RULE | dict(ls=":"))
+    ax.set(xlim=(0.1, 1), ylim=(0.9, 2.5 / lowest))
+    ax.legend()
+    return ax
+
+
 def confusions(counts: Mapping[str, np.ndarray]) -> Figure:
     """Confusion matrices: label → counts (2, 2), rows the truth, columns the answer."""
     fig, (axes,) = plots.new(1, len(counts), 2.4, sharey=True)
     for ax, (name, found) in zip(axes, counts.items()):
         share = found / found.sum(1, keepdims=True)
         text = [[f"{n:,}\n{part:.1%}" for n, part in zip(*row)] for row in zip(found, share)]
-        plots.matrix(share, ["QCD", "top"], ax=ax, text=text, bar=False, vmin=0, vmax=1)
+        plots.matrix(share, ["QCD", "top"], ax=ax, text=text, vmin=0, vmax=1)
         ax.set(title=name, xlabel="predicted")
     axes[0].set_ylabel("true")
     return fig
@@ -81,7 +105,7 @@ def draw(folder: Path, answers: Mapping[str, Predictions],
     mass and its response, of runs by name, as PNG; without a mass the last two are left out."""
     plots.style()
     area = {name: f"AUC {metrics.auc(p.y, p.score):.3f}" for name, p in answers.items()}
-    drawn = {"roc": plots.roc({name: metrics.roc(p) for name, p in answers.items()}, area),
+    drawn = {"roc": roc({name: metrics.roc(p) for name, p in answers.items()}, area),
              "curves": learning_curves(
                  {name: history.curve("val_loss") for name, history in histories.items()},
                  "loss on validation jets",

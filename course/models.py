@@ -13,6 +13,7 @@ from lib.data.batches import Batches
 from lib.data.images import JetImages
 from lib.evaluation import metrics
 from lib.evaluation.predictions import predict as predict_batches
+from lib.files import require
 from lib.models.vit import JetViT
 from lib.profiles import Profile
 from lib.report.numbers import chances, with_interval
@@ -35,8 +36,7 @@ def train(name: str, profile: Profile, seed: int = 0, file: Path | Sequence[Path
     if not 0 <= seed < 2**32:
         raise ValueError(f"--seed {seed}: give a whole number from 0 to {2**32 - 1}")
     if name in hcal_runs.MODELS:
-        if changes or labels:
-            raise ValueError(f"{name}: {', '.join(changes | labels)} cannot be changed here")
+        require(not changes | labels, name, f"{', '.join(changes | labels)} cannot be changed here")
         return hcal_runs.train(name, profile, seed, _listed(file))
     file = _one(file)
     if name in recipes.FROM_BACKBONE:
@@ -181,9 +181,8 @@ def predict(run: str, file: Path, out: Path) -> Path:
     elif (folder / "config.json").is_file():
         model = JetViT.from_pretrained(folder)
         wanted = (model.config.channels, model.config.height, model.config.width)
-        if jets.shape != wanted:
-            raise ValueError(f"{file}: holds images of {jets.shape} (C, H, W), the model of "
-                             f"{folder} takes {wanted}: give jets of that kind")
+        require(jets.shape == wanted, file, f"holds images of {jets.shape} (C, H, W), the model of "
+                f"{folder} takes {wanted}: give jets of that kind")
         index = torch.arange(len(jets))
         predictions = predict_batches(model, Batches(jets, index, 256, model.config.tokens))
     else:
@@ -237,8 +236,6 @@ def export(profile: Profile, run: str | None = None, out: Path | None = None,
 
 
 def _check_out(out: Path) -> None:
-    if out.suffix != ".npz":
-        raise ValueError(f"{out}: predictions are written as .npz")
-    if out.is_dir():
-        raise ValueError(f"{out}: is a folder; choose another name")
+    require(out.suffix == ".npz", out, "predictions are written as .npz")
+    require(not out.is_dir(), out, "is a folder; choose another name")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -5,8 +5,7 @@ A notebook's source is ``notebooks/NN_name.py`` (jupytext, py:percent). It is tu
 stamps, which git does not keep.
 
 What a notebook promises is read from its code: every ``plots.save(fig, "name", profile)`` and
-every ``Experiment("name", profile)`` that stands outside an ``if`` and gives its name literally.
-"""
+every ``Experiment("name", profile)`` that stands outside an ``if`` and gives its name literally."""
 
 import ast
 import hashlib

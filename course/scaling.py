@@ -2,8 +2,7 @@
 
 Of every mechanism alone and of a whole block: one forward and backward pass of one image of 64 to
 16,384 tokens that fill a grid. Mechanisms take turns within a round, and the best of the rounds
-counts. A point that is in the file is not measured again.
-"""
+counts. A point that is in the file is not measured again."""
 
 import json
 import math

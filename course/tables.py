@@ -2,8 +2,7 @@
 
 Every measured number in the report is ``\\result{experiment/name/metric}``, looked up in
 ``generated/results.tex``; a key that does not exist stops the build. ``\\resultvalue`` leaves the
-interval out, ``\\resultpercent`` gives a fraction in per cent.
-"""
+interval out, ``\\resultpercent`` gives a fraction in per cent."""
 
 import math
 import re

@@ -2,8 +2,7 @@
 
 ``weights/<name>/`` holds the model (``JetViT.from_pretrained``), ``card.json`` with the headline
 numbers and what they were measured on, the same for people in ``README.md``, and ``run.json`` and
-``history.json`` of the run, by which ``lib.training.runs.published`` finds it.
-"""
+``history.json`` of the run, by which ``lib.training.runs.published`` finds it."""
 
 import shutil
 from collections.abc import Callable, Mapping

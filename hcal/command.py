@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from hcal.findings import KINDS, THRESHOLD, Findings, judge
-from hcal.maps import file_and_key, ieta, iphi, load, refuse
-from lib.files import DataError, replacing
+from hcal.maps import file_and_key, ieta, iphi, load
+from lib.files import DataError, replacing, require
 
 LISTED = 40  # cells and regions that are printed
 
@@ -19,12 +19,11 @@ def score(maps: Path, out: Path, reference: Path | None = None,
     over expected), ``kind`` (0 fine, 1 dead, 2 degraded, 3 hot), ``live``, each (64, 72), and
     ``sections`` (N, 64, 72), the log odds of each section alone."""
     own = {file_and_key(p)[0].resolve() for p in (maps, reference) if p is not None}
-    refuse((
-        (out.suffix != ".npz", f"{out}: scores are written as .npz"),
-        (not math.isfinite(threshold), f"--threshold {threshold}: give a number, the log odds "
-                                       "above which a cell is suspicious"),
-        (out.is_dir(), f"{out}: is a folder; choose another name"),
-        (out.resolve() in own, f"{out}: would overwrite the maps; choose another name")))
+    require(out.suffix == ".npz", out, "scores are written as .npz")
+    require(math.isfinite(threshold), f"--threshold {threshold}",
+            "give a number, the log odds above which a cell is suspicious")
+    require(not out.is_dir(), out, "is a folder; choose another name")
+    require(out.resolve() not in own, out, "would overwrite the maps; choose another name")
     import matplotlib
 
     matplotlib.use("Agg")

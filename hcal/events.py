@@ -2,8 +2,7 @@
 
 A cell that is read out in every event counts N, and neither chance nor differences between cells
 can move it: both have a variance proportional to p (1 - p), that is to m (N - m) for a mean count
-m. So N is where the spread vanishes, seen from rings of different m.
-"""
+m. So N is where the spread vanishes, seen from rings of different m."""
 
 import numpy as np
 import torch

@@ -4,14 +4,13 @@ A map has H = 64 rows of ieta and W = 72 columns of iphi and belongs to one of N
 of data taking). Row r is ieta r - 32 below row 32 and r - 31 from there on; column c is iphi c + 1.
 In the public files (each (10000, 64, 72) float64, see ``NAMES``) only the first depth of the endcap
 counts, |ieta| 19 to 29: 932 cells. The numbers are how often a cell was read out, out of a number
-of events that the files do not hold.
-"""
+of events that the files do not hold."""
 
 from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from lib.data.images import Images
 from lib.data.tokens import HCAL, Batch, Grid, Hits, OnDevice, TokenBatch, tokenize
-from lib.files import DataError, check_npy, guarded, read_npz
+from lib.files import DataError, check_npy, guarded, read_npz, require
 from lib.registry import check_choices
 
 SHAPE = (64, 72)
@@ -184,8 +183,8 @@ def load(path: str | Path) -> HcalMaps:
     counts, declared = np.empty(array.shape, np.float32), np.ones(SHAPE, bool)
     for start in range(0, len(array), BLOCK):
         declared &= np.isnan(array[start:start + BLOCK]).all(0)
-    refuse([((declared & LIVE.numpy()).sum() > LIVE.sum() / 2, "most live cells hold no "
-             "number in any map; NaN, and True in a mask, stand for dead cells")], path)
+    require((declared & LIVE.numpy()).sum() <= LIVE.sum() / 2, path, "most live cells hold no "
+            "number in any map; NaN, and True in a mask, stand for dead cells")
     for start in range(0, len(array), BLOCK):
         part = np.where(declared, 0, array[start:start + BLOCK])
         for wrong, what in (
@@ -196,23 +195,15 @@ def load(path: str | Path) -> HcalMaps:
                 raise DataError(f"{path}: {wrong.sum():,} bad values; that of map {start + n}, row "
                                 f"{r}, column {c} {what.format(part[n, r, c])}")
         counts[start:start + BLOCK] = part
-    refuse((
-        (not counts.any(), f"not a single count in {len(counts):,} maps; give maps of a "
-                           "lumi-section with data"),
-        (counts.max() <= 1 and (counts % 1).any(), f"values of 0 to {counts.max():.3g} are "
-         "occupancies; give counts, how often a cell was read out")), path)
+    require(counts.any(), path, f"not a single count in {len(counts):,} maps; give maps of a "
+            "lumi-section with data")
+    require(counts.max() > 1 or not (counts % 1).any(), path, f"values of 0 to {counts.max():.3g} "
+            "are occupancies; give counts, how often a cell was read out")
     run = re.search(r"Run(\d+)|$", path.name)[1]
     label = [str(known) for known in RUNS].index(run) if run in map(str, RUNS) else None
     labels = None if label is None else torch.full((len(counts),), label)
     return HcalMaps(torch.from_numpy(counts), LIVE.clone(), labels, assumed=tuple(assumed),
                     declared=torch.from_numpy(declared) if declared.any() else None)
-
-
-def refuse(checks: Iterable[tuple[bool, str]], path: Path | None = None) -> None:
-    """A DataError for the first thing that is wrong; it names the file, where one is given."""
-    for wrong, what in checks:
-        if wrong:
-            raise DataError(f"{path}: {what}" if path else what)
 
 
 def _ordered(array: np.ndarray) -> tuple[np.ndarray, list[str]] | str:
@@ -242,7 +233,7 @@ def file_and_key(path: Path) -> tuple[Path, str]:
 def _array(path: Path) -> tuple[np.ndarray, list[str]]:
     """The maps of a file, (N, 64, 72), NaN where masked; and what was assumed of them."""
     file, key = file_and_key(path)
-    refuse([(not file.is_file(), "no such file; give the .npy or .npz file of a run")], path)
+    require(file.is_file(), path, "no such file; give the .npy or .npz file of a run")
     arrays = _members(file)
     maps = [name for name, array in arrays.items() if (name == key if key else
         name != "mask" and array.dtype != bool and not isinstance(_ordered(array), str))]
@@ -250,20 +241,20 @@ def _array(path: Path) -> tuple[np.ndarray, list[str]]:
     notes = [f"of the arrays {', '.join(maps)} the maps are {''.join(usual)}"] * (
         len(maps) > 1 and len(usual) == 1)
     maps = usual if notes else maps or list(arrays)[:len(arrays) == 1]  # its shape is told below
-    refuse([(len(maps) != 1, f"{len(maps) or 'none'} of the arrays {', '.join(arrays) or '-'} is "
-             "(N, 64, 72); keep exactly one of that shape, or name it: FILE.npz:KEY")], path)
+    require(len(maps) == 1, path, f"{len(maps) or 'none'} of the arrays {', '.join(arrays) or '-'} "
+            "is (N, 64, 72); keep exactly one of that shape, or name it: FILE.npz:KEY")
     array, mask = arrays[maps[0]], arrays.get("mask")
     found = _ordered(array)
-    refuse((
-        (isinstance(found, str), str(found)), (not len(array), "holds no maps; give at least one"),
-        (array.dtype.kind not in "iuf", f"values of type {array.dtype}; give integers or floats"),
-    ), path)
+    require(not isinstance(found, str), path, found)
+    require(len(array), path, "holds no maps; give at least one")
+    require(array.dtype.kind in "iuf", path,
+            f"values of type {array.dtype}; give integers or floats")
     if mask is not None and maps != ["mask"]:
         hidden = _ordered(mask)
         fits = not isinstance(hidden, str) and len(hidden[0]) in (1, len(found[0]))
-        refuse([(not fits or not np.isin(mask, (0, 1)).all(), f"the mask of {mask.shape} does not "
-                 "fit the maps; give one of their shape, or (64, 72), True where there is no "
-                 "value")], path)
+        require(fits and np.isin(mask, (0, 1)).all(), path,
+                f"the mask of {mask.shape} does not fit the maps; give one of their shape, or "
+                "(64, 72), True where there is no value")
         found = np.where(hidden[0] != 0, np.nan, found[0]), found[1]
         notes.append("cells that the array mask calls True have no value, as in numpy.ma")
     return found[0], notes + found[1]
@@ -285,8 +276,7 @@ def live_cells(counts: Tensor) -> Tensor:
     does. A few spurious counts make no cell live. Raises: DataError."""
     used, total = counts.flatten(1).any(1), counts.sum(0)
     often = (counts > 0).sum(0) >= 0.5 * used.sum()
-    refuse(((not used.any(), "the reference maps: not a single count; give maps of a healthy "
-                             "detector"),
-            (not often.any(), "the reference maps: no cell counts in half of them; give maps of "
-                              "one healthy detector")))
+    require(used.any(), "the reference maps", "not a single count; give maps of a healthy detector")
+    require(often.any(), "the reference maps", "no cell counts in half of them; give maps of one "
+            "healthy detector")
     return often & (total >= 0.01 * total[often].median())

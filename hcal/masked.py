@@ -4,8 +4,7 @@
 its objective. It is shown maps of one run only. So that it works under conditions that it never
 saw, three quarters of them are taken apart (rings, pattern of the cells, noise) and put together
 again with other rings, a pattern rolled and mirrored as the geometry allows, another number of
-events, and faults in what is visible.
-"""
+events, and faults in what is visible."""
 
 from __future__ import annotations
 

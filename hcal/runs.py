@@ -17,7 +17,7 @@ from lib.data.batches import Batches
 from lib.data.tokens import Grid
 from lib.evaluation import metrics
 from lib.evaluation.predictions import predict
-from lib.files import DataError
+from lib.files import DataError, require
 from lib.models.vit import JetViT
 from lib.profiles import Profile
 from lib.report.numbers import with_interval
@@ -124,8 +124,8 @@ def both_runs(profile: Profile, files: Sequence[Path] = ()) -> HcalMaps:
     if odd := [file for file, maps in found.items() if maps.labels is None]:
         raise DataError(f"{odd[0]}: its name says no run; call it Run{RUNS[0]} or Run{RUNS[1]}")
     maps = HcalMaps.concat(list(found.values()))
-    if min(maps.labels.bincount(minlength=2)) < 10:
-        raise DataError(f"{first}: give at least ten maps of each run, {RUNS[0]} and {RUNS[1]}")
+    require(min(maps.labels.bincount(minlength=2)) >= 10, first,
+            f"give at least ten maps of each run, {RUNS[0]} and {RUNS[1]}")
     return maps
 
 

@@ -7,8 +7,7 @@ whole map, has unit variance in any ring, run and lumi-section. Read off it are 
 (``SIMPLE``), the rule without a network (``pattern_odds``), a masked model (``hcal.masked``), and
 the odds that a cell is sick when its neighbours may be, too (``log_odds``).
 
-Every score is (N, H, W) of N maps, larger is sicker, 0 where not live.
-"""
+Every score is (N, H, W) of N maps, larger is sicker, 0 where not live."""
 
 import math
 from collections.abc import Callable

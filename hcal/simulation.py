@@ -4,8 +4,7 @@ In a lumi-section of N events a cell is read out Binomial(N, p) times. The rings
 cells of a ring differ: with p = sin²(theta), theta of a cell is that of its ring plus a shift of
 fixed spread. That one number describes both runs: the relative spread of p, 2 sigma
 sqrt((1 - p) / p), is 8 % in the sparse rings of run 355456 and vanishes in the full ones of
-357479, as the published mean maps have it.
-"""
+357479, as the published mean maps have it."""
 
 import math
 import tomllib

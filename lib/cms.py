@@ -1,8 +1,7 @@
 """Names and sizes of the CMS jet images, in one place.
 
 Rows are η, columns φ. Sources: CMS, JINST 3 (2008) S08004; resolutions: ECAL, JINST 8 (2013)
-P09009; HCAL with ECAL, JINST 12 (2017) P10003.
-"""
+P09009; HCAL with ECAL, JINST 12 (2017) P10003."""
 
 import math
 

@@ -28,6 +28,12 @@ class DataError(ValueError):
     """Data that cannot be used; the message names the file, the cause and the next step."""
 
 
+def require(good: Any, path: str | Path, message: str) -> None:
+    """A DataError that names the file, the cause and the next step, unless all is good."""
+    if not good:
+        raise DataError(f"{path}: {message}")
+
+
 @contextlib.contextmanager
 def replacing(path: str | Path, room: int = 0) -> Iterator[Path]:
     """A temporary name beside ``path`` that becomes ``path`` when the block ends well. room: bytes
@@ -35,8 +41,8 @@ def replacing(path: str | Path, room: int = 0) -> Iterator[Path]:
     the disk is full or ``path`` cannot be written, the latter before the work starts; the temporary
     file is removed on any error."""
     path = Path(path)
-    if path.exists() and not path.is_file():
-        raise DataError(f"{path}: is a folder or a device, not a file; choose another name")
+    require(path.is_file() or not path.exists(), path,
+            "is a folder or a device, not a file; choose another name")
     own = f".{path.name}.{platform.node()}"  # a process is one of its host; a disk may have several
     temporary = path.with_name(f"{own}.{os.getpid()}.part")
     try:

@@ -5,8 +5,7 @@ cores, ``full`` for one GPU. What is trained, in which size, says ``lib.training
 
 The environment variable ``JETS_HOME``, when set, replaces the repository root for everything that
 is written, and for reading it back (tests and throw-away runs use it). ``JETS_FRESH``, seconds
-since 1970, has runs that were begun earlier trained again; ``--fresh`` sets it to now.
-"""
+since 1970, has runs that were begun earlier trained again; ``--fresh`` sets it to now."""
 
 import math
 import os
@@ -95,11 +94,6 @@ class Profile:
     def paper_dir(self) -> Path:
         """Where the report is built; its source is always ``ROOT/paper``."""
         return self._folder("paper")
-
-    @property
-    def notebooks_dir(self) -> Path:
-        """Executed notebooks."""
-        return self.build_dir / "notebooks"
 
 
 _SIZES = {

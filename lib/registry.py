@@ -1,7 +1,9 @@
-"""Things that a setting names: a class joins by one decorator, in one file of its own."""
+"""Things that a setting names: a class joins by one decorator, in one file of its own; and how
+settings that are none are refused."""
 
+import difflib
 import pkgutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 
@@ -41,3 +43,16 @@ def check_choices(**choices: tuple[Any, Iterable[str]]) -> None:
     for name, (value, known) in choices.items():
         if value not in known:
             raise ValueError(f"{name}={value!r}: choose one of {', '.join(known)}")
+
+
+def refuse_unknown(level: str, given: Any, known: Iterable[str]) -> None:
+    """Raise a ValueError for settings of a ``level`` that are none, or not ``known``; it names the
+    nearest known one."""
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{level or 'recipe'}={given!r}: give names and values")
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, 1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ValueError(f"unknown {level} setting {name}{hint}; known: ".replace("  ", " ")
+                             + ", ".join(sorted(known)))

@@ -54,6 +54,7 @@ from lib import profiles
 from lib.data.batches import Batches
 from lib.data.images import JetImages
 from collider.course import course_files
+from course import figures
 from collider.simulate import simulate
 from lib.cms import CHANNELS
 from lib.data.tokens import densify, tokenize
@@ -381,7 +382,7 @@ for name, row in {**found, "validation": checked}.items():
 
 # %% tags=["figure"]
 bands = {"network": metrics.roc(network), "mass alone": metrics.roc(by_mass)}
-ax = plots.roc(bands, {name: f"AUC {row['mean']:.3f}"
+ax = figures.roc(bands, {name: f"AUC {row['mean']:.3f}"
                        for name, row in found.items()})
 plots.save(ax, "00_roc", profile);
 

@@ -392,7 +392,7 @@ bands = {k: metrics.roc(p) for k, p in systems.items() if k != "constant"}
 
 # %% tags=["figure"]
 text = {k: f"AUC {table[k]['auc']['mean']:.3f}" for k in bands}
-plots.save(plots.roc(bands, text), "07_roc", profile);
+plots.save(figures.roc(bands, text), "07_roc", profile);
 
 # %% [markdown]
 # *Figure: background rejection (logarithmic) against signal efficiency for
@@ -846,7 +846,7 @@ text = {LABEL[k]: f"AUC {row['auc']['mean']:.3f}" for k, row in table.items()}
 
 # %% tags=["figure"]
 fig, ((ax,),) = plots.new(1, 1, 2.6)
-plots.roc(bands, text, ax=ax).set(ylabel="background rejection")
+figures.roc(bands, text, ax=ax).set(ylabel="background rejection")
 plots.save(fig, "07_roc_starts", profile);
 
 # %% [markdown]

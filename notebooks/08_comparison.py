@@ -452,7 +452,7 @@ AXES = {"auc": "AUC minus that of ours",
 rows = {LABEL[n]: {metric: found[n] for metric, found in gaps.items()
                    if n in found} for n in SYSTEMS
         if n in gaps["auc"] and n != "mass_only"}
-plots.save(plots.differences(rows, AXES), "08_rivals", profile);
+plots.save(drawings.comparison.differences(rows, AXES), "08_rivals", profile);
 
 # %% [markdown]
 # *Figure: each rival's AUC (left) and mass error (right) minus those of our

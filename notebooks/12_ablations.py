@@ -242,7 +242,7 @@ display(Markdown(markdown_table(
 # %% tags=["figure"]
 AXES = {"auc": "AUC minus that of ours",
         "mass_mae": "mass error minus that of ours (GeV)"}
-fig = plots.differences(rows or {"no grid": {}}, AXES)
+fig = drawings.comparison.differences(rows or {"no grid": {}}, AXES)
 plots.save(fig, "12_ingredients", profile);
 
 # %% [markdown]

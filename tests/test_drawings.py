@@ -94,6 +94,8 @@ DRAWN = {
                          {"name": "b", "median_1": 9.0, "p99_1": 12.0}],),
     "inference.looks": ({"track pT": 0.6, "ECAL": 0.4}, {"track pT": 0.5, "ECAL": 0.5}, X / 9,
                         {"energy": X[:4] / 10}, {"at random": (X / 10, X)}),
+    "comparison.differences": ({"a": {"auc": ROW, "mae": ROW}, "b": {"auc": ROW}},
+                               {"auc": "AUC", "mae": "mass MAE (GeV)"}),
     "comparison.scales": (RNG.integers(0, 3, (25, 25)), np.arange(25).reshape(5, 5) < 5),
     "comparison.pareto": ({"near": dict(ROW, gflop=0.1, ratio=50),
                            "far": dict(BARE, gflop=20, ratio=1)}, {"trees": ROW}),
@@ -174,6 +176,12 @@ def test_counts_of_labels_fill_the_axis(drawings):
         low, high = drawings("finetune").labelled(rows, labels, panels, value).axes[0].get_xlim()
         assert 60 < low < 100
         assert 6000 < high < 10_000
+
+
+def test_differences_have_a_panel_for_each_metric(drawings):
+    fig = drawings("comparison").differences(*DRAWN["comparison.differences"])
+    assert [text.get_text() for text in fig.axes[0].get_yticklabels()] == ["a", "b"]
+    assert [ax.get_xlabel() for ax in fig.axes] == ["AUC", "mass MAE (GeV)"]
 
 
 def test_far_systems_are_arrows_with_their_number(drawings):

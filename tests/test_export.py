@@ -7,7 +7,7 @@ import torch
 from onnx import TensorProto, helper
 
 from course import commands, export
-from lib.data.encoding import encode_cms8, encode_dense
+from lib.data.encoding import encode_cms8
 from lib.data.tokens import TOP_QCD, Grid
 from lib.models.rivals import ResNet15
 from lib.models.vit import R1, JetViT, ViTConfig
@@ -69,7 +69,7 @@ def test_dense_encoding_is_that_of_the_sparse_images_to_the_bit():
         wanted = np.zeros(images.shape, np.float32)
         where, levels = encode_cms8(flat, images.numpy().ravel()[flat])
         wanted.ravel()[where] = levels
-        assert np.array_equal(encode_dense(images).numpy(), wanted)
+        assert np.array_equal(export.encode_dense(images).numpy(), wanted)
 
 
 def test_packed_images_are_the_tokens_of_their_hits():

@@ -18,8 +18,7 @@ from lib.data.images import JetImages
 from lib.data.tokens import HCAL, TOP_QCD, Grid, Hits, TokenBatch, tokenize
 from lib.models import blocks
 from lib.models.attention import MECHANISMS
-from lib.models.blocks import MaskedBatchNorm
-from lib.models.fast import depthwise
+from lib.models.blocks import MaskedBatchNorm, depthwise
 from lib.models.vit import R1, JetViT, ViTConfig, patch_sums
 
 GRID = Grid(8, 33, 28, 5, 5)  # both far edges overhang

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from course import figures
 from lib import profiles
 from lib.cms import PIXEL
 from lib.report import plots
@@ -57,13 +58,6 @@ def test_intervals_go_from_the_top_and_keep_a_place_for_what_is_missing():
     assert (labels(ax.xaxis), ax.get_ylabel()) == (["a"], "AUC")
 
 
-def test_differences_have_a_panel_for_each_metric():
-    fig = plots.differences({"a": {"auc": ROW, "mae": ROW}, "b": {"auc": ROW}},
-                            {"auc": "AUC", "mae": "mass MAE (GeV)"})
-    assert labels(fig.axes[0].yaxis) == ["a", "b"]
-    assert [ax.get_xlabel() for ax in fig.axes] == ["AUC", "mass MAE (GeV)"]
-
-
 def test_histograms_share_their_bins_and_are_densities():
     ax = plots.histograms({"a": [0, 0.2, 0.9], "b": [0.5] * 50}, "x", bins=np.linspace(0, 1, 5))
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("x", "density")
@@ -113,8 +107,8 @@ def test_a_matrix_has_its_first_row_on_top():
 
 def test_roc_draws_rejection_with_its_band():
     rate = np.linspace(0, 1, 11)
-    ax = plots.roc({"a": {"signal": rate, "background": rate**2, "low": rate**2 / 2,
-                          "high": rate**2 * 2}}, {"a": "AUC 0.7"})
+    ax = figures.roc({"a": {"signal": rate, "background": rate**2, "low": rate**2 / 2,
+                            "high": rate**2 * 2}}, {"a": "AUC 0.7"})
     assert ax.get_yscale() == "log"
     assert ax.lines[0].get_ydata()[-2] == pytest.approx(1 / 0.81)
     assert len(ax.collections) == 1

@@ -311,10 +311,10 @@ def test_profiles_keep_to_their_folders(monkeypatch, tmp_path):
     smoke, laptop = profiles.get("smoke"), profiles.get("laptop", "cms")
     build = tmp_path / "build/smoke-simulated"
     for folder in (smoke.data_dir, smoke.runs_dir, smoke.results_dir, smoke.figures_dir,
-                   smoke.paper_dir, smoke.notebooks_dir):
+                   smoke.paper_dir):
         assert folder.parent == build
     assert laptop.results_dir == tmp_path / "results/laptop-cms"
-    assert laptop.notebooks_dir == tmp_path / "build/laptop-cms/notebooks"
+    assert laptop.build_dir == tmp_path / "build/laptop-cms"
     assert profiles.get("full", "cms").data_dir == laptop.data_dir
 
 

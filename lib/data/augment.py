@@ -2,8 +2,7 @@
 
 The 8-bit encoding gives a channel in units of its hottest cell: what changes values there ends in
 integers again, with every channel at the peak it had (`_encoded`). One reading of the detector is
-changed as one: the 25 pixels of an HCAL tower; pT, dz and d0 of a track.
-"""
+changed as one: the 25 pixels of an HCAL tower; pT, dz and d0 of a track."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -116,8 +115,7 @@ def translation(hits: Hits, grid: Grid, encoding: str, towers: int = 2) -> Hits:
     A jet may point anywhere: the cross-section is flat in phi and nearly so in eta, and the
     detector repeats itself tower by tower. Whole towers, because the HCAL knows no others. The
     image itself is not symmetric: it was centred on its hottest tower, and what should enter at
-    the far edge is unknown and stays empty. So towers are few, and nothing comes round.
-    """
+    the far edge is unknown and stays empty. So towers are few, and nothing comes round."""
     shift = torch.randint(-towers, towers + 1, (2, hits.images),
                           device=hits.value.device)[:, hits.image] * TOWER
     return _moved(hits, grid, hits.row + shift[0], hits.column + shift[1])
@@ -131,8 +129,7 @@ def rotation(hits: Hits, grid: Grid, encoding: str, degrees: float = 15.0) -> Hi
     by any angle (arXiv:2108.04253). An image has three: the field bends tracks in phi, pile-up and
     the acceptance of the pixel layers follow eta, and cells are square. So the angle is small: 15
     degrees move a subjet at ΔR = 0.4 by one tower. HCAL towers turn as towers. Three shears of
-    whole cells make the turn (Paeth 1986): no two hits meet in a cell, and values stay.
-    """
+    whole cells make the turn (Paeth 1986): no two hits meet in a cell, and values stay."""
     draw = torch.rand(hits.images, device=hits.value.device)
     angle = (-degrees + 2 * degrees * draw)[hits.image] * (math.pi / 180)
     size = torch.where(hits.channel == _calorimeters(grid)[1], TOWER, 1)
@@ -176,8 +173,7 @@ def noise(hits: Hits, grid: Grid, encoding: str, levels: float = 5.0,
     `cms8`: `levels` of the 255, a fraction of the channel's peak; the peak stays. `gev`: the same
     fraction of each reading, since the peak is no unit there. By default energies only, an HCAL
     tower as one: the levels of the pixel layers are counts. `channels=None`, `by_cell=False` is
-    R1's, every pixel on its own.
-    """
+    R1's, every pixel on its own."""
     draw = _draw(_cells(hits, grid), normal=True) if by_cell else torch.randn_like(hits.value)
     if channels == "energies":
         channels = (TRACK, *_calorimeters(grid))
@@ -222,8 +218,7 @@ def pile_up(hits: Hits, grid: Grid, encoding: str, rate: float = 0.2, radius: fl
     Pile-up is independent of the jet it lies under; farther than `radius` from the axis most hits
     are of it. What another jet has there is a sample with the right channels, values and fall in
     eta, and as many come as go, up to those that find their place taken. Readings stay whole. A
-    batch of one jet only loses hits. In `cms8` hits keep their level, of the other jet's peak.
-    """
+    batch of one jet only loses hits. In `cms8` hits keep their level, of the other jet's peak."""
     y = (hits.row - (grid.height - 1) / 2) * PIXEL
     x = (hits.column - (grid.width - 1) / 2) * PIXEL
     side = TOWER * PIXEL  # a tower is far or near as a whole

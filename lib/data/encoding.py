@@ -1,8 +1,6 @@
 """The published 8-bit encoding of an image."""
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from lib.cms import CHANNELS, SIZE
 
@@ -36,15 +34,3 @@ def encode_cms8(indices: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np
     scaled = (score - low) * (np.float32(255) / (highest[plane] - low))
     levels = scaled.astype(np.uint8)
     return indices[levels > 0], levels[levels > 0]
-
-
-def encode_dense(images: Tensor) -> Tensor:
-    """`encode_cms8` of dense images (B, 8, H, W) to the bit, in operations that ONNX has."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
-    lowest = ((0 - mean) / std).clamp(-CLIP, CLIP)  # an empty pixel
-    score = ((images - mean) / std).clamp(-CLIP, CLIP)
-    score = torch.where(images >= FLOOR, score, lowest)
-    highest = score.amax((2, 3), keepdim=True)
-    # 255 as a tensor: PyTorch divides a number by multiplying with the reciprocal, rounding twice
-    scale = torch.full_like(highest, 255) / (highest - lowest).clamp(min=1e-6)
-    return ((score - lowest) * scale).floor()

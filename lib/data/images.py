@@ -2,8 +2,7 @@
 
 Of 125,000 pixels 98.8 % are zero. ``JetImages`` keeps the others as compressed sparse rows on any
 device: 60,000 jets take half a gigabyte instead of thirty. N images, n selected images, C channels,
-H rows (eta), W columns (phi).
-"""
+H rows (eta), W columns (phi)."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence

@@ -6,8 +6,7 @@ labelled files add ``Y`` (1 is top), ``m`` and ``pT`` (GeV), each (N, 1) float32
 Packed file: compressed sparse rows, one row an image. Group ``jet`` holds ``indptr`` (N+1,) int64,
 ``indices`` (hits,) int32 -- the flat pixel in (C, H, W) order -- and ``data`` (hits,), uint8 for
 the ``cms8`` encoding, float32 for ``gev``; ``truth`` what only a simulation knows. Attributes:
-``schema``, ``shape`` (C, H, W), ``encoding``, ``provenance`` (JSON). Everything streams.
-"""
+``schema``, ``shape`` (C, H, W), ``encoding``, ``provenance`` (JSON). Everything streams."""
 
 import contextlib
 import importlib
@@ -25,7 +24,7 @@ import h5py
 import numpy as np
 
 from lib.cms import CHANNELS, SIZE
-from lib.files import DataError, guarded, replacing
+from lib.files import DataError, guarded, replacing, require
 
 SCHEMA = 1
 ENCODINGS = {"cms8": np.dtype("uint8"), "gev": np.dtype("float32")}
@@ -45,12 +44,6 @@ ALIASES = {"Y": "y label labels is_signal isQuark", "m": "M mass jetMass jet_mas
            "pT": "pt PT jetPt jet_pt"}  # what others call the columns
 
 AGAIN = "pack it again from its source"
-
-
-def require(good: bool, path: str | Path, message: str) -> None:
-    """A DataError that names the file, the cause and the next step, unless all is good."""
-    if not good:
-        raise DataError(f"{path}: {message}")
 
 
 @dataclass(frozen=True)

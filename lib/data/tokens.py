@@ -2,8 +2,7 @@
 
 98.8 % of the pixels of a jet image are zero. So a jet is kept as its hits, one entry a non-zero
 pixel, and cut into the patches that hold at least one of them. Shapes use B jets, K tokens,
-P = rows x columns patches and F = channels x patch_height x patch_width features.
-"""
+P = rows x columns patches and F = channels x patch_height x patch_width features."""
 
 from dataclasses import dataclass, replace
 from typing import Self

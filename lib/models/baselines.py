@@ -1,7 +1,6 @@
 """What a sceptic would use instead: the jet mass, boosted trees, a linear model.
 
-A new model is worth its cost only if it beats these on the same jets.
-"""
+A new model is worth its cost only if it beats these on the same jets."""
 
 import warnings
 from collections.abc import Sequence

@@ -2,8 +2,7 @@
 dense image as their papers have them, and a deep set of hits.
 
 All answer ``forward(tokens) -> logits (B, 2), mass (B,) in GeV`` as JetViT does, and take its 32
-sums beside their own features (``summary``).
-"""
+sums beside their own features (``summary``)."""
 
 import itertools
 import math
@@ -37,16 +36,13 @@ class Rival(Answering):
         self.hidden = nn.Linear(width + 4 * grid.channels * summary, hidden or width)
         self.class_head, self.mass_head = (nn.Linear(hidden or width, n) for n in (2, 1))
 
-    def forward(self, tokens: TokenBatch) -> tuple[Tensor, Tensor]:
+    def forward(self, tokens: TokenBatch | Tensor) -> tuple[Tensor, Tensor]:
+        """Of tokens or, for a model of images without the sums, of images (B, C, H, W)."""
         x = self.pooled(tokens).float()
         if self.summary is not None:
             sums = patch_sums(tokens.features, self.summary.channels)
             x = torch.cat([x, self.summary(sums, tokens)], -1)
         return self.answer(F.relu(self.hidden(x)).float())
-
-    def on_images(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The same for dense images (B, C, H, W), of a model of images without the sums."""
-        return self.answer(F.relu(self.hidden(self.pooled(image).float())).float())
 
 
 class Residual(nn.Module):

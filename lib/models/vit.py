@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from lib.data.tokens import Grid, Hits, TokenBatch
 from lib.files import guarded, read_json, read_tensors, replacing_folder, write_json, write_tensors
-from lib.models.blocks import Block, ClassAttention, Layout
+from lib.models.blocks import Block, ClassAttention, Dropout, Layout
 from lib.models.embedding import InputScale, Position, Summary, filled, patch_sums, stem_of
-from lib.models.fast import Dropout
-from lib.registry import check_choices
+from lib.registry import check_choices, refuse_unknown
 
 POOLS = ("mean", "mean_max", "cls", "class_attention", "energy")
 HEADS = ("class_head", "mass_head", "hidden")  # of a JetViT: not part of its backbone
@@ -89,9 +88,7 @@ class ViTConfig:
     def of(cls, grid: Grid, **settings) -> Self:
         """A config for `grid`; an unknown setting is a ValueError that names the known ones."""
         known = {field.name for field in dataclasses.fields(cls)} - set(dataclasses.asdict(grid))
-        if wrong := sorted(set(settings) - known):
-            raise ValueError(f"unknown setting {', '.join(wrong)}; "
-                             f"known: {', '.join(sorted(known))}")
+        refuse_unknown("model", settings, known)
         return cls(**{**dataclasses.asdict(grid), **settings})
 
 

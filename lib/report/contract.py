@@ -2,8 +2,7 @@
 
 ``results/contract.json`` holds, for each component, a version and the numbers that its code has on
 small fixed inputs; ``tests/test_contract.py`` computes them again. A result keeps the versions of
-the components that it used, and is stale when one of them has been raised since.
-"""
+the components that it used, and is stale when one of them has been raised since."""
 
 import json
 from collections.abc import Iterable

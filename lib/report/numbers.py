@@ -1,8 +1,7 @@
 """Numbers in print: digits that follow the interval, what a difference allows one to say, tables.
 
 A *row* is what ``lib.evaluation.metrics`` gives: ``{"mean" or "difference": x, "low": l,
-"high": h, ...}``, where an interval that is not known is None.
-"""
+"high": h, ...}``, where an interval that is not known is None."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence

@@ -2,8 +2,7 @@
 
 Each takes data (arrays, tensors, lists), draws on ``ax`` or a new figure, and returns the axes. A
 notebook writes ``plots.style()`` once, then ``plots.save(plots.lines(...), "07_loss", profile)``;
-figures of several panels begin with ``fig, axes = plots.new(rows, columns, height)``.
-"""
+figures of several panels begin with ``fig, axes = plots.new(rows, columns, height)``."""
 
 import base64
 import io
@@ -198,39 +197,6 @@ def intervals(series: Mapping[str, Mapping[str, Row | float | None]], label: str
     return ax
 
 
-def differences(rows: Mapping[str, Mapping[str, Row]], panels: Mapping[str, str]) -> Figure:
-    """Differences to one system with 95 % intervals, a panel a metric. rows: label → metric →
-    ``{difference, low, high[, points]}``; a metric may be missing. panels: metric → label of its
-    axis."""
-    fig, axes = new(1, len(panels), 0.26 * len(rows) + 0.9, sharey=True)
-    for number, (ax, (metric, label)) in enumerate(zip(axes.flat, panels.items(), strict=True)):
-        intervals({metric: {name: row.get(metric) for name, row in rows.items()}}, label, ax=ax,
-                  first=number)
-    return fig
-
-
-def roc(curves: Mapping[str, Row], auc: Mapping[str, str] | None = None, *,
-        ax: Axes | None = None) -> Axes:
-    """Background rejection against signal efficiency, with 95 % bands. curves: name → ``{signal,
-    background[, low, high]}``, efficiencies of ``metrics.roc``. auc: name → text for the legend,
-    e.g. ``"AUC 0.931"``."""
-    ax = ax or _one(3.2, 4.8)
-    lowest, shown = 1.0, {}
-    for name, curve in curves.items():
-        keep = array(curve["background"]) > 0
-        signal, *rates = (array(curve[k])[keep] for k in ("signal", "background", "high", "low")
-                          if k in curve)
-        shown[", ".join(filter(None, (name, (auc or {}).get(name))))] = (
-            signal, *(1 / np.maximum(rate, 1e-6) for rate in rates))
-        lowest = min(lowest, rates[0][signal >= 0.15].min(initial=1.0))
-    lines(shown, "signal efficiency (top)", "background rejection (1 / QCD efficiency)", ax=ax,
-          log="y")
-    ax.plot(line := np.linspace(0.01, 1, 100), 1 / line, label="chance", **RULE | dict(ls=":"))
-    ax.set(xlim=(0.1, 1), ylim=(0.9, 2.5 / lowest))
-    ax.legend()
-    return ax
-
-
 def histograms(values: Mapping[str, Any], xlabel: str = "", ylabel: str = "density", *,
                bins: Any = 40, ax: Axes | None = None, stat: str = "density", fill: bool = False,
                log: bool = False, first: int = 0, legend: bool = True) -> Axes:
@@ -344,17 +310,16 @@ def grid_map(maps: Mapping[str, Any], label: str = "", *, ax: Any = None,
     return axes
 
 
-def matrix(values: Any, names: Sequence[str] | int | bool = False, label: str = "", *,
-           ax: Axes | None = None, text: Any = False, bar: bool = True, **show: Any) -> Axes:
+def matrix(values: Any, names: Sequence[str] | int | bool = False, *, ax: Axes | None = None,
+           text: Any = False, **show: Any) -> Axes:
     """A square matrix, its first row on top: confusion, correlation, similarity, attention. values:
-    (n, n). names: of rows and columns; n: the number of each n-th. text: of the cells. label: of
-    the colour bar; bar: whether there is one. show: more for ``seaborn.heatmap``."""
+    (n, n). names: of rows and columns; n: the number of each n-th. text: of the cells. show: more
+    for ``seaborn.heatmap``."""
     import seaborn as sns
 
     ax = ax or _one(3.2, 4.8)
-    sns.heatmap(array(values), ax=ax, annot=text, fmt="", square=True, cbar=bar, rasterized=True,
-                xticklabels=names, yticklabels=names, cbar_kws={"label": label} if bar else None,
-                **{"cmap": "cividis", **show})
+    sns.heatmap(array(values), ax=ax, annot=text, fmt="", square=True, cbar=False, rasterized=True,
+                xticklabels=names, yticklabels=names, **{"cmap": COLOURMAP, **show})
     ax.tick_params(length=0, rotation=0)
     return ax
 

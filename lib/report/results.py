@@ -4,8 +4,7 @@ One experiment is one file, ``results/<profile>-<data>/<experiment>.json``, its 
 files beside it. Paper, README and tables read these files and nothing else.
 
 A result says what it was *made with*: versions of the components it used (``contract``), keys of
-its runs, content of their jets, a hash of the cells that measure. ``report --check`` compares.
-"""
+its runs, content of their jets, a hash of the cells that measure. ``report --check`` compares."""
 
 import hashlib
 import io

@@ -20,8 +20,7 @@ def nt_xent(a: Tensor, b: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     several processes make, B jets are here, and the others are those of all.
 
     Returns:
-        the loss, and the share of views that are nearest to their partner.
-    """
+        the loss, and the share of views that are nearest to their partner."""
     a, b = (F.normalize(x.float(), dim=1) for x in (a, b))
     (z, first), (others, _) = together.gathered(a), together.gathered(b)
     own = torch.arange(first, first + len(a), device=z.device)
@@ -41,8 +40,7 @@ class SimCLR(nn.Module):
         dim: outputs of the projection head (linear, ReLU, linear), which is thrown away.
         temperature: T of ``nt_xent``.
         summary: let the projection see the model's fixed summary as well. Its multiplicities and
-            energies alone tell the jets of a batch apart, and the blocks learn nothing.
-    """
+            energies alone tell the jets of a batch apart, and the blocks learn nothing."""
 
     shown, model_type = ("match",), JetViT
     whole_batches = True  # the loss depends on how many jets are compared

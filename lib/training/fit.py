@@ -6,8 +6,7 @@ again with the same folder, it ends where the uninterrupted run would have, bit 
 on a CPU: a checkpoint holds all there is, and the number of the pass gives the order of the jets.
 
 Several processes share each batch, so that losses and gradients are those of one process; each
-reads its own jets only, and the first one validates, decides, writes and speaks for all.
-"""
+reads its own jets only, and the first one validates, decides, writes and speaks for all."""
 
 import copy
 import math

@@ -6,8 +6,7 @@ the whole jet. Nothing is painted, so detail that nobody can know need not be kn
 can be made easy to tell: all alike, the loss is zero (*collapse*). The targets decide whether that
 is a way out.
 
-B jets, K tokens, D the model's width, S places, N rows of the predictor, as in ``masked``.
-"""
+B jets, K tokens, D the model's width, S places, N rows of the predictor, as in ``masked``."""
 
 import copy
 from typing import Self
@@ -63,8 +62,7 @@ class JEPA(nn.Module):
             ``masked.reconstruction``.
         depth: blocks of the predictor, which is half as wide as the model.
         norm: a target is normalised over its D numbers (``layer``, I-JEPA); then, with ``batch``,
-            each number over the batch's tokens, so that what all share is no target.
-    """
+            each number over the batch's tokens, so that what all share is no target."""
 
     shown, model_type = ("mean",), JetViT
 

@@ -5,10 +5,9 @@ have R1's batches, rates, weight decays, epochs and patience in every profile, o
 
 import bisect
 import dataclasses
-import difflib
 import inspect
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from lib.data.tokens import TOP_QCD, Grid
 from lib.models.rivals import DeepSets, L2ViT, ResNet15, XCiT
 from lib.models.vit import JetViT, ViTConfig
 from lib.profiles import Profile
-from lib.registry import Registry
+from lib.registry import Registry, refuse_unknown
 from lib.training import contrastive, jepa, masked  # noqa: F401 (they enter their objectives)
 from lib.training.objectives import OBJECTIVES
 from lib.training.optim import FitSettings
@@ -54,7 +53,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for level in ("loss", "model"):
             if (known := self._defaults()[level]) is not None:
-                _refuse_unknown(level, getattr(self, level), known)
+                refuse_unknown(level, getattr(self, level), known)
 
     @classmethod
     def of(cls, given: "Mapping | Recipe", **changes: Any) -> "Recipe":
@@ -69,9 +68,9 @@ class Recipe:
             plain = json.loads(json.dumps({**given, **changes}, default=_plain))
         except TypeError as error:
             raise ValueError(f"settings must be plain JSON: {error}") from error
-        _refuse_unknown("", plain, cls.__dataclass_fields__)
+        refuse_unknown("", plain, cls.__dataclass_fields__)
         fit = plain.get("fit", {})
-        _refuse_unknown("fit", fit, FitSettings.__dataclass_fields__)
+        refuse_unknown("fit", fit, FitSettings.__dataclass_fields__)
         plain["fit"] = FitSettings(**{"seed": plain.get("seed", 0), **fit})
         if plain.get("grid"):
             plain["grid"] = Grid(**plain["grid"])
@@ -114,17 +113,6 @@ def _plain(value: Any) -> Any:
     if callable(value):
         return f"{value.__module__}:{value.__qualname__}"
     raise TypeError(f"{value!r} is not")
-
-
-def _refuse_unknown(level: str, given: Any, known: Iterable[str]) -> None:
-    if not isinstance(given, Mapping):
-        raise ValueError(f"{level or 'recipe'}={given!r}: give names and values")
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(str(name), known, 1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            raise ValueError(f"unknown {level} setting {name}{hint}; known: ".replace("  ", " ")
-                             + ", ".join(sorted(known)))
 
 
 def _without(given: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,8 +4,7 @@ A run is a folder ``<name>-<key>``; the key hashes canonical recipe and content 
 run.json (recipe, data, commit, machine, fingerprint), history.json, the model alone, the objective
 that validation chose (best), all to resume from (last), and predictions. The fingerprint is what
 the real ``fit`` gives in three updates on a few jets: where present code gets something else (by
-more than 1e-3), the run is stale, moved to ``stale``, and trained again.
-"""
+more than 1e-3), the run is stale, moved to ``stale``, and trained again."""
 
 import contextlib
 import hashlib
@@ -263,8 +262,7 @@ def train(name: str, recipe: Recipe | Mapping, jets: Jets, test: Jets | None = N
         monitor: see ``fit``.
 
     Raises:
-        what ``fit`` raises; ValueError for settings that make no sense.
-    """
+        what ``fit`` raises; ValueError for settings that make no sense."""
     jets, test = opened(jets), opened(test)
     order = Order(recipe, jets, runs)
     if test is None and not order.recipe.hold_out:
@@ -387,8 +385,7 @@ def grid(name: str, arms: Mapping[str, Recipe | Mapping], seeds: Sequence[int], 
             files for ``jets`` and ``test``.
 
     Raises:
-        RuntimeError: runs failed (the others were finished first), or a worker was killed.
-    """
+        RuntimeError: runs failed (the others were finished first), or a worker was killed."""
     wanted = [(f"{name}-{arm}-{seed}", arm, Recipe.of(recipe, seed=seed))
               for seed in seeds for arm, recipe in arms.items()]
     files, (jets, test) = (jets, test), (opened(jets), opened(test))

@@ -1,4 +1,4 @@
-"""Drawings of notebook 08: two scales, quality against cost, shifts, label efficiency."""
+"""Drawings of notebooks 08, 11 and 12: differences, two scales, quality against cost, shifts, label efficiency."""
 
 import numpy as np
 from matplotlib.markers import CARETDOWN
@@ -9,6 +9,17 @@ from lib.report import plots
 DEPTH = 0.06  # of the AUC below the best that a figure shows
 KINDS = {"empty": "white", "pixel hits only (right: coarse token)": "#bfd7ea",
          "track or calorimeter": plots.CYCLE[0]}
+
+
+def differences(rows, panels):
+    """Differences to one system with 95 % intervals, a panel a metric. rows: label → metric →
+    ``{difference, low, high[, points]}``; a metric may be missing. panels: metric → label of its
+    axis."""
+    fig, axes = plots.new(1, len(panels), 0.26 * len(rows) + 0.9, sharey=True)
+    for number, (ax, (metric, label)) in enumerate(zip(axes.flat, panels.items(), strict=True)):
+        plots.intervals({metric: {name: row.get(metric) for name, row in rows.items()}}, label,
+                        ax=ax, first=number)
+    return fig
 
 
 def scales(kind, coarse):

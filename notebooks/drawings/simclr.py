@@ -67,7 +67,7 @@ def cosines(found):
     """Cosines of all pairs of views in steps of 0.2: title → (2B, 2B), the partner B places on."""
     fig, (axes,) = plots.new(1, len(found), 3.0, sharey=True)
     for ax, (name, cosine) in zip(axes, found.items()):
-        plots.matrix(cosine, 12, ax=ax, bar=False, vmin=-1, vmax=1, cmap=STEPS(10),
+        plots.matrix(cosine, 12, ax=ax, vmin=-1, vmax=1, cmap=STEPS(10),
                      mask=np.eye(len(cosine), dtype=bool))
         ax.set(title=name, xlabel="view", ylabel="view")
     plots.colourbar(ax.collections[0], axes, "cosine")

@@ -3,9 +3,8 @@
 Notation: n particles; lengths in cm, momenta and energies in GeV, angles in radians, charges in e.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -58,10 +57,10 @@ class Particles(Columns):
         """(n, 4) px, py, pz, E."""
         return np.stack([self.px, self.py, self.pz, self.energy], axis=1)
 
-    @staticmethod
-    def join(parts: list[Particles]) -> Particles:
+    @classmethod
+    def join(cls, parts: list[Self]) -> Self:
         """One set out of several, in order."""
-        return Particles(*map(np.concatenate, zip(*(vars(p).values() for p in parts), strict=True)))
+        return cls(*map(np.concatenate, zip(*(vars(p).values() for p in parts), strict=True)))
 
 
 def wrap(phi: np.ndarray) -> np.ndarray:
@@ -82,13 +81,13 @@ class Helix(Columns):
     kappa: np.ndarray
     slope: np.ndarray
 
-    @staticmethod
-    def of(particles: Particles) -> Helix:
+    @classmethod
+    def of(cls, particles: Particles) -> Self:
         pt = np.maximum(particles.pt, 1e-6)
         # Neutral particles get a radius of 10^9 cm: one formula serves all.
         kappa = np.where(particles.charge == 0, 1e-9, particles.charge * CURVATURE / pt)
         p = particles
-        return Helix(p.x, p.y, p.z, p.phi, kappa, p.pz / pt)
+        return cls(p.x, p.y, p.z, p.phi, kappa, p.pz / pt)
 
     def at(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Position (x, y, z) in cm after a transverse arc length t (cm)."""

@@ -6,14 +6,12 @@ In the public files (each (10000, 64, 72) float64, see ``NAMES``) only the first
 counts, |ieta| 19 to 29: 932 cells. The numbers are how often a cell was read out, out of a number
 of events that the files do not hold."""
 
-from __future__ import annotations
-
 import re
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -113,18 +111,18 @@ class HcalMaps(Images, OnDevice):
         tokens = TokenBatch(features, position, valid, self.grid)
         return Batch(tokens, None if self.labels is None else self.labels[index], None, None, index)
 
-    def with_(self, **changes: Any) -> HcalMaps:
+    def with_(self, **changes: Any) -> Self:
         """The same maps but for some fields; provenance is dropped, for they are others now."""
         return replace(self, **{"attributes": {}, **changes})
 
-    def subset(self, index: Any) -> HcalMaps:
+    def subset(self, index: Any) -> Self:
         """The maps ``index`` in that order."""
         index = self.numbers(index)
         return self.with_(**{name: column[index] for name in COLUMNS
                              if (column := getattr(self, name)) is not None})
 
     @staticmethod
-    def concat(parts: Sequence[HcalMaps]) -> HcalMaps:
+    def concat(parts: Sequence[Self]) -> Self:
         """Maps of several sets in one; a cell that is live in one of them is live, and a column
         that one of them lacks is dropped. Raises: ValueError for another grid."""
         if any(part.grid != parts[0].grid for part in parts):
@@ -134,7 +132,7 @@ class HcalMaps(Images, OnDevice):
             name: None if any(v is None for v in found) else torch.cat(found)
             for name, found in values.items()})
 
-    def patches(self, height: int, width: int, columns: int = 0) -> HcalMaps:
+    def patches(self, height: int, width: int, columns: int = 0) -> Self:
         """The same maps, cut into patches of ``height`` x ``width`` cells; columns: only the first,
         as R3's code has it, whose 32 x 32 leave out 64...71; 0 for all."""
         grid = replace(self.grid, patch_height=height, patch_width=width)

@@ -6,8 +6,6 @@ saw, three quarters of them are taken apart (rings, pattern of the cells, noise)
 again with other rings, a pattern rolled and mirrored as the geometry allows, another number of
 events, and faults in what is visible."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any, Self
@@ -199,7 +197,7 @@ class MaskedCells(nn.Module):
         self.register_buffer("live", live)
 
     @classmethod
-    def build(cls, recipe: Recipe, jets: HcalMaps | None = None, index: Any = None) -> MaskedCells:
+    def build(cls, recipe: Recipe, jets: HcalMaps | None = None, index: Any = None) -> Self:
         """The objective of a recipe; ``recipe.model``: changes to ``MODEL``."""
         if jets is None:  # the weights come next, with what was measured
             empty = torch.zeros(SHAPE)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch.distributed as dist
 from torch import Tensor
-from torch.autograd import Function
+from torch.distributed.nn.functional import all_reduce
 
 _size = 1
 
@@ -28,23 +28,10 @@ def size() -> int:
     return _size
 
 
-class _Sum(Function):
-    """What a process has goes into the losses of all: its gradient is the sum of theirs."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        x = x.clone()
-        dist.all_reduce(x)
-        return x
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        return _Sum.apply(gradient.contiguous())
-
-
 def summed(x: Tensor) -> Tensor:
-    """The sum of x over the processes; all have to ask for it, in the same order."""
-    return _Sum.apply(x.contiguous()) if _size > 1 else x
+    """The sum of x over the processes; all have to ask for it, in the same order. What a process
+    has goes into the losses of all: its gradient is the sum of theirs."""
+    return all_reduce(x) if _size > 1 else x
 
 
 def gathered(x: Tensor) -> tuple[Tensor, int]:

@@ -115,7 +115,7 @@ def test_no_private_name_is_used_across_files():
 
 
 # All four were meant to fit 10,000 lines; new capabilities may not take them beyond 11,000.
-@pytest.mark.parametrize(("packages", "budget"), [(("lib",), 7_500), (PACKAGES, 13_700)])
+@pytest.mark.parametrize(("packages", "budget"), [(("lib",), 7_150), (PACKAGES, 13_550)])
 def test_the_library_is_thin(packages, budget):
     lines = {package: sum(len(path.read_text().splitlines())
                           for path in (ROOT / package).rglob("*.py")) for package in packages}

@@ -247,7 +247,7 @@ def pile_up(hits: Hits, grid: Grid, encoding: str, rate: float = 0.2, radius: fl
 AUGMENTATIONS["eta_flip"] = partial(flips, phi=False)
 AUGMENTATIONS["phi_flip"] = partial(flips, eta=False)
 AUGMENTATIONS["pixel_noise"] = partial(noise, channels=None, by_cell=False)
-DropHits, Noise = drop_hits, noise  # as notebook 08 calls them
+DropHits, Noise = drop_hits, noise  # as notebooks 06 and 12 call them
 
 
 def recalibrated(factors: Any) -> Augment:

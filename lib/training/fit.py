@@ -197,25 +197,21 @@ def _resume(state: State, train: Batches, log: Callable[[str], None]) -> Iterato
     state.fabric.barrier()  # the first process may have moved a stale folder aside
     if state.last and state.last.exists():
         with guarded(state.last, "delete its folder", "not a checkpoint of this training"):
-            _take_up(state)
+            tensors, notes = checkpoint.read(state.last)
+            if changed := [k for k, v in state.same.items() if notes["settings"].get(k) != v]:
+                raise DataError(f"{state.last} was made with another {', '.join(changed)}: use a "
+                                "new folder")
+            state.history, state.marks = History.from_json(notes["history"]), notes["state"]
+            state.objective.load_state_dict(checkpoint.part(tensors, "objective."))
+            checkpoint.restore(tensors, state.optimizer, state.fabric)
+            if state.average is not None:
+                state.average.load_state_dict(checkpoint.part(tensors, "average."))
+            state.sums = {n: v.to(state.fabric.device)
+                          for n, v in checkpoint.part(tensors, "sums.").items()}
+            state.kept = checkpoint.read(state.best)[0] if state.history.best_update else {}
         if not state.history.stopped:
             log(f"resuming at update {state.history.updates}/{state.settings.updates}")
     return _stream(train, state.fabric, *divmod(state.history.updates, state.per_epoch))
-
-
-def _take_up(state: State) -> None:
-    tensors, notes = checkpoint.read(state.last)
-    if changed := [k for k, v in state.same.items() if notes["settings"].get(k) != v]:
-        raise DataError(f"{state.last} was made with another {', '.join(changed)}: use a new "
-                        "folder")
-    state.history, state.marks = History.from_json(notes["history"]), notes["state"]
-    state.objective.load_state_dict(checkpoint.part(tensors, "objective."))
-    checkpoint.restore(tensors, state.optimizer, state.fabric)
-    if state.average is not None:
-        state.average.load_state_dict(checkpoint.part(tensors, "average."))
-    state.sums = {n: v.to(state.fabric.device)
-                  for n, v in checkpoint.part(tensors, "sums.").items()}
-    state.kept = checkpoint.read(state.best)[0] if state.history.best_update else {}
 
 
 def _stream(batches: Batches, fabric: Fabric, epoch: int, done: int) -> Iterator[Batch]:

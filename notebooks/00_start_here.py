@@ -179,12 +179,15 @@ assert image.max() in (254, 255)
 # %% [markdown]
 # ## 2. From image to tokens
 #
-# A transformer reads a list of *tokens*. For a picture the usual recipe is to
-# cut it into square patches and to call each patch a token: 5 × 5 pixels
-# times 8 channels are 200 numbers, and 25 × 25 = 625 patches cover the
-# image. But a patch in which nothing was measured says nothing, so we leave
-# it out. What remains is a list whose length differs from jet to jet; the
-# position of each patch goes with it, so that nothing is lost.
+# (The HCAL's 500 hits are 20 readings: one of its *towers* is written as a block of
+# 5 × 5 equal pixels.)
+#
+# A transformer reads a list of *tokens*. For a picture the usual recipe is to cut
+# it into square patches and to call each patch a token: 5 × 5 pixels times 8
+# channels are 200 numbers, and 25 × 25 = 625 patches cover the image. But a patch
+# in which nothing was measured says nothing, so we leave it out. What remains is a
+# list whose length differs from jet to jet; the position of each patch goes with
+# it, so that nothing is lost.
 
 # %%
 hits = pair.hits([top, qcd])
@@ -207,9 +210,9 @@ fig = drawings.start.tokens_on_image(
 plots.save(fig, "00_tokens", profile);
 
 # %% [markdown]
-# *Figure: the same top jet and a QCD jet, all channels summed; patches of
-# 5 × 5 pixels that hold no hit are grey squares, the others are coloured by
-# the sum of their pixel values.*
+# *Figure: the same top jet and a QCD jet, all channels summed; patches of 5 × 5
+# pixels that hold no hit are grey squares. In the others single pixels are coloured
+# by the sum of their values, and empty pixels stay white.*
 #
 # The grey patches are work that nobody has to do. For a layer whose cost
 # grows with the *square* of the number of tokens, as ordinary attention does,
@@ -270,13 +273,15 @@ plots.save(fig, "00_mass", profile);
 # %% [markdown]
 # ## 4. A small transformer
 #
-# The model embeds each token as a vector, adds a vector for its position,
-# passes the list through one or more *blocks* in which tokens exchange
-# information, pools the tokens into one vector for the jet (their mean and
-# their maximum, and beside them how many hits and how much energy each
-# channel has and how wide it is), and answers two questions: top or QCD, and
-# which mass? The figure is drawn from the very settings of the model below;
-# notebook 07 builds a larger one of the same kind.
+# The model embeds each token as a vector, adds a vector for its position, passes
+# the list through one or more *blocks* in which tokens exchange information, pools
+# the tokens into one vector for the jet (their mean and their maximum, and beside
+# them the number of hits, the energy and the width of each channel), and answers
+# two questions: top or QCD, and which mass? The figure is drawn from the very
+# settings of the model below; notebook 03 builds a larger one of the same kind,
+# line by line, and explains its words. ("2 heads of 16" are two exchanges of
+# information side by side; "factorised" says that the vector of a position is one
+# for its row plus one for its column.)
 
 # %%
 config = ViTConfig.of(jets.grid, dim=32, depth=1, heads=2,
@@ -308,16 +313,16 @@ print(f"untrained: {(logits.argmax(1) == batch.label).float().mean():.1%} "
       f"right, mass off by {(mass - batch.mass).abs().mean():.0f} GeV")
 
 # %% [markdown]
-# Untrained, it guesses. Training means: take a few dozen jets, compute how
-# wrong the answers are (the *loss*), and nudge every weight a little in the
-# direction that makes the loss smaller; again and again. One nudge is an
-# *update*. Our loss is a sum of two. For the class it is the *cross-entropy*,
-# $-\ln p$ of the probability that the network gave to the true class: 0 for
-# certainty, $\ln2\approx0.69$ for a coin. For the mass it is *Huber's loss*
-# of the error in units of the spread of masses: its square when it is small,
-# its size when it is large, so that one badly measured jet does not rule the
-# batch. Every so often we look at the validation jets, which the nudging
-# never sees, and in the end we keep the weights that did best there.
+# Untrained, it guesses. Training means: take a few dozen jets, compute how wrong
+# the answers are (the *loss*), and nudge every weight a little in the direction
+# that makes the loss smaller; again and again. One nudge is an *update*. Our loss
+# is a sum of two. For the class it is the *cross-entropy*, $-\ln p$ of the
+# probability that the network gave to the true class: 0 for certainty,
+# $\ln2\approx0.69$ for a coin. For the mass it is *Huber's loss* of the error in
+# units of the spread of masses: its square when it is small, its size when it is
+# large, so that one badly measured jet does not rule the batch. Every so often we
+# look at the validation jets, which the nudging never sees, and in the end we keep
+# the weights that had the highest AUC there (section 5 says what that is).
 
 # %%
 UPDATES = {"smoke": 20, "laptop": 240, "full": 1_000}[profile.name]
@@ -337,10 +342,12 @@ plots.save(fig, "00_training", profile);
 # the number of updates, then AUC and mean error of the mass on validation; a
 # dotted line marks the weights that were kept.*
 #
-# Where the solid line falls and the dashed one no longer follows, the lesson
-# does not carry over: the network starts to know its training jets by heart.
-# With few of them that happens soon, and a longer training does not help
-# then; more jets would.
+# Where the solid line falls and the dashed one no longer follows, the lesson does
+# not carry over: the network starts to know its training jets by heart. With few of
+# them that happens soon, and a longer training does not help then; more jets would.
+# (A point of the solid line is a mean over the 40 updates before it, in which the
+# network was still worse. That is why the line begins above the dashed one. And the
+# weights were chosen by the AUC, so they need not have the lowest loss.)
 #
 # Remember the height of the AUC on the validation jets. In a moment the test
 # jets will be asked the same.
@@ -372,13 +379,12 @@ for name, row in {**found, "validation": checked}.items():
           f"[{row['low']:.3f}, {row['high']:.3f}]")
 
 # %% [markdown]
-# The last line is the network again, on the validation jets. The two numbers of
-# one network can differ by several hundredths, for two reasons. First, these
-# are few jets, and the interval of each says by how much luck alone may move
-# it. Second, the two are not on an equal footing: we looked at the validation jets six times or so and kept the
-# weights that did best *there*. The largest of six noisy numbers is too large on
-# average, and the fewer the jets, the more. That is why a number to believe
-# comes from jets that nobody has looked at, and this course looks once.
+# The last line is the network again, on the validation jets. That the two agree so
+# well is luck: the intervals say that each could have come out 0.05 higher or
+# lower. Nor are they on an equal footing. We looked at the validation jets six
+# times and kept the weights that did best *there*, and the largest of six noisy
+# numbers is too large on average. That is why a number to believe comes from jets
+# that nobody has looked at, and this course looks once.
 
 # %% tags=["figure"]
 bands = {"network": metrics.roc(network), "mass alone": metrics.roc(by_mass)}
@@ -387,9 +393,11 @@ ax = figures.roc(bands, {name: f"AUC {row['mean']:.3f}"
 plots.save(ax, "00_roc", profile);
 
 # %% [markdown]
-# *Figure: how many QCD jets one is kept for, against the share of tops that
-# pass the cut; higher is better. Two curves with bands of 95 %, the network
-# and the mass alone; chance is the dotted line.*
+# *Figure: background rejection, one over the share of QCD jets that pass a cut on
+# the score, against the share of tops that pass it; higher is better. Two curves
+# with bands of 95 %, the network and the mass alone; chance is the dotted line.*
+# (The flat piece of the mass curve is one of its twelve slices: all jets in it have
+# the same score.)
 #
 # Two intervals that overlap do not mean "no difference": both systems saw the
 # *same* jets, and luck that helps one often helps the other. So we resample
@@ -419,12 +427,15 @@ for name, i, p, m in zip(("top", "QCD"), (top, qcd), logits.softmax(1), mass):
           f"{pair.mass[i]:.0f} GeV reconstructed")
 
 # %% [markdown]
+# The top has a mass of 98 GeV, where the figure of section 3
+# shows hardly any tops, and the rule would call it QCD. The network cannot decide
+# (0.53) and takes it for far heavier than it is. The QCD jet it recognises.
+#
 # ## 6. What we saw
 #
-# A minute of training on about a thousand pictures gives a classifier well
-# above chance. The intervals are wide, for a few hundred test jets cannot say
-# more; your numbers differ from ours by about that much if you change the
-# seed.
+# Some seconds of training on about a thousand pictures give a classifier well above
+# chance. The intervals are wide, for a few hundred test jets cannot say more; your
+# numbers differ from ours by about that much if you change the seed.
 
 # %%
 network_auc, mass_auc = found["network"], found["mass alone"]

@@ -154,9 +154,11 @@ print(f"track pixels with a dz: {with_dz:.0%}, with a d0: {with_d0:.0%}")
 assert with_dz < 0.95 and with_d0 < 0.95
 
 # %% [markdown]
-# Where both are missing, the zero of these two channels says "negative", not
-# "nothing". It is one more reason why a zero *pixel* must be kept inside an
-# active patch, while an entirely empty *patch* may go.
+# Where $d_0$ is missing, its zero says "negative" or "too small for the encoding",
+# not "nothing". A missing $d_z$ can also mean that the track is from pile-up: only
+# tracks near the hard collision have one (notebook 01). Those are reasons why a
+# zero *pixel* must be kept inside an active patch, while an entirely empty *patch*
+# may go.
 #
 # ## 2. What packing buys: bytes
 #
@@ -282,13 +284,12 @@ def tokens_by_hand(h):
     return features, position, valid
 
 # %% [markdown]
-# There is no loop over jets: on a GPU the same lines run in parallel. Nor is
-# there a dense image at any point: memory and time follow the number of hits.
-# (The one exception, `active`, has a bit for each of 625 patches.) The
-# jets of a batch hold different numbers of tokens, so the short ones are
-# padded, and `valid` says which tokens are real. From here on the same code is
-# `lib.data.tokens.tokenize`; the two agree to the last bit, and nothing is
-# lost on the way back.
+# There is no loop over jets: on a GPU the same lines run in parallel. Nor is there
+# a dense image at any point: memory and time follow the number of hits. (The one
+# exception, `active`, has a byte for each of 625 patches.) The jets of a batch hold
+# different numbers of tokens, so the short ones are padded, and `valid` says which
+# tokens are real. From here on the same code is `lib.data.tokens.tokenize`; the two
+# agree to the last bit, and nothing is lost on the way back.
 
 # %%
 few = jets.hits(slice(0, 32))
@@ -363,9 +364,12 @@ print(f"padding: {waste_random:.0%} in random batches, "
 assert waste_sorted <= waste_random + 0.02
 
 # %% [markdown]
-# `Batches` takes the middle road: it sorts only within a stretch of a few
-# batches, then shuffles the batches. Most of the padding is gone, and a batch
-# holds both classes in nearly the mixture of the whole.
+# The difference is not nil: the length alone has an AUC of 0.556. But what sets the
+# length is mainly the number of collisions (a correlation of 0.62). Batches sorted
+# strictly by length would be biased a little. So `Batches` takes the middle road:
+# it sorts only within a stretch of a few batches, then shuffles the batches. Most
+# of the padding is gone, and a batch holds both classes in nearly the mixture of
+# the whole.
 #
 # ## 5. Three kinds of patches
 #
@@ -424,12 +428,11 @@ axes = plots.grid_map(
 plots.save(axes[0, 0], "02_occupancy_map", profile);
 
 # %% [markdown]
-# *Share of jets in which each patch is active: left by any hit, right by a
-# track or calorimeter hit.* The right map is peaked at the hottest tower, on
-# which images are centred; the left one is flat by comparison. Averages hide
-# that within *one* jet the floor may be lopsided: seen from a vertex that is
-# displaced along the beam, one end of the pixel layers covers less of the
-# picture.
+# *Share of jets in which each patch is active: left by any hit, right by a track or
+# calorimeter hit.* The right map is peaked at the hottest tower, on which images
+# are centred; the left one is flatter, because pile-up hits fall anywhere. Averages
+# hide that within *one* jet the floor may be lopsided: seen from a vertex that is
+# displaced along the beam, one end of the pixel layers covers less of the picture.
 #
 # ### The two-scale idea
 #
@@ -453,9 +456,9 @@ print(f"first 32 jets: {tokens.valid.sum(1).float().mean():.0f} tokens "
 
 # %% [markdown]
 # The sum of each jet's pixels is kept, and of a coarse hit its channel and its
-# patch; only the place inside the patch is given up. Whether a model loses by
-# it is an empirical question, which the grids of notebook 08 answer with
-# intervals; here we only learn what it saves.
+# patch; only the place inside the patch is given up. Whether a model loses by it is
+# an empirical question, which notebook 12 answers with an interval; here we only
+# learn what it saves.
 #
 # ## 6. What dropping buys: compute
 #
@@ -535,12 +538,13 @@ print(f"active against all: tokens ÷ {length['all']/length['active']:.1f}, "
       f"time ÷ {seconds['all']/seconds['active']:.1f}")
 
 # %% [markdown]
-# *Mean number of tokens, multiply–accumulates and time of a forward pass,
-# relative to using all patches.* The prediction was half right. Time falls by
-# less than tokens, as foreseen; but so does work, because a batch is as long as
-# its longest jet, and the padding of the others is computed as well. Times are for 32 jets on this machine while it may have been
-# busy; the benchmark `python -m lib bench` does it properly, training
-# included.
+# *Mean number of tokens, multiply–accumulates and time of a forward pass, relative
+# to using all patches.* The prediction was half right. Time falls by less than
+# tokens, as foreseen; but so does work, by 1.2 and not by 1.7, because a batch is
+# as long as its longest jet (528 tokens here), and the padding of the others is
+# computed as well. Beside the work, time loses nothing further. Times are for 32
+# jets on this machine while it may have been busy; the benchmark `python -m lib
+# bench` does it properly, training included.
 
 # %%
 d, h, k = config.dim, config.heads, config.lcm_kernel
@@ -553,14 +557,14 @@ print(f"formula {formula/1e6:.1f} million MACs, counted "
 assert 0.5 < work["active"] / formula < 3
 
 # %% [markdown]
-# The formula leaves out what depends on the version of the model (the layers
-# after the blocks, the convolution on cells that hold no token, the product that
-# serves all heads at once), and still comes close to the count. It also
-# says where the money goes: the MLP and the four projections take most of it,
-# linear attention proper, the part with the interesting name, a few per cent.
-# Note what is *not* in the formula: a term in $N^2$. Softmax attention would add
-# $2N^2d$, and dropping tokens would pay twice. How much that is beside the rest
-# depends on $N/d$, tokens over width; notebook 03 draws the comparison.
+# The formula leaves out what depends on the version of the model (the layers after
+# the blocks, the convolution on cells that hold no token, the product that serves
+# all heads at once), and still comes within a fifth of the count. It also says
+# where the money goes: the MLP and the four projections take most of it, linear
+# attention proper, the part with the interesting name, a few per cent. Note what is
+# *not* in the formula: a term in $N^2$. Softmax attention would add $2N^2d$, and
+# dropping tokens would pay twice. How much that is beside the rest depends on
+# $N/d$, tokens over width; notebook 03 draws the comparison.
 #
 # ## 7. The invariant
 #

@@ -708,10 +708,10 @@ print(f"\nR1's roll: AUC {roll:.3f}; the quarter turn that it replaced: "
 #   smallest fall to zero.
 # - **R1 replaced the quarter turn by the roll** and says so in a note: the figures
 #   of its text were measured *before* that change and before a fix of its
-#   attention. So the gain of 1.5 points there belongs to another recipe; a later
-#   notebook has half of it. As a symmetry the roll is the worse of the two: 0.99
-#   against 0.80. The quarter turn keeps towers and masses; it errs in the direction
-#   of the magnet and of pile-up only.
+#   attention. So the gain of 1.5 points that the text reports belongs to another
+#   recipe; a later notebook of theirs has half of it. As a symmetry the roll is the
+#   worse of the two: 0.99 against 0.80. The quarter turn keeps towers and masses;
+#   it errs in the direction of the magnet and of pile-up only.
 #
 # A test of the distribution is not all one wants to know. Translated images are
 # told apart, since no original has its core off centre, and yet they keep the
@@ -1012,11 +1012,12 @@ plots.save(drawings.simclr.collapse(demo), "04_collapse", profile);
 # Mark the printed losses: the run without negatives ends at 0.000, by far the
 # *lowest*, with a feature std of 0.01: all jets have become one point. A loss
 # cannot be compared across objectives, and it does not warn. The spread does.
-# NT-Xent went from 4.13 to 3.35 and kept a spread of 0.92. Under a learning
-# rate that is too high, the loss stays near that of a guess,
-# $\ln 63\approx4.14$ here, and the spread falls to 0.04. Some methods (BYOL,
-# SimSiam) do without negatives by other means; theirs is exactly the problem
-# of this figure.
+# NT-Xent went from 4.13 to 3.35 and kept a spread of 0.92. Under a learning rate
+# that is too high, the loss stays near that of a guess, $\ln 63\approx4.14$ here,
+# and the spread falls to 0.04. The effective rank, on the right, is a poor alarm:
+# it still counts eight directions where all jets are one point, for it knows the
+# shape of a cloud and not its size. Some methods (BYOL, SimSiam) do without
+# negatives by other means; theirs is exactly the problem of this figure.
 #
 # ## 5. What do the views cost?
 #
@@ -1311,15 +1312,15 @@ for what, names in {"trained on": [n for n in RATED if n in starred],
     print(f"{what}: displacements × {ratio:.2f} on average by pretraining")
 
 # %% [markdown]
-# What was trained on shrank to 0.27 of what it was; flips, from 0.18 to 0.03,
-# most of all. A lost channel, which used to make a jet more than a stranger
-# (1.36), is now half of one (0.50). The rest shrank to 0.55, so the network
-# did learn more than it was told. It overlooks a quarter turn (0.27 → 0.04),
-# which which it has never seen; flips and small rotations were a hint, it
-# seems. The roll has come nearer too (0.23 → 0.08), yet it lies five times as
-# far as the translation (0.02): the answer to the question above is "far".
-# Where the claim of a view is false the network has kept a difference. A crop
-# stays what it was, half a stranger (0.58 → 0.53).
+# What was trained on shrank to 0.27 of what it was; flips, from 0.18 to 0.03, most
+# of all. A lost channel, which used to make a jet more than a stranger (1.36), is
+# now half of one (0.50). The rest shrank to 0.55, so the network did learn more
+# than it was told. It overlooks a quarter turn (0.27 → 0.04), which it has never
+# seen; flips and small rotations were a hint, it seems. The roll has come nearer
+# too (0.23 → 0.08), yet it lies five times as far as the translation (0.02): the
+# answer to the question above is "far". A crop stays what it was, half a stranger
+# (0.58 → 0.53). So what is kept apart does not follow from which claims are false:
+# the crop, which changes distances, is, and the quarter turn is not.
 #
 # ### Probes
 #
@@ -1729,7 +1730,7 @@ if shown:
 #   without such rivals, and without many random encoders, is a number without a
 #   zero.
 # - **Length decides.** With 0.3 pass there is nothing to see, with five there are
-#   4.4 standard deviations.
+#   4.4 standard deviations, in one training each.
 # - **A probe is not the goal.** It asks what is easy to read off. Whether labels
 #   are saved is the question of notebook 07, and the order of the arms may change
 #   there.
@@ -1786,10 +1787,12 @@ if shown:
 # views, and the probe of the learned features gains less: the projection
 # solves the task without the blocks.
 #
-# *Temperature.* Expect at 0.1 that the push goes to the nearest jets and
-# uniformity falls, at 2 that all are pushed alike and alignment improves. The recipe changes in one
-# place, `{**settings, "loss": {"temperature": 0.1, "dim": 128}}`; compare with the
-# live run at equal updates only.
+# *Temperature.* Expect at 0.1 that the push goes to the nearest jets and uniformity
+# becomes more negative (jets more evenly spread), at 2 that all are pushed alike
+# and alignment improves. The neighbours' probe should react more than the linear
+# one, because it lives on distances. The recipe changes in one place, `{**settings,
+# "loss": {"temperature": 0.1, "dim": 128}}`; compare with the live run at equal
+# updates only.
 #
 # *Project.* `transformed(test_jets, change)` with a change that removes channel 4
 # gives the jets without HCAL; compare both systems paired, on jets with and

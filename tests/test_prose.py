@@ -185,7 +185,26 @@ def jets_bought(name, metric, digits):
 
 
 SAID = LESSONS | {
+    "02_sparsity": [
+        lambda: "has an AUC of {auc_of_count:.3f}".format(**value("02_sparsity", "occupancy")),
+        lambda: "by {work_ratio:.1f} and not by {tokens_ratio:.1f}".format(
+            **value("02_sparsity", "compute"))],
+    "03_attention": [
+        lambda: "of softmax by " + difference("03_attention", "linear", "softmax"),
+        lambda: "the interval, " + signed(compared(
+            "03_attention", "linear + local", "linear")).partition(" ")[2]],
     "06_jepa": [
+        *(lambda a=a, b=b, t=t: t.format(signed(compared("06_jepa_grid", a, b)))
+          for a, b, t in (("jepa_300", "scratch_300", "from scratch is {} with 300 labels"),
+                          ("jepa_all", "scratch_all", "{} with all; the masked"),
+                          ("simclr_300", "scratch_300", "ahead by {} with 300"),
+                          ("simclr_all", "scratch_all", "by {} with all"),
+                          ("simclr_300", "paid_300", "{} against \"paid\""))),
+        lambda: "is {:.3f} with pretraining and {:.3f} from scratch".format(*(
+            value("06_jepa", "calibration", n, "ece") for n in ("pretrained by JEPA", "scratch"))),
+        lambda: "softmax, by {:.3f} [{:.3f}, {:.3f}]".format(*(
+            -compared("06_jepa", "scratch_all", "softmax_all")[k]
+            for k in ("difference", "high", "low"))),
         lambda: signed(compared("06_jepa", "jepa_linear", "random_linear")) + " for the linear",
         lambda: "{difference:.3f} above its random partner".format(
             **compared("06_jepa", "jepa_attentive", "random_attentive")),
@@ -208,6 +227,11 @@ SAID = LESSONS | {
           for n in (100_000, 6_000) for m, d in (("auc", 4), ("mass_mae", 2)))],
     "01_collisions": [
         closure, densities,
+        lambda: "31 pixels against {:.0f}".format(next(
+            row["measured"] for row in value("01_collisions", "closure")
+            if row["quantity"] == "track d0: non-zero pixels")),
+        lambda: "{:.0%} of its numbers".format(value(
+            "01_collisions", "real_jet", "beyond")).replace("%", " %"),
         lambda: f"BPIX 1 has {bpix_excess():.0%} too many".replace("%", " %"),
         lambda: f"ours at {humps('measured')} GeV",
         lambda: humps("published"),

@@ -80,6 +80,8 @@ def jet_in_units(image, units, title):
         ax.set_title(ax.get_title(), fontsize=8)
         bar = plots.colourbar(ax.images[0], ax, shrink=0.8)
         bar.ax.minorticks_off()
+        if isinstance(norm, SymLogNorm):  # near zero decades are closer than their labels
+            bar.set_ticks([-1e-2, -1e-3, 0, 1e-3, 1e-2])
         bar.ax.tick_params(labelsize=6)
         bar.set_label(unit, fontsize=7)
     fig.suptitle(title)

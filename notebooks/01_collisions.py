@@ -191,9 +191,10 @@ plots.save(fig, "01_event_stages", profile);
 #
 # ### Who carries the energy?
 #
-# The detector treats charged particles, photons and neutral hadrons
-# differently, so their shares decide which channel sees what. By isospin one
-# expects a third of the pions to be neutral, and those decay to photons.
+# The detector treats charged particles, photons and neutral hadrons differently, so
+# their shares decide which channel sees what. Pions come in three charges, and the
+# strong force does not tell them apart (*isospin*), so one expects a third of them
+# to be neutral; those decay to photons.
 
 # %%
 def shares(particles):
@@ -280,8 +281,10 @@ print(f"{len(chosen)} particles, {len(theirs)} jets above 20 GeV: equal")
 print(inspect.getdoc(events.partons))
 
 # %% [markdown]
-# The rule shapes the mass spectrum that the network must learn, so it is part
-# of the data's definition. How often is it met, for the leading jet?
+# The rule shapes the mass spectrum that the network must learn, so it is part of
+# the data's definition. How often is it met, for the leading jet? (About four times
+# in five, says the count below. The other leading jets lack one of the quarks, or
+# are radiation.)
 
 # %%
 inside, tried = 0, 0
@@ -308,8 +311,8 @@ assert 0 < inside <= tried
 #
 # ### Where does a charged particle land?
 #
-# In a field $B$ along the beam a charge $q$ moves on a helix. Across the beam
-# that is a circle of curvature
+# In a field $B$ along the beam (3.8 T in CMS) a charge $q$ moves on a helix. Across
+# the beam that is a circle of curvature
 #
 # $$ \kappa=\frac{q\,B\cdot 0.299792458}{p_T}\quad
 #    [\text{1/m, T, GeV}], $$
@@ -570,9 +573,10 @@ print(f"ECAL {ecal.sum():.0f} GeV in {len(ecal)} crystals, HCAL "
 # %% [markdown]
 # ### The published encoding, five lines
 #
-# The public files went through another pipeline: zero below $10^{-3}$, a
-# z-score per channel, a clip at 500 standard deviations, min–max per image and
-# channel to 0…255, truncation to integers. In formulas it is nearly
+# The public files went through another pipeline: zero below $10^{-3}$, a z-score
+# (minus the mean, over the standard deviation) per channel, a clip at 500 standard
+# deviations, min–max per image and channel to 0…255, truncation to integers. In
+# formulas it is nearly
 #
 # $$ x \;\mapsto\; \left\lfloor 255\,\frac{\max(x,0)}{\max_{\text{image,
 # channel}}x}\right\rfloor , $$

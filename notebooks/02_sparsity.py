@@ -730,11 +730,11 @@ print("seven tokens of rubbish as padding: no change; "
 # tokens for those patches raise it again. And the saving is free only if empty
 # tokens are kept out of everything, which we checked instead of believing.
 #
-# The limits: the counts are those of one pile-up scenario, and more pile-up
-# (the next run of the LHC has several times as much) would fill the floor
-# until no patch is empty. With other seeds expect the mean number of active
-# patches to move by a per cent or two; times depend on the machine and its
-# other work.
+# The limits: the counts are those of one pile-up scenario, and more pile-up would
+# fill the floor until no patch is empty. (The high-luminosity LHC will have up to
+# 200 collisions at once; notebook 11 counts.) With other seeds expect the mean
+# number of active patches to move by a per cent or two; times depend on the machine
+# and its other work.
 
 # %% [markdown]
 # ## Exercises

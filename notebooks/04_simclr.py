@@ -943,12 +943,12 @@ print("loss of 12 steps on 32 jets:", *(f"{x:.2f}" for x in steps))
 # in its way, one that is trained with negatives and far too large a learning
 # rate.
 #
-# Two numbers tell. The *feature std* is the spread of unit vectors, times
-# $\sqrt D$: 1 where they fill the sphere, 0 where they are one point. The
-# *effective rank* counts directions in use. Write the vectors of $N$ jets as
-# a matrix, take its singular values (the extents of the cloud along its main
-# axes) as shares that add up to 1, and take the exponential of their entropy:
-# $k$ equal extents give $k$, one long axis gives 1.
+# Two numbers tell. The *feature std* is the spread of unit vectors from jet to jet,
+# times $\sqrt D$ for vectors of $D$ numbers: 1 where they fill the sphere, 0 where
+# they are one point. The *effective rank* counts directions in use. Write the
+# vectors of $N$ jets as a matrix, take its singular values (the extents of the
+# cloud along its main axes) as shares that add up to 1, and take the exponential of
+# their entropy: $k$ equal extents give $k$, one long axis gives 1.
 
 # %%
 stream = list(Batches(pool, torch.arange(160), 32, "two_scale", shuffle=True,

@@ -114,7 +114,7 @@ def test_no_private_name_is_used_across_files():
     assert not found
 
 
-# All four were meant to fit 10,000 lines; new capabilities may not take them beyond 11,000.
+# The goals are 6,600 and 11,000; this is what there is: what is added is taken away elsewhere.
 @pytest.mark.parametrize(("packages", "budget"), [(("lib",), 7_150), (PACKAGES, 13_550)])
 def test_the_library_is_thin(packages, budget):
     lines = {package: sum(len(path.read_text().splitlines())

@@ -109,7 +109,9 @@ class Answering(nn.Module):
         self.register_buffer("mass_std", torch.tensor(1.0))
 
     def fit_scales(self, hits: Hits, tokens: TokenBatch, mass: Tensor | None = None) -> Self:
-        """Fit the scaling layers on training jets: of the summary and of the mass (GeV)."""
+        """Fit the scaling layers on training jets: of input, summary and mass (GeV)."""
+        if isinstance(getattr(self, "scale", None), InputScale):
+            self.scale.fit(hits)
         if self.summary is not None:
             self.summary.fit(patch_sums(tokens.features, self.summary.channels), tokens)
         if mass is not None and self.mass_head is not None:
@@ -165,11 +167,6 @@ class JetViT(Answering):
             nn.init.trunc_normal_(self.cls, std=0.02)
         placed = self.cls is not None and config.cls_position
         self.cls_position = nn.Parameter(torch.zeros(1, 1, dim)) if placed else None
-
-    def fit_scales(self, hits: Hits, tokens: TokenBatch, mass: Tensor | None = None) -> Self:
-        """Fit the scaling layers on training jets: of input, summary and mass (GeV)."""
-        self.scale.fit(hits)
-        return super().fit_scales(hits, tokens, mass)
 
     def embed(self, tokens: TokenBatch, places: Tensor | None = None,
               sums: Tensor | None = None) -> Tensor:

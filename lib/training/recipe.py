@@ -147,12 +147,12 @@ def changed(published: Mapping[str, Mapping], now: Mapping[str, Recipe]) -> list
     return [n for n in now if n in published and core(published[n]) != core(now[n])]
 
 
-@ARCHITECTURES.register("vit")
 def _vit(grid: Grid, **arguments: Any) -> nn.Module:
     return JetViT(ViTConfig.of(grid, **arguments))
 
 
-ARCHITECTURES |= {"resnet15": ResNet15, "l2vit": L2ViT, "xcit": XCiT, "deep_sets": DeepSets}
+ARCHITECTURES |= {"vit": _vit, "resnet15": ResNet15, "l2vit": L2ViT, "xcit": XCiT,
+                  "deep_sets": DeepSets}
 
 
 def make_model(recipe: Recipe, jets: JetImages | None = None,
@@ -180,6 +180,7 @@ def build(recipe: Recipe, jets: JetImages | None = None, index: Tensor | None = 
         raise ValueError(f"objective={recipe.objective!r} pretrains a {wanted.__name__}: leave "
                          "architecture at vit")
     return objective(model, **recipe.loss)
+
 
 PRETRAININGS: dict[str, dict[str, Any]] = {
     "simclr": {"objective": "simclr", "augment": "ours"},

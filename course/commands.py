@@ -79,9 +79,9 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
         PROFILE, DATA]),
     "train": ("course.models:train", "train the model of a profile, or load it from the cache", [
         arg("name", metavar="NAME",
-            help="simclr, mae, dae, jepa (pretraining), finetune, scratch; r1_simclr, r1_mae, "
-                 "r1_finetune, r1_scratch with R1's own numbers; vit, moe_vit: the published "
-                 "models of HCAL runs; a row of lib.training.zoo (softmax, none, l2vit, plain, "
+            help="simclr, mae, dae, jepa (pretraining), finetune, scratch, patient (notebook 14); "
+                 "r1_simclr, r1_mae, r1_finetune, r1_scratch with R1's own numbers; vit, moe_vit: "
+                 "the published models of HCAL runs; a row of lib.training.zoo (softmax, none, "
                  "...), or an attention of yours as module:Class; another word names a run from "
                  "scratch"),
         PROFILE, DATA, arg("--seed", type=int, default=0, metavar="S"),

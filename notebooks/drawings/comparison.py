@@ -115,3 +115,37 @@ def growth(curves, marks):
     axes[0].set_ylabel("ms for one pass, forward and backward")
     plots.legend_below(axes[0], 4)
     return fig
+
+
+def trade(networks, units):
+    """Mass error against AUC of the configurations of networks, with lines on which the sum of what
+    is missing, in units of what matters, is the same.
+
+    networks: network → configuration → (AUC, mass error in GeV); open markers for those called
+    mirrors. units: metric → the difference that matters.
+    """
+    fig, ((ax,),) = plots.new(1, 1, 3.2)
+    for number, (name, rows) in enumerate(networks.items()):
+        for choice, (auc, error) in rows.items():
+            look = plots.look(number, True) | dict(ls="none", ms=5)
+            ax.plot(auc, error, **look, mfc="w" if choice.startswith("mirrors") else None)
+        ax.plot([], [], **look, label=name)
+    low, high = ax.get_xlim()
+    bottom, top = ax.get_ylim()
+    slope = units["mass_mae"] / units["auc"]
+    for start in np.arange(bottom - slope * (high - low), top, 3 * units["mass_mae"]):
+        ax.plot([low, high], [start, start + slope * (high - low)], **plots.RULE | dict(ls=":"))
+    ax.set(xlim=(low, high), ylim=(bottom, top), xlabel="AUC", ylabel="mass error (GeV)")
+    ax.legend()
+    return fig
+
+
+def clocks(histories, panels):
+    """Validation losses against updates. histories: network → key → (updates, values); panels: key
+    → what it is, a panel each."""
+    fig, (axes,) = plots.new(1, len(panels), 3.0)
+    for ax, (key, title) in zip(axes, panels.items(), strict=True):
+        plots.lines({name: row[key] for name, row in histories.items()}, "update",
+                    f"{title}, validation", ax=ax, marks=True, legend=False)
+    plots.legend_below(axes[0])
+    return fig

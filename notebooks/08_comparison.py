@@ -294,7 +294,7 @@ Markdown(markdown_table(
 # XCiT counts fewer operations than ours. (They have no active patches as tokens; the
 # number in their rows is that of the patches from which their image is made.) The
 # trees are missing because they have no steps. One reading on one machine: the grid
-# below measured the same systems again, a fifth to a third faster.
+# below measured the same systems at another time, up to a third faster.
 #
 # ## 5. The grid
 #

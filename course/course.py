@@ -8,9 +8,12 @@ import os
 import resource
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+import psutil
 
 from course import notebooks
 from course.notebooks import NotebookError, shown
@@ -19,6 +22,7 @@ from lib.workers import one_at_a_time
 
 OTHER_DATA = {"06", "09"}  # notebooks on public files of their own
 EXIT_FAILED, EXIT_NO_LATEX = 1, 3
+MEMORY = 4.0  # GB that a notebook of smoke or laptop may take, its workers included
 
 
 def run(profile: Profile, folder: Path, only: list[str] | None = None, start: str | None = None,
@@ -67,11 +71,11 @@ def choose(found: dict[str, Path], only: list[str] | None, start: str | None) ->
 
 class Course:
     """One run of the course: ``found`` are all notebook sources by number, ``chosen`` those to run.
-    Keeps what its steps share: minutes, what came from the cache, how to install LaTeX."""
+    Keeps what its steps share: minutes, GB, what came from the cache, how to install LaTeX."""
 
     def __init__(self, profile: Profile, found: dict[str, Path], chosen: dict[str, Path]) -> None:
         self.profile, self.found, self.chosen = profile, found, chosen
-        self.minutes, self.cached, self.missing = {}, 0, ""
+        self.minutes, self.memory, self.cached, self.missing = {}, {}, 0, ""
 
     def run(self, printed: list[str], publish: bool, grids: bool, fresh: bool) -> int:
         """All steps in order; returns the exit code."""
@@ -95,9 +99,8 @@ class Course:
                     notebooks.publish(source, done[number], source.with_suffix(".ipynb"))
                 said.append(f"{len(done)} notebooks")
         cached = f"; {self.cached} from the cache" if self.cached else ""
-        most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (
-            1e9 if sys.platform == "darwin" else 1e6)  # bytes there, kB elsewhere
-        cached += f"; no kernel had more than {most:.1f} GB of memory"
+        if most := max(self.memory.values(), default=0):
+            cached += f"; no notebook took more than {most:.1f} GB of memory"
         print(f"done in {clock(time.time() - start)}{cached}")
         if self.missing:
             print(f"run_all.sh: LaTeX is missing; install it and run this again: {self.missing}",
@@ -134,8 +137,10 @@ class Course:
         """Run one notebook and check that everything it promised is there and new."""
         start, out = time.time(), self.profile.build_dir / f"notebooks/{source.stem}.ipynb"
         with self.step(source.stem) as said:
-            cached = notebooks.execute(source, out, {
-                "PROFILE": self.profile.name, "DATA": self.profile.data, "GRIDS": grids})
+            with memory_taken() as taken:
+                cached = notebooks.execute(source, out, {
+                    "PROFILE": self.profile.name, "DATA": self.profile.data, "GRIDS": grids})
+            self.memory[source.stem] = most = taken[0]
             # In a fresh run what is cached was made by a notebook before this one.
             if not cached or fresh_since():
                 self.minutes[source.stem] = (time.time() - start) / 60
@@ -144,13 +149,15 @@ class Course:
                 raise NotebookError(f"{source.stem}: finished, but {'; '.join(problems)}")
             said += [f"{len(promise.figures)} figures"] * bool(promise.figures) + [
                 f"{name}.json" for name in promise.experiments] + [
-                f"{cached} from the cache"] * bool(cached)
+                f"{cached} from the cache"] * bool(cached) + [f"{most:.1f} GB of memory"]
+            if most > MEMORY and self.profile.name != "full":
+                said.append(f"more than the {MEMORY:.0f} GB of a small computer")
         self.cached += cached
         return out
 
     def note_times(self) -> None:
-        """Keep how long each notebook takes when nothing comes from the cache; the time of one that
-        has changed since is dropped."""
+        """Keep how long each notebook takes and how much memory when nothing comes from the cache;
+        the time of one that has changed since is dropped."""
         from lib.report import results
 
         if not self.minutes:
@@ -163,7 +170,10 @@ class Course:
         timed = course.values.get("sources", {}) | {name: code[name] for name in self.minutes}
         known = course.values.get("minutes", {}) | {k: round(v, 2) for k, v in self.minutes.items()}
         minutes = {k: v for k, v in sorted(known.items()) if k in code and timed.get(k) == code[k]}
+        held = course.values.get("memory_gb", {}) | {
+            name: round(self.memory[name], 1) for name in self.minutes}
         course.values = {"minutes": minutes, "sources": timed, "timed": len(minutes),
+                         "memory_gb": {k: held[k] for k in minutes if k in held},
                          "total_minutes": round(sum(minutes.values()), 1)}
         course.save()
 
@@ -196,6 +206,31 @@ class Course:
             else:
                 self.missing = paper.latex_command()
                 said.append("not made: LaTeX is missing")
+
+
+@contextlib.contextmanager
+def memory_taken() -> Iterator[list[float]]:
+    """GB of memory that the processes begun in the block have together, looked at again and again;
+    at its end also the most that one of them had, where this is more than any before it had."""
+    taken, over, unit = [0.0], threading.Event(), 1 if sys.platform == "darwin" else 1024
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+
+    def watch() -> None:
+        while not over.wait(0.5):
+            with contextlib.suppress(psutil.Error):  # one that has just ended
+                held = sum(child.memory_info().rss for child in
+                           psutil.Process().children(recursive=True)) / 1e9
+                taken[0] = max(taken[0], held)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield taken
+    finally:
+        over.set()
+        watcher.join()
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        taken[0] = max(taken[0], peak * unit / 1e9 if peak > before else 0.0)
 
 
 def clock(seconds: float) -> str:

@@ -79,7 +79,9 @@ def _run(keys: list[str], known: Mapping[str, Any]) -> list[str]:
         for place in (f"{experiment}/{name}/", f"{experiment}/{name.split('-')[0]}/"):
             if f"{place}seeds" in known:
                 old = known.get(f"{experiment}/meta/jets") == "an earlier simulation"
-                return [f"{format_number(known[place + what])} {what.replace('_jets', ' images')}"
+                words = {"labels": "labels", "test_jets": "test images",
+                         "seeds": "seed" if known[f"{place}seeds"] == 1 else "seeds"}
+                return [f"{format_number(known[place + what])} {words[what]}"
                         for what in ("labels", "seeds", "test_jets") if place + what in known
                         ] + ["jets of an earlier simulation"] * old
     return []

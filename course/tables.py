@@ -106,8 +106,8 @@ _SPECIAL = str.maketrans({
 
 
 def escape(text: str) -> str:
-    """Plain text as LaTeX."""
-    return text.translate(_SPECIAL)
+    """Plain text as LaTeX; a hyphen that begins a number is a minus."""
+    return re.sub(r"(?<![\w.-])-(?=\d)", "−", text).translate(_SPECIAL)
 
 
 def tex_number(value: Any, interval: bool = True, scale: int = 1, stacked: bool = False) -> str:

@@ -25,7 +25,7 @@
 # on one thread, and ask the model which pixels it used.
 #
 # **You need** notebooks 02 (tokens) and 03 (attention). The model is that of
-# notebook 07, from the cache or as published. About three minutes on two cores.
+# notebook 07, from the cache or as published. About four minutes on two cores.
 #
 # Four words first. A *trigger* decides within milliseconds which collisions are
 # kept; what it rejects is gone for good. The *high-level* trigger is its second
@@ -342,9 +342,9 @@ for name, row in change.items():
 # %% [markdown]
 # The file shrinks to a little more than half and not to a quarter: only the
 # matrix products are in eight bits, while the graph itself, the norms and the
-# convolutions stay as they are. In the published run the mass error grew by 0.03
-# GeV of 18.5, and the AUC moved by less than 0.0003 either way; both intervals
-# hold zero. The mass is the more sensitive one, seen against its interval, but
+# convolutions stay as they are. In the published run the mass error changed by 0.03
+# GeV [-0.01, 0.07] of 18.5, and the AUC by less than 0.0003 either way; both intervals
+# hold zero, so a thousand jets cannot say which of the two is the more sensitive, and
 # eight bits are enough for both.
 #
 # One thing is lost without a word: the scale of an input is taken over the
@@ -516,8 +516,10 @@ display(Markdown(drawings.inference.order(rows)))
 # percentile. The encoding costs a part of a millisecond (`frame` against
 # `image`), the price of never writing it twice. Eight bits gain nothing in time
 # here: scaling the inputs while the graph runs eats up what the products save. A
-# batch of 32 pads every jet to the longest one. That takes back what a batch saves,
-# and more than that for softmax, where the longest jet counts squared.
+# batch of 32 pads every jet to the longest one. From an image that takes back what a
+# batch saves, and more than that for softmax, where the longest jet counts squared. Only
+# the file that takes tokens gains by a batch: alone, its caller pays for making tokens of
+# one jet, which is dearer than filling an image.
 #
 # Three jets in one event cost about three medians, of 300 ms that the trigger
 # has for everything. The other condition is a goal of ours: no more than 5 ms for 99 of
@@ -746,7 +748,8 @@ print({name: round(value, 2) for name, value in same.items()})
 # such a picture is that of the tokens and of the architecture, because a patch with
 # more hits has more inputs to share among, learnt or not; the patch's energy
 # explains less of it (0.18). What training did shows in the channels (next figure,
-# top): away from the pixel layers, to tracks and calorimeters.
+# top): tracks and HCAL gain, the first and the third pixel layer lose, while the second
+# gains and the ECAL stays where it was.
 #
 # **Where.** ΔR is the distance from the middle of the image, in units of η and
 # φ; a jet has radius 0.8. The attribution is set beside the energy at the same
@@ -852,9 +855,10 @@ print({axis: round(value, 2) for axis, value in permuted.items()},
 
 # %% [markdown]
 # Places matter along both: $F$ moves by 3.5 when η is shuffled and by 3.9 for φ, as
-# much as its own mean size. It is not η that matters more, so the floor is no
-# crutch of this model: what shuffling destroys is the shape of the jet, in either
-# direction.
+# much as its own mean size. It is not η that matters more: what shuffling destroys is
+# the shape of the jet, in either direction. That does not acquit the floor. Most of it
+# sits in the coarse tokens, which keep their places here, and one deal on 48 jets is a
+# look and no measurement.
 #
 # **The implied map.** Linear attention never forms its $N\times N$ map, but it
 # stands for one (notebook 03). *Rollout* (arXiv:2005.00928) multiplies the maps
@@ -901,12 +905,12 @@ plots.save(axes, "10_rollout", profile);
 # *Figure: share of the rollout, of the number of tokens and of the energy in rings
 # around the middle of the image.*
 #
-# A rollout that follows the *number* of tokens would say that attention
-# averages over everybody alike; what the model prefers then comes from pooling
-# and from the MLPs, and not from where attention looks. An attention map is no
-# explanation of an answer: it knows nothing of the heads behind it. Compare the
-# three curves at small ΔR, where the energy is: a map that picked out the core
-# would rise there with it.
+# A rollout that follows the *number* of tokens says that attention averages over
+# everybody alike; what the model prefers then comes from pooling and from the MLPs, and
+# not from where attention looks. That is nearly what is seen: in the innermost ring, where
+# the energy has more than 0.4 of its sum, the rollout has less than 0.1, about twice the
+# share of the tokens, and further out the two curves are close. An attention map is no
+# explanation of an answer, either: it knows nothing of the heads behind it.
 #
 # ## 9. The way into CMSSW
 #
@@ -927,8 +931,8 @@ plots.save(axes, "10_rollout", profile);
 #
 # A file can be wrong without an error, and only comparisons at other batches and
 # occupancies show it. The encoding is part of the model and belongs into its
-# graph. Eight-bit weights cost little in AUC and couple the jets of a batch. On
-# one thread three jets take one or two per cent of a trigger's time; at batch 1 the
+# graph. Eight-bit weights cost no AUC that a thousand jets could show, and couple the jets
+# of a batch. On one thread three jets take about two per cent of a trigger's time; at batch 1 the
 # number of operations counts as much as their size, so a small ResNet with few
 # large ones comes close. Attributions pass neither control: random weights give much
 # the same picture, and deleting the brightest patches moves the answer more.

@@ -23,7 +23,7 @@
 # power laws cross, tell the cost of attention from that of a block, and decide
 # when empty tokens are the better thing to save.
 #
-# **You need** notebook 03 (the mechanisms); about 2 minutes on two cores.
+# **You need** notebook 03 (the mechanisms); about a minute on two cores.
 
 # %%
 # On Colab: fetch the course and only the packages that are missing.
@@ -124,7 +124,7 @@ plots.save(fig, "11_two_scales", profile);
 # ones summed into 25 coarse tokens (grey lines).*
 #
 # No energy is lost, but resolution is: within a coarse token a hit keeps only the
-# patch that it came from. Notebook 12 finds that it costs no AUC.
+# patch that it came from. Notebook 12 finds no loss of AUC.
 #
 # ### Patches of other sizes, and more pile-up
 #

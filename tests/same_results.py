@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TIMES = {"train_seconds", "minutes", "total_minutes", "timed", "sources", "images_s", "seconds"}
+TIMES = {"train_seconds", "minutes", "total_minutes", "memory_gb", "timed", "sources", "images_s",
+         "seconds"}
 
 
 def flat(value, where):

@@ -248,6 +248,17 @@ experiment.save()
     assert (home / "build/smoke-simulated/figures/01_figure.png").exists()
     times = json.loads((home / "build/smoke-simulated/results/course.json").read_text())
     assert list(times["values"]["minutes"]) == ["01_second"]  # 00 came from the cache
+    assert 0.05 < times["values"]["memory_gb"]["01_second"] < 2
+    assert "GB of memory" in lines[1]
+    assert "GB of memory" in lines[-1]
+
+
+def test_a_notebook_that_takes_too_much_memory_is_said(tmp_path, home, capsys, monkeypatch):
+    monkeypatch.setattr("course.course.MEMORY", 0.3)
+    write(tmp_path / "notebooks", "00_first", "much = b'1' * 400_000_000")
+    write(tmp_path / "notebooks", "01_second", "pass")
+    assert course(tmp_path / "notebooks", "--only", "0") == 0
+    assert "GB of memory, more than the 0 GB of a small" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("code", "said"), [

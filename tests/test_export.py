@@ -72,6 +72,17 @@ def test_dense_encoding_is_that_of_the_sparse_images_to_the_bit():
         assert np.array_equal(export.encode_dense(images).numpy(), wanted)
 
 
+def test_many_patches_do_not_take_their_square_for_a_whole_batch():
+    wide = Grid(1, 320, 320, 5, 5)  # 4,096 patches
+    tokens = [jets.batch(slice(None), "active").tokens for jets in export.examples(wide, "tokens")]
+    assert sorted(map(len, tokens)) == [1, 1, 1, 2, 3, 7]
+    assert max(t.valid.shape[1] for t in tokens) == wide.patches  # one image, filled
+    assert max(len(t) * t.valid.shape[1] ** 2 for t in tokens) <= wide.patches**2
+    for jets in export.examples(TOP_QCD, "image"):  # the grid of the course: anywhere
+        held = jets.batch(slice(None), "active").tokens.position
+        assert len(jets) < 3 or held.max() == TOP_QCD.patches - 1
+
+
 def test_packed_images_are_the_tokens_of_their_hits():
     for keep in ("active", "two_scale", "all"):
         for jets in export.examples(TOP_QCD, "image"):

@@ -5,13 +5,17 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from lib.data.tokens import Batch, Grid, TokenBatch
+from lib.profiles import ROOT
 from lib.training import checkpoint
 from lib.training.fit import FitSettings, fit, follow_plateau
 from lib.training.objectives import MASS_LOSSES, Supervised
@@ -366,3 +370,25 @@ def test_jets_without_mass_or_labels():
         objective.loss(batch_of(torch.arange(5), labels=False))
     with pytest.raises(ValueError, match="mass_loss='cubic'"):
         Supervised(Toy(), mass_loss="cubic")
+
+
+SHAPES = """
+import torch
+import lib
+layer = torch.nn.Linear(64, 128)
+def held():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6
+for number in range(400):
+    with torch.autocast("cpu", torch.bfloat16):
+        out = layer(torch.ones(16 + 16 * number % 6400 + number % 16, 64))
+    out.float().sum().backward()
+    if number == 200:
+        before = held()
+print(held() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc")
+def test_batches_of_ever_new_shapes_do_not_fill_the_memory():
+    done = subprocess.run([sys.executable, "-c", SHAPES], capture_output=True, text=True, cwd=ROOT)
+    assert float(done.stdout) < 150, done.stderr  # MB; without a limit 300

@@ -116,7 +116,10 @@ def render(fig: Figure, kind: str, dpi: float, colours: int = 128) -> bytes:
         "CreationDate": None, "Producer": None, "Creator": None}
     fig.savefig(buffer, format=kind, dpi=dpi, metadata=metadata, bbox_inches="tight")
     if kind == "png":
-        image = Image.open(buffer).convert("RGB").quantize(colours, dither=Image.Dither.NONE)
+        # Few colours are chosen to cover all that occur: by count, thin lines of two colours merge.
+        method = Image.Quantize.MAXCOVERAGE if colours < 64 else Image.Quantize.MEDIANCUT
+        image = Image.open(buffer).convert("RGB").quantize(
+            colours, method, dither=Image.Dither.NONE)
         image.save(buffer := io.BytesIO(), "PNG", optimize=True)
     return buffer.getvalue()
 

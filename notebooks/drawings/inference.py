@@ -9,9 +9,13 @@ def times(rows):
     and median_1 and p99_1 in ms."""
     named = {row["name"]: {"mean": row["median_1"], "low": row["median_1"],
                            "high": row["p99_1"]} for row in rows}
-    return plots.intervals({"median to 99th percentile": named},
-                           "ms a jet, from hits to answer", value="mean",
-                           reference=5.0, xscale="log").figure
+    ax = plots.intervals({"median to 99th percentile": named},
+                         "ms a jet, from hits to answer", value="mean",
+                         reference=5.0, xscale="log")
+    ticks = [t for t in (1, 2, 5, 10, 20, 50, 100) if ax.get_xlim()[0] <= t <= ax.get_xlim()[1]]
+    ax.set_xticks(ticks, map(str, ticks))  # decades alone would leave one label
+    ax.set_xticks([], minor=True)
+    return ax.figure
 
 
 def table(rows):

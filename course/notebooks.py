@@ -130,7 +130,8 @@ def execute(source: Path, out: Path, parameters: Mapping[str, Any]) -> int:
             papermill.execute_notebook(
                 notebook, str(out), parameters=parameters, cwd=str(source.parent),
                 kernel_name="python3",  # jupyter resolves it to sys.executable
-                progress_bar=False, request_save_on_cell_execute=False)
+                progress_bar=False, request_save_on_cell_execute=False,
+                extra_arguments=["--log-level=CRITICAL"])  # Ctrl-C; errors of cells are messages
     except papermill.PapermillExecutionError as error:
         # Cell numbers as a reader sees them: the injected parameters are one cell.
         message = textwrap.shorten(str(error.evalue), 300, placeholder=" …")

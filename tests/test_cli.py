@@ -280,7 +280,7 @@ def test_a_mistyped_parameter_is_an_error(tmp_path):
         notebooks.execute(path, tmp_path / "out.ipynb", {"GRID": True})
 
 
-def test_a_kernel_works_with_this_checkout_and_one_home(tmp_path, monkeypatch):
+def test_a_kernel_works_with_this_checkout_and_one_home(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JETS_HOME", "here")  # relative to where the course was started
     path = write(tmp_path / "notebooks", "00_first", f"""
@@ -290,9 +290,12 @@ from lib import profiles
 assert lib.__file__ == {lib.__file__!r}
 assert profiles.home() == profiles.Path({str(tmp_path / "here")!r})
 assert os.environ["MALLOC_TOP_PAD_"]
+from traitlets.config import Application
+Application.instance().log.error("KeyboardInterrupt caught in kernel")
 """)
     notebooks.execute(path, tmp_path / "out.ipynb", {"GRIDS": True})
     assert os.environ["JETS_HOME"] == "here"
+    assert "KeyboardInterrupt" not in capfd.readouterr().err  # a kernel's log is no reader's
 
 
 def test_published_notebook_holds_no_path_of_the_machine_and_is_stable(tmp_path, home):

@@ -58,7 +58,8 @@ from jetfiles import LABELLED, cms, write
 from lib.data.store import pack
 if __name__ == "__main__":
     if not (folder / "dense").exists():
-        write(folder / "new", cms(300), **{k: np.resize(v, (300, 1)) for k, v in LABELLED.items()})
+        columns = {k: np.resize(np.float32(v), (300, 1)) for k, v in LABELLED.items()}
+        write(folder / "new", cms(300), **columns)
         (folder / "new").rename(folder / "dense")
     pack(folder / "dense", folder / "packed.h5")
 """, "packed.h5"),

@@ -180,8 +180,12 @@ def compared(name, a, b, metric="auc"):
     return row
 
 
-def jets_bought(name, metric, digits):
-    row = published("13_more_jets_grid")["summary"][name][metric]
+def raced(updates, choice, key):
+    return value("14_fair_race_grid", "tuning", "ours", str(updates), choice, key)
+
+
+def jets_bought(name, metric, digits, of="13_more_jets_grid"):
+    row = published(of)["summary"][name][metric]
     return "{} [{}, {}]".format(*(f"{row[k]:.{digits}f}" for k in ("mean", "low", "high")))
 
 
@@ -221,6 +225,11 @@ SAID = LESSONS | {
             value("06_jepa", "dictionary", "jepa", k) * sign for k, sign in (
                 ("difference", -1), ("low", 1), ("high", 1)))).replace("-", "−")],
     "13_more_jets": [
+        lambda: "AUC of " + jets_bought("ours", "auc", 3, "14_fair_race_grid"),
+        lambda: jets_bought("ours", "mass_mae", 1, "14_fair_race_grid") + " GeV over three draws",
+        lambda: "18,000 has {:.3f} and {:.1f} GeV".format(*(
+            published("13_more_jets_grid")["summary"]["ours_18000"][m]["mean"]
+            for m in ("auc", "mass_mae"))),
         lambda: "mass error of " + jets_bought("ours_100000", "mass_mae", 1),
         lambda: "AUC of " + jets_bought("ours_100000", "auc", 3),
         lambda: "the trees reach " + jets_bought("trees_100000", "auc", 3),
@@ -228,6 +237,24 @@ SAID = LESSONS | {
         lambda: "said {:.3f} and is".format(value("13_more_jets", "predicted", "without")),
         *(lambda n=n, m=m, d=d: difference("13_more_jets_grid", f"none_{n}", f"ours_{n}", m, d)
           for n in (100_000, 6_000) for m, d in (("auc", 4), ("mass_mae", 2)))],
+    "14_fair_race": [
+        lambda: "flatters it by {optimism:.2f} units, and the".format(
+            **value("14_fair_race", "choice")),
+        lambda: "{regret:.2f} units worse than the best of the six, which differ by "
+                "{spread:.1f}".format(**value("14_fair_race", "choice")),
+        lambda: "are {:.1f} apart at the whole length".format(
+            raced(4200, "mirrors, restrained", "J") - raced(4200, "turned, restrained", "J")),
+        lambda: "were {:.1f} apart at half".format(
+            raced(2100, "turned, restrained", "J") - raced(2100, "mirrors, restrained", "J")),
+        lambda: "$J={:.1f}$ where validation said {:.1f}".format(
+            *(raced(4200, "turned, restrained", k) for k in ("J_test", "J"))),
+        *(lambda k=k, t=t: t.format(*(raced(4200, c, k) for c in (
+            "turned, restrained", "mirrors, restrained"))) for k, t in (
+                ("auc", "({:.4f} against {:.4f}"), ("mass_mae", "{:.1f} GeV against {:.1f}"))),
+        *(lambda n=n, m=m, d=d: jets_bought(n, m, d, "14_fair_race_grid")
+          for n in ("ours", "resnet15") for m, d in (("auc", 3), ("mass_mae", 1))),
+        *(lambda n=n, m=m, d=d: difference("14_fair_race_grid", n, "ours", m, d)
+          for n in ("resnet15", "none", "simclr") for m, d in (("auc", 4), ("mass_mae", 2)))],
     "01_collisions": [
         closure, densities,
         lambda: "31 pixels against {:.0f}".format(next(

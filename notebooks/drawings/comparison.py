@@ -2,7 +2,7 @@
 
 import numpy as np
 from matplotlib.markers import CARETDOWN
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from lib.report import plots
 
@@ -19,6 +19,7 @@ def differences(rows, panels):
     for number, (ax, (metric, label)) in enumerate(zip(axes.flat, panels.items(), strict=True)):
         plots.intervals({metric: {name: row.get(metric) for name, row in rows.items()}}, label,
                         ax=ax, first=number)
+        ax.xaxis.set_major_locator(MaxNLocator(4))
     return fig
 
 

@@ -5,7 +5,6 @@ run with its name and its error; what it promised must exist afterwards."""
 
 import contextlib
 import os
-import resource
 import shutil
 import sys
 import threading
@@ -210,17 +209,14 @@ class Course:
 
 @contextlib.contextmanager
 def memory_taken() -> Iterator[list[float]]:
-    """GB of memory that the processes begun in the block have together, looked at again and again;
-    at its end also the most that one of them had, where this is more than any before it had."""
-    taken, over, unit = [0.0], threading.Event(), 1 if sys.platform == "darwin" else 1024
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    """GB of memory that the processes begun in the block have together, looked at every 0.2 s."""
+    taken, over = [0.0], threading.Event()
 
     def watch() -> None:
-        while not over.wait(0.5):
+        while not over.wait(0.2):
             with contextlib.suppress(psutil.Error):  # one that has just ended
-                held = sum(child.memory_info().rss for child in
-                           psutil.Process().children(recursive=True)) / 1e9
-                taken[0] = max(taken[0], held)
+                taken[0] = max(taken[0], sum(child.memory_info().rss for child in
+                                             psutil.Process().children(recursive=True)) / 1e9)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -229,8 +225,6 @@ def memory_taken() -> Iterator[list[float]]:
     finally:
         over.set()
         watcher.join()
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        taken[0] = max(taken[0], peak * unit / 1e9 if peak > before else 0.0)
 
 
 def clock(seconds: float) -> str:

@@ -209,9 +209,8 @@ def feed(model: Graph | OnnxModel, hits: Hits) -> dict[str, np.ndarray]:
 
 
 def examples(grid: Grid, kind: str) -> Iterator[JetImages]:
-    """Batches of 1 to 7 random images, from empty to full, in the unit of the input. Attention may
-    take the square of the patches for each image: where there are many, only one image alone has
-    hits in all of them (seven of 4,096 patches took softmax attention eleven gigabytes)."""
+    """Batches of 1 to 7 random images, from empty to full, in the unit of the input. Of a wide grid
+    only one image alone is full: seven took softmax attention eleven gigabytes at 4,096 patches."""
     draw = np.random.default_rng(0)
     for count, share in ((1, 0.012), (2, 0.001), (7, 0.03), (1, 0.0), (3, 0.3), (1, 1.0)):
         images = np.ceil(255 * draw.random((count, *grid.shape), np.float32))

@@ -266,8 +266,8 @@ def recipe(name: str, profile: Profile, seed: int | None = None,
         base = base.but(fit=fit, loss={"mass_weight": 3.0}, augment="flips", start=start,
                         hold_out=profile.data != "simulated")
     if name == "patient":
-        updates = 3 * base.fit.updates
-        base = base.but(**PATIENT).but(fit={"updates": updates, "every": updates // 12})
+        long = {"updates": 3 * fit["updates"], "every": fit["updates"] // 4}
+        base = base.but(**PATIENT).but(fit=long)
     if name.startswith("r1_"):  # at most 50 epochs, 5 or 3 of them warm-up; patience of 15
         epoch = (int(0.95 * profile.unlabelled) // 128 if pretrains
                  else int(0.9 * profile.labelled) // 64)

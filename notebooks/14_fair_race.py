@@ -21,8 +21,8 @@
 # can be trusted; then give two networks and the control without attention the same
 # budget of choices and three times the training, and compare what has become of them.
 #
-# **You need** notebooks 07 and 08; about a minute on two cores. The grid takes two
-# and a half hours of one core; `GRIDS = True` runs it.
+# **You need** notebooks 07 and 08; about a minute on two cores. The grid takes nearly
+# four hours of one core; `GRIDS = True` runs it.
 
 # %%
 # On Colab: fetch the course and only the packages that are missing.

@@ -14,10 +14,12 @@ import h5py
 import nbformat
 import numpy as np
 import pytest
+from test_runs import until
 
 import lib.profiles
 from course import notebooks
 from course.commands import COMMANDS, main
+from course.course import memory_taken
 
 HEAD = '# %% tags=["parameters"]\nPROFILE, DATA, GRIDS = "laptop", "simulated", False\n\n# %%\n'
 
@@ -254,11 +256,22 @@ experiment.save()
 
 
 def test_a_notebook_that_takes_too_much_memory_is_said(tmp_path, home, capsys, monkeypatch):
-    monkeypatch.setattr("course.course.MEMORY", 0.3)
-    write(tmp_path / "notebooks", "00_first", "much = b'1' * 400_000_000")
+    monkeypatch.setattr("course.course.MEMORY", 0.0)
+    write(tmp_path / "notebooks", "00_first", "pass")
     write(tmp_path / "notebooks", "01_second", "pass")
     assert course(tmp_path / "notebooks", "--only", "0") == 0
     assert "GB of memory, more than the 0 GB of a small" in capsys.readouterr().out
+
+
+def test_the_memory_of_processes_is_seen_while_they_live():
+    code = "much = b'1' * 300_000_000; print('there', flush=True); input()"
+    with memory_taken() as taken:
+        child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE,
+                                 stdout=subprocess.PIPE, text=True)
+        child.stdout.readline()
+        until(lambda: taken[0] > 0.3)
+        child.communicate("\n")
+    assert taken[0] < 3
 
 
 @pytest.mark.parametrize(("code", "said"), [

@@ -341,9 +341,10 @@ if longer and "long" in longer["values"]["curves"]["scratch"]:
 # step of the curve. It trains as long as the row of 18,000 jets above, 4,200 updates, on
 # 6,000 jets that are turned anew each time they are seen, and reaches an AUC of 0.964
 # [0.960, 0.968] and 14.9 [13.9, 15.8] GeV over three draws. The row of 18,000 has 0.965
-# and 15.3 GeV, with one seed and jets that are only mirrored. So from 6,000 to 18,000 it
-# was mostly patience and variety, not the jets; whether that is so of the step to
-# 100,000 too, nobody has tried here.
+# and 15.3 GeV, with one seed and jets that are only mirrored. So patience,
+# variety and restraint together buy what three times the jets bought. How much of the
+# curve's first step was the jets alone is not separated by that, and whether the step to
+# 100,000 can be had so cheaply too, nobody has tried here.
 #
 # ## 5. What we saw
 #

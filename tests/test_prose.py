@@ -238,6 +238,13 @@ SAID = LESSONS | {
         *(lambda n=n, m=m, d=d: difference("13_more_jets_grid", f"none_{n}", f"ours_{n}", m, d)
           for n in (100_000, 6_000) for m, d in (("auc", 4), ("mass_mae", 2)))],
     "14_fair_race": [
+        *(lambda n=n, t=t: t.format(*compared("14_fair_race_grid", n, "ours", "mass_mae")["points"])
+          for n, t in (("resnet15", "by {:.1f}, {:.1f} and {:.1f} GeV"),
+                       ("none", "say {:.1f}, {:.1f} and {:.1f} GeV"))),
+        *(lambda n=n, t=t: t.format(*(
+            published("08_comparison_grid")["summary"][n][m]["mean"] for m in ("mass_mae", "auc")))
+          for n, t in (("ours", "{:.1f} GeV and {:.3f}. That step"),
+                       ("resnet15", "came from {:.1f} GeV and {:.3f}"))),
         lambda: "flatters it by {optimism:.2f} units, and the".format(
             **value("14_fair_race", "choice")),
         lambda: "{regret:.2f} units worse than the best of the six, which differ by "

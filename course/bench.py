@@ -82,7 +82,7 @@ class Step:
         self.arm, self.batch = arm, batch
         torch.manual_seed(0)
         model = make_model(replace(arm.recipe, grid=grid))
-        self.objective = Supervised(model).train()
+        self.objective = Supervised(model).train().to(batch.index.device)
         self.optimizer = torch.optim.AdamW(self.objective.parameters(), lr=1e-4)
         self.parameters = sum(p.numel() for p in model.parameters())
         self.seconds: list[float] = []

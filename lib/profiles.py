@@ -99,7 +99,7 @@ class Profile:
 _SIZES = {
     "smoke": dict(labelled=300, test=200, unlabelled=300, seeds=(0,)),
     "laptop": dict(labelled=6_000, test=10_000, unlabelled=8_000, seeds=(0, 1, 2)),
-    "full": dict(labelled=10_000, test=20_000, unlabelled=60_000, seeds=(0, 1, 2, 3, 4)),
+    "full": dict(labelled=10_000, test=10_000, unlabelled=60_000, seeds=(0, 1, 2)),
 }
 NAMES = tuple(_SIZES)
 

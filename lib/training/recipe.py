@@ -210,9 +210,10 @@ SIZES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "laptop": (dict(_OURS, dim=64, depth=2, head_hidden=128),
                dict(updates=1_400, batch_size=32, lr=2e-3, ema=0.99, precision="auto"),
                dict(updates=600, batch_size=64, lr=1e-3, every=60, select="loss")),
-    "full": (dict(_OURS, dim=256, depth=6, head_hidden=256, mlp_ratio=4.0, drop_path=0.1),
-             dict(updates=4_000, batch_size=128, lr=1e-3, ema=0.99, precision="auto"),
-             dict(updates=6_000, batch_size=256, lr=5e-4, every=300, select="loss")),
+    # The laptop's model on R1's amounts: jets, passes, and batches that fill a GPU.
+    "full": (dict(_OURS, dim=64, depth=2, head_hidden=128),
+             dict(updates=2_000, batch_size=64, lr=2e-3, ema=0.99, precision="auto"),
+             dict(updates=5_860, batch_size=512, lr=2e-3, every=586, select="loss")),
 }
 
 

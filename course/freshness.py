@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 
+from lib import profiles
 from lib.evaluation import metrics as measure
 from lib.profiles import Profile
 from lib.provenance import git
@@ -49,7 +50,7 @@ def _predictions(found: dict, profile: Profile) -> Iterator[str]:
     """What is wrong with the predictions that a result's metrics are recomputed from."""
     for run in found["runs"]:
         try:
-            path = profile.results_dir / run["predictions"]
+            path = profiles.get(found["profile"], found["data"]).results_dir / run["predictions"]
             kept = measure.evaluate(measure.Predictions.load(path))
         except ValueError as error:
             yield str(error)

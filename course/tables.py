@@ -243,7 +243,7 @@ def write_readme(path: Path, profile: Profile) -> None:
             raise ResultsError(f"{path.name}: no results for the block {name!r}")
         found = results.load(specs[name]["experiment"], profile)
         return (f"{start}\n{markdown_table(*made[name])}\n"
-                f"Profile {profile.name}, {profile.data} jets, commit {found['commit']}, "
+                f"Profile {found['profile']}, {found['data']} jets, commit {found['commit']}, "
                 f"{str(found['created'])[:10]}, {found['machine']}"
                 f"{', on jets of an earlier simulation' * bool(results.earlier(found))}.\n\n{end}")
 

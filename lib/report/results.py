@@ -163,7 +163,7 @@ def _hash(predictions: measure.Predictions) -> str:
 def load(name: str, profile: Profile) -> dict[str, Any]:
     """The published or just written results of an experiment. Raises: ResultsError where they are
     missing (the message names the notebook to run) or damaged."""
-    path, todo = profile.results_dir / f"{name}.json", how_to_make(name, profile)
+    path, todo = _path(name, profile), how_to_make(name, profile)
     if not path.exists():
         raise ResultsError(f"{os.path.relpath(path, profiles.home())} is missing: {todo}")
     try:
@@ -208,7 +208,7 @@ def whence(found: Mapping[str, Any]) -> str:
 
 def grid(name: str, profile: Profile) -> tuple[dict[str, Any] | None, str]:
     """A published grid and a line on its making; None where there is none, and how to make it."""
-    if not (profile.results_dir / f"{name}.json").exists():
+    if not _path(name, profile).exists():
         return None, f"No grid is published for this profile; {how_to_make(name, profile)}."
     return (found := load(name, profile)), whence(found)
 
@@ -225,14 +225,24 @@ def load_predictions(name: str, profile: Profile) -> dict[str, list[measure.Pred
     """The predictions of every run of an experiment, by name, in the order of its runs."""
     found: dict[str, list[measure.Predictions]] = {}
     for run in load(name, profile)["runs"]:
-        path = profile.results_dir / run["predictions"]
+        path = _path(name, profile).with_name(run["predictions"])
         found.setdefault(run["name"], []).append(measure.Predictions.load(path))
     return found
 
 
 def names(profile: Profile) -> list[str]:
-    """Experiments that have results in this profile."""
-    return sorted(path.stem for path in profile.results_dir.glob("*.json"))
+    """Experiments that have results in this profile, for the laptop also grids made on one GPU."""
+    more = profiles.get("full", profile.data).results_dir.glob("*_grid.json")
+    found = (*profile.results_dir.glob("*.json"), *(more if profile.name == "laptop" else ()))
+    return sorted({path.stem for path in found})
+
+
+def _path(name: str, profile: Profile) -> Path:
+    """An experiment's file; of a grid that the laptop has not made, that of the full profile."""
+    own, full = (p.results_dir / f"{name}.json" for p in (profile, profiles.get(
+        "full", profile.data)))
+    wanted = profile.name == "laptop" and name.endswith("_grid") and not own.exists()
+    return full if wanted and full.exists() else own
 
 
 def measuring_cells(experiment: str, folder: Path = NOTEBOOKS) -> str | None:

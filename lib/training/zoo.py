@@ -1,6 +1,6 @@
 """What is compared with our model, by name: settings that differ from the recipe ``scratch``.
 
-``TYPES`` are other models in the sizes of each profile; ``LADDER`` leads from a plain vision
+``TYPES`` are other models; ``LADDER`` leads from a plain vision
 transformer to ours, one change a step; the rest of ``ZOO`` is our model with another mechanism.
 Each has as many parameters as ours, to the nearest unit of the setting that ``MATCHED`` names."""
 
@@ -26,15 +26,13 @@ LADDER = {name: {"model": {key: value for step in list(STEPS.values())[: number 
           for number, name in enumerate(STEPS)}
 
 _DENSE = {"fit": {"precision": "32-true"}}  # convolutions in bfloat16 are slow on a processor
-# Architecture, its settings by profile, and the one that matches the size; with the 32 sums.
-TYPES: dict[str, tuple[str, dict[str, dict[str, Any]], str]] = {
-    "resnet15": ("resnet15", {"smoke": dict(width=5), "laptop": dict(width=13),
-                              "full": dict(width=85)}, "hidden"),
-    "l2vit": ("l2vit", {"smoke": dict(depths=[2]), "full": dict(dim=64, depths=[2, 2, 6])},
-              "mlp_ratio"),
-    "xcit": ("xcit", {"smoke": dict(dim=16, depth=1, heads=2), "laptop": dict(dim=48),
-                      "full": dict(dim=176, depth=12)}, "mlp_ratio"),
-    "deep_sets": ("deep_sets", {}, "width"),
+# Architecture, its settings in the profile smoke and in the others, and the one that matches the
+# size; with the 32 sums.
+TYPES: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
+    "resnet15": ("resnet15", dict(width=5), dict(width=13), "hidden"),
+    "l2vit": ("l2vit", dict(depths=[2]), {}, "mlp_ratio"),
+    "xcit": ("xcit", dict(dim=16, depth=1, heads=2), dict(dim=48), "mlp_ratio"),
+    "deep_sets": ("deep_sets", {}, {}, "width"),
 }
 ZOO: dict[str, dict[str, Any]] = {
     **{name: {"model": {"attention": name}} for name in MECHANISMS},
@@ -43,16 +41,16 @@ ZOO: dict[str, dict[str, Any]] = {
     "class_attention": {"model": {"pool": "class_attention"}},
     **LADDER,
     **{name + bare: {"architecture": kind, "model": {"summary": not bare}, **_DENSE}
-       for name, (kind, _, _) in TYPES.items() for bare in ("", "_bare")},
+       for name, (kind, *_) in TYPES.items() for bare in ("", "_bare")},
 }
 MATCHED = {name: "mlp_ratio" for name, row in ZOO.items()
            if "architecture" not in row} | {
-    name + bare: setting for name, (_, _, setting) in TYPES.items() for bare in ("", "_bare")}
+    name + bare: setting for name, (*_, setting) in TYPES.items() for bare in ("", "_bare")}
 
 
 def settings(name: str, profile: str) -> dict[str, Any]:
     """The changes of a row, or of an attention ``module:Class``, in the size of a profile."""
     row = ZOO[name] if name in ZOO else {"model": {"attention": name}}
-    base = TYPES.get(name.removesuffix("_bare"), ("", {}, ""))[1].get(profile, {})
+    base = TYPES.get(name.removesuffix("_bare"), ("", {}, {}))[1 + (profile != "smoke")]
     own = {key: value for key, value in row["model"].items() if value is not None}
     return {**row, "model": {**base, **own}}

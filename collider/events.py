@@ -146,8 +146,7 @@ def generator(settings: tuple[str, ...], seed: int) -> pythia8mc.Pythia:
     pythia = pythia8mc.Pythia("", False)
     for line in (*COMMON, *settings, f"Random:seed = {1 + seed % 900_000_000}"):
         if not pythia.readString(line):
-            raise RuntimeError(f"Pythia does not know the setting {line!r}: where it finds none at "
-                               "all, set PYTHIA8DATA to its folder share/Pythia8/xmldoc")
+            raise RuntimeError(f"Pythia does not know {line!r}: set PYTHIA8DATA to its xmldoc?")
     if not pythia.init():
         raise RuntimeError(f"Pythia could not start with {settings}")
     return pythia

@@ -158,8 +158,7 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
         arg("--scaling", action="store_true",
             help="instead: time and memory of every attention, 64 to 16,384 tokens; resumable"),
         arg("--processes", type=positive, default=1, metavar="N",
-            help="instead: training by N processes against one, of one thread each"),
-        arg("--no-memory", action="store_true", help=argparse.SUPPRESS)]),  # a column that is gone
+            help="instead: training by N processes against one, of one thread each")]),
 }
 
 
@@ -179,8 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = vars(build_parser().parse_args(arguments))
     command = options.pop("command")
-    options = {name: value() if callable(value) else value for name, value in options.items()
-               if name != "no_memory"}
+    options = {name: value() if callable(value) else value for name, value in options.items()}
     if address := options.pop("scheduler", None):
         os.environ["JETS_SCHEDULER"] = address  # for the kernels of notebooks as well
     try:

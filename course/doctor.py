@@ -1,5 +1,4 @@
-"""What can this machine do, and is everything here that the course needs? One line a question, and
-what to do about a no."""
+"""What can this machine do, and is all there that the course needs? If not, what to do about it."""
 
 import contextlib
 import importlib.util

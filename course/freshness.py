@@ -11,8 +11,7 @@ from lib.report import contract, results
 
 
 def check(profile: Profile) -> list[str]:
-    """One line for each reason why a published result is stale, damaged or made by uncommitted
-    code."""
+    """One line for each reason why a published result is stale, damaged or uncommitted."""
     return [f"{profile.tag}/{name}: {problem}"
             for name in results.names(profile) for problem in _problems(name, profile)]
 

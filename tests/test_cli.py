@@ -53,7 +53,7 @@ OPTIONS = {  # what a reader types
     "report": "--check --profile --data", "doctor": "",
     "course": "--profile --data --only --from --grids --scheduler --fresh --publish --submission "
               "--check --notebooks",
-    "bench": "--profile --data --file --rounds --device --scaling --processes --no-memory",
+    "bench": "--profile --data --file --rounds --device --scaling --processes",
     "export": "run out --profile --data --check --input --opset --target --int8 --file",
 }
 

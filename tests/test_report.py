@@ -108,6 +108,26 @@ def test_a_result_and_its_predictions_change_together_or_not_at_all(profile, mon
     assert len(results.load("07_finetune", profile)["runs"]) == 2
 
 
+def test_the_laptop_shows_a_grid_of_one_gpu_until_it_has_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("JETS_HOME", str(tmp_path))
+    laptop, full = profiles.get("laptop"), profiles.get("full")
+    for name in ("07_finetune", "07_finetune_grid"):
+        made = results.Experiment(name, full)
+        made.add_run("scratch", predictions(1.0))
+        made.save()
+    assert results.names(laptop) == ["07_finetune_grid"]  # what a notebook itself shows is its own
+    assert results.grid("07_finetune", laptop)[0] is None
+    shown, said = results.grid("07_finetune_grid", laptop)
+    assert "full-simulated" in said
+    assert results.load_predictions("07_finetune_grid", laptop)["scratch"]
+    assert tables.numbers(laptop)["07_finetune_grid/meta/profile"] == "full"
+    own = results.Experiment("07_finetune_grid", laptop)
+    own.add_run("scratch", predictions(2.0))
+    own.save()
+    assert "laptop-simulated" in results.grid("07_finetune_grid", laptop)[1]
+    assert results.load("07_finetune_grid", full) == shown
+
+
 def test_missing_and_damaged_results_say_what_to_run(profile):
     with pytest.raises(results.ResultsError, match=r"--profile smoke --only 01$"):
         results.load("01_collisions", profile)

@@ -1,10 +1,9 @@
 """Batches of jets of similar size, the same ones for the same seed and epoch.
 
-Active tokens are padded to the longest jet of a batch: nearly half of the work in batches drawn
-blindly (a factor of 1.8). Sorting all jets by size would give batches of one class, for the classes
-differ in size. So an epoch draws a permutation, orders each stretch of ``CHUNK`` batches by size --
-each class on its own, the classes interleaved in proportion -- and shuffles the batches cut from
-that. It leaves a factor of 1.2, and a class mix that varies less than by a binomial draw."""
+Active tokens are padded to the longest jet of a batch, a factor of 1.8 in batches drawn blindly; to
+sort all jets by size would give batches of one class. So an epoch draws a permutation, orders each
+stretch of ``CHUNK`` batches by size -- each class on its own, the classes interleaved in proportion
+-- and shuffles the batches cut from that, which leaves a factor of 1.2."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

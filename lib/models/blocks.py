@@ -121,8 +121,7 @@ class _Move(torch.autograd.Function):
 
 class Dropout(nn.Module):
     """Dropout whose chance comes in bytes: on a CPU drawing a number for each element takes
-    longer than the layer before it. The rate is rounded to 1/256. (The published runs of R1's and
-    R3's models drew from it: another generator would give other numbers.)"""
+    longer than the layer before it. The rate is rounded to 1/256."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()

@@ -239,10 +239,10 @@ def names(profile: Profile) -> list[str]:
 
 def _path(name: str, profile: Profile) -> Path:
     """An experiment's file; of a grid that the laptop has not made, that of the full profile."""
-    own, full = (p.results_dir / f"{name}.json" for p in (profile, profiles.get(
-        "full", profile.data)))
-    wanted = profile.name == "laptop" and name.endswith("_grid") and not own.exists()
-    return full if wanted and full.exists() else own
+    own = profile.results_dir / f"{name}.json"
+    if own.exists() or name not in names(profile):
+        return own
+    return profiles.get("full", profile.data).results_dir / own.name
 
 
 def measuring_cells(experiment: str, folder: Path = NOTEBOOKS) -> str | None:

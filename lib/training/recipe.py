@@ -203,7 +203,7 @@ NAMES = (*PRETRAININGS, "scratch", "patient", "r1_scratch", *FROM_BACKBONE, *ZOO
 _OURS: dict[str, Any] = dict(
     tokens="two_scale", position="factorised", pool="energy", heads=4, mlp_ratio=2.0)
 _LAPTOP = dict(_OURS, dim=64, depth=2, head_hidden=128)
-# By profile: the model, the fit from scratch, and what differs in the fit of a pretraining.
+# By profile: model, fit from scratch, what differs in a pretraining; full: R1's amounts of jets.
 SIZES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "smoke": (dict(_OURS, dim=32, depth=1, heads=2, head_hidden=32),
               dict(updates=30, batch_size=32, lr=3e-3, ema=0.9),
@@ -211,7 +211,6 @@ SIZES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "laptop": (_LAPTOP,
                dict(updates=1_400, batch_size=32, lr=2e-3, ema=0.99, precision="auto"),
                dict(updates=600, batch_size=64, lr=1e-3, every=60, select="loss")),
-    # The laptop's model on R1's amounts: jets, passes, and batches that fill a GPU.
     "full": (_LAPTOP,
              dict(updates=2_000, batch_size=64, lr=2e-3, ema=0.99, precision="auto"),
              dict(updates=5_860, batch_size=512, lr=2e-3, every=586, select="loss")),

@@ -26,8 +26,7 @@ LADDER = {name: {"model": {key: value for step in list(STEPS.values())[: number 
           for number, name in enumerate(STEPS)}
 
 _DENSE = {"fit": {"precision": "32-true"}}  # convolutions in bfloat16 are slow on a processor
-# Architecture, its settings in the profile smoke and in the others, and the one that matches the
-# size; with the 32 sums.
+# Architecture, settings in smoke and in the others, what matches the size; with the 32 sums.
 TYPES: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "resnet15": ("resnet15", dict(width=5), dict(width=13), "hidden"),
     "l2vit": ("l2vit", dict(depths=[2]), {}, "mlp_ratio"),

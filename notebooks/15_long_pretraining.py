@@ -269,7 +269,7 @@ display(Markdown(markdown_table(
 # %%
 UPDATES = {"all": None, **({"60": 200} if SMALL else {"300": 300})}
 ARMS = ("scratch", "short", "long", "scratch_4x")
-SEEDS = {(name, "all"): 2 if SMALL else 6 for name in ("scratch", "long")}
+SEEDS = {(name, "all"): 2 if SMALL else 5 for name in ("scratch", "long")}
 
 
 def arm(name, labels, seed):

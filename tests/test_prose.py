@@ -174,6 +174,9 @@ def mean_of(name, metric):
     return published("07_finetune")["summary"][name][metric]["mean"]
 
 
+LONG = "15_long_pretraining_grid"
+
+
 def compared(name, a, b, metric="auc"):
     row, = (c for c in published(name)["comparisons"]
             if (c["a"], c["b"], c["metric"]) == (a, b, metric))
@@ -262,6 +265,33 @@ SAID = LESSONS | {
           for n in ("ours", "resnet15") for m, d in (("auc", 3), ("mass_mae", 1))),
         *(lambda n=n, m=m, d=d: difference("14_fair_race_grid", n, "ours", m, d)
           for n in ("resnet15", "none", "simclr") for m, d in (("auc", 4), ("mass_mae", 2)))],
+    "15_long_pretraining": [
+        lambda: "has {:.3f}, the short pretraining {:.3f}, the long one".format(
+            *probed("15_long_pretraining", "probe_random", "probe_short")),
+        lambda: "scratch {:.3f}, short {:.3f}, long {:.3f}; then the linear rule, {:.3f}".format(
+            *probed("15_long_pretraining", *(f"few_{n}" for n in ("scratch", "short", "long",
+                                                                  "linear")))),
+        *(lambda b=b, m=m, d=d: difference("15_long_pretraining", "few_long", f"few_{b}", m, d)
+          for b, m, d in (("scratch", "auc", 3), ("short", "auc", 3), ("linear", "auc", 3),
+                          ("linear", "mass_mae", 1))),
+        lambda: difference("15_long_pretraining", "probe_long", "probe_short"),
+        *(lambda n=n: jets_bought(n, "auc", 3, LONG)
+          for n in ("long_300", "linear_300", "trees_300")),
+        *(lambda a=a, b=b, m=m, d=d: difference(LONG, a, b, m, d) for a, b, m, d in (
+            ("long_all", "trees_all", "auc", 3), ("long_300", "short_300", "mass_mae", 2),
+            ("long_300", "scratch_300", "mass_mae", 2), ("long_all", "scratch_all", "mass_mae", 2),
+            ("long_all", "scratch_all", "auc", 4), ("short_all", "scratch_all", "mass_mae", 2),
+            ("long_all", "short_all", "auc", 4), ("long_all", "scratch_all", "accuracy", 3))),
+        *(lambda a=a, b=b, m=m, d=d: " and ".join(", ".join(
+            f"{x:.{d}f}" for x in compared(LONG, a, b, m)["points"]).rsplit(", ", 1))
+          for a, b, m, d in (("long_300", "short_300", "auc", 3),
+                             ("long_300", "scratch_300", "auc", 3),
+                             ("long_all", "scratch_all", "mass_mae", 1),
+                             ("long_300", "scratch_4x_300", "auc", 3))),
+        lambda: "mean was {:.2f} GeV".format(mean(compared(
+            LONG, "long_all", "scratch_all", "mass_mae")["points"][:3])),
+        lambda: "AUC of {:.3f}, no more than the {:.3f}".format(
+            *probed(LONG, "scratch_4x_300", "scratch_300"))],
     "01_collisions": [
         closure, densities,
         lambda: "31 pixels against {:.0f}".format(next(

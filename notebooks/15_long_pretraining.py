@@ -302,7 +302,7 @@ if GRIDS:
             for s in range(SEEDS.get((name, count), len(profile.seeds))):
                 out.add_run(f"{name}_{count}", trained(name, count, s), labels=many,
                             metrics=["accuracy", "auc", "mass_mae"])
-        for s in profile.seeds:
+        for s in range(SEEDS.get(("long", count), len(profile.seeds))):
             for name, model in (("linear", Linear()), ("trees", BoostedTrees(s))):
                 out.add_run(f"{name}_{count}", rival(
                     model, None if count == "all" else many, s), seed=s, labels=many,

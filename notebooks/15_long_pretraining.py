@@ -265,8 +265,8 @@ display(Markdown(markdown_table(
 #
 # The profile `full` has 10,000 labelled jets, of which 9,000 train. Four starts: the
 # three of before, and *scratch, four times as long*, because a fine-tuning that begins
-# with a pretrained backbone has had more training in all. Three seeds each; a seed is
-# another initialisation of the heads, another order, and with few labels another draw of
+# with a pretrained backbone has had more training in all. Three seeds each, and with all
+# labels five of scratch and long (why, is said below); a seed is another initialisation of the heads, another order, and with few labels another draw of
 # them. The same 10,000 test jets. The two pretrainings are one each: the intervals hold for
 # *these* backbones.
 #
@@ -359,9 +359,9 @@ if shown:
 # *Figure (grid): AUC (left) and mass error (right) on the test jets against the number
 # of labelled jets, with 95 % intervals over seeds and jets.*
 #
-# With 300 labels the pretrained networks have caught up with the rules on observables
+# With 300 labels the network from long has caught up with the rules on observables
 # in the class: long 0.921 [0.909, 0.932], linear rule 0.925 [0.911, 0.937], trees 0.916
-# [0.902, 0.928]. In the mass they have not, 25.2 GeV against 21.4. With all labels the
+# [0.902, 0.928]. In the mass it has not, 25.2 GeV against 21.4. With all labels the
 # order is the other way round: every network is ahead of every rule, by 0.017 [0.014,
 # 0.020] in AUC for long against the trees.
 

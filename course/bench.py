@@ -107,8 +107,8 @@ class Step:
         self.seconds.append(time.perf_counter() - start)
 
     def flops(self) -> float:
-        """Floating-point operations of one step per jet (2 a multiply-add): three times those of
-        the forward pass, for torch's counter takes a depthwise weight gradient for a full one."""
+        """Floating-point operations of one step per jet (2 a multiply-add): those of the forward
+        pass, and twice for the backward one (torch miscounts depthwise weight gradients)."""
         return 6 * multiply_accumulates(self.objective.model, self.batch.tokens)
 
 

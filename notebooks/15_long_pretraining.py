@@ -19,8 +19,8 @@
 # are worth you can measure on a laptop.
 #
 # **You will** compare two backbones that differ in what they have seen (and in the size
-# of the batches it came in), by a linear probe and by fine-tuning with 300 labels, next to a rival that has no network;
-# then read the grid with 300 and with 9,000 labels and decide who should pretrain.
+# of the batches it came in), by a linear probe and by fine-tuning with 300 labels, next
+# to a rival that has no network; then read the grid with 300 and with 9,000 labels and decide who should pretrain.
 #
 # **You need** notebooks 04 and 07; about three minutes on two cores. The grid takes an
 # hour of one core; `GRIDS = True` with `PROFILE = "full"` runs it.
@@ -76,8 +76,8 @@ print(f"PyTorch {torch.__version__}, profile {profile.tag}, "
 # views*: jets times passes. Two backbones have been published:
 #
 # - **short**, that of notebook 04: five passes over 8,000 jets;
-# - **long**: five passes over 60,000 jets, in batches of 512 instead of 64. (A GPU takes
-#   as long for 64 jets as for 512, so small batches would leave it idle.)
+# - **long**: five passes over 60,000 jets, in batches of 512 instead of 64, for small
+#   batches leave a GPU idle most of the time.
 #
 # Same model, same views, same loss. `start_of` gives the folder of each; where there is
 # none yet, it trains.
@@ -266,8 +266,8 @@ display(Markdown(markdown_table(
 # The profile `full` has 10,000 labelled jets, of which 9,000 train. Four starts: the
 # three of before, and *scratch, four times as long*, because a fine-tuning that begins
 # with a pretrained backbone has had more training in all. Three seeds each, and with all
-# labels five of scratch and long (why, is said below); a seed is another initialisation of the heads, another order, and with few labels another draw of
-# them. The same 10,000 test jets. The two pretrainings are one each: the intervals hold for
+# labels five of scratch and long (why, is said below); a seed is another initialisation
+# of the heads, another order, and with few labels another draw of them. The same 10,000 test jets. The two pretrainings are one each: the intervals hold for
 # *these* backbones.
 #
 # | labels | updates of 64 jets |
@@ -426,7 +426,7 @@ if shown:
 # ## 5. What it cost
 #
 # A pair of views costs as much as 2.8 supervised jets (notebook 07). So the long
-# pretraining stands for 840,000 jets of a supervised training, seven times what a
+# pretraining stands for 840,000 jets of a supervised training, six to seven times what a
 # fine-tuning with all labels sees. It is paid once: whoever has several tasks, or several
 # sets of labels, divides it by their number.
 

@@ -1,7 +1,7 @@
 """What is compared with our model, by name: settings that differ from the recipe ``scratch``.
 
-``TYPES`` are other models; ``LADDER`` leads from a plain vision
-transformer to ours, one change a step; the rest of ``ZOO`` is our model with another mechanism.
+``TYPES`` are other models; ``LADDER`` leads from a plain vision transformer to ours, one change a
+step; the rest of ``ZOO`` is our model with another mechanism.
 Each has as many parameters as ours, to the nearest unit of the setting that ``MATCHED`` names."""
 
 from typing import Any

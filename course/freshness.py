@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 
-from lib import profiles
 from lib.evaluation import metrics as measure
 from lib.profiles import Profile
 from lib.provenance import git
@@ -29,12 +28,11 @@ def _problems(name: str, profile: Profile) -> Iterator[str]:
         yield f"commit {made} is not in the history"
     if name == results.TIMES:  # how long notebooks took stays true of the commit that it names
         return
-    made = found.get("made_with")
-    if not made:
+    if not (made := found.get("made_with")):
         yield "does not say what it was made with"
         return
     if name.endswith("_grid") and results.earlier(found):
-        yield from _predictions(found, profile)  # shown as what it is, of an earlier simulation
+        yield from _predictions(name, profile)  # shown as what it is, of an earlier simulation
         return
     now = {part: one["version"] for part, one in contract.golden().items()}
     if raised := [f"{part} (version {version}, now {now.get(part, 'gone')})"
@@ -42,22 +40,23 @@ def _problems(name: str, profile: Profile) -> Iterator[str]:
         yield f"stale, changed since: {', '.join(raised)}"
     if made["cells"] != results.measuring_cells(name):
         yield f"stale, a cell of notebook {name[:2]} that measures has changed since"
-    yield from _predictions(found, profile)
+    yield from _predictions(name, profile)
 
 
-def _predictions(found: dict, profile: Profile) -> Iterator[str]:
+def _predictions(name: str, profile: Profile) -> Iterator[str]:
     """What is wrong with the predictions that a result's metrics are recomputed from."""
+    try:
+        found, kept = results.load(name, profile), results.load_predictions(name, profile)
+    except ValueError as error:
+        yield str(error)
+        return
+    left = {system: iter(predictions) for system, predictions in kept.items()}
     for run in found["runs"]:
-        try:
-            path = profiles.get(found["profile"], found["data"]).results_dir / run["predictions"]
-            kept = measure.evaluate(measure.Predictions.load(path))
-        except ValueError as error:
-            yield str(error)
-            continue
+        again = measure.evaluate(next(left[run["name"]]))
         if wrong := [metric for metric, value in run["metrics"].items()
-                     if metric in kept and not math.isclose(
-                         kept[metric], value, rel_tol=1e-4, abs_tol=1e-6)]:
-            yield f"{run['predictions']} gives another {', '.join(wrong)}"
+                     if metric in again and not math.isclose(
+                         again[metric], value, rel_tol=1e-4, abs_tol=1e-6)]:
+            yield f"{run['name']}, seed {run['seed']}: predictions give another {', '.join(wrong)}"
 
 
 def is_past(made: str) -> bool:

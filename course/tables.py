@@ -39,8 +39,7 @@ def flatten(found: Mapping[str, Any]) -> dict[str, Any]:
         for what in ("parameters", "labels", "test_jets"):
             if runs and runs[0].get(what) is not None:
                 keys[f"{name}/{what}"] = runs[0][what]
-        seconds = [run["train_seconds"] for run in runs if run.get("train_seconds") is not None]
-        if seconds:
+        if seconds := [run["train_seconds"] for run in runs if run.get("train_seconds")]:
             keys[f"{name}/train_minutes"] = round(sum(seconds) / len(seconds) / 60, 1)
     keys |= {f"{row['a']}-{row['b']}/{row['metric']}": row for row in found["comparisons"]}
     keys |= _values("", found["values"])

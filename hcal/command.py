@@ -7,7 +7,7 @@ import numpy as np
 
 from hcal.findings import KINDS, THRESHOLD, Findings, judge
 from hcal.maps import file_and_key, ieta, iphi, load
-from lib.files import DataError, replacing, require
+from lib.files import DataError, replacing, require, write_npz
 
 LISTED = 40  # cells and regions that are printed
 
@@ -35,10 +35,8 @@ def score(maps: Path, out: Path, reference: Path | None = None,
     except DataError as error:
         raise DataError(f"{maps}: {error}") from error
     out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as part, open(part, "wb") as file:
-        np.savez_compressed(file, score=found.score, ratio=found.ratio, kind=found.kind,
-                            live=found.live, sections=found.sections.clip(-6e4, 6e4)
-                            .astype(np.float16))
+    write_npz(out, dict(score=found.score, ratio=found.ratio, kind=found.kind, live=found.live,
+                        sections=found.sections.clip(-6e4, 6e4).astype(np.float16)))
     fig = cell_map(found.score, found.ratio, found.live, found.kind, maps.name)
     with replacing(drawn := out.with_suffix(".png")) as part:
         fig.savefig(part, format="png", dpi=150, metadata={"Software": None})

@@ -192,6 +192,12 @@ def read_npz(path: str | Path, todo: str, what: str = "no .npz file of numbers",
         return arrays
 
 
+def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a compressed npz of arrays by name, all or nothing."""
+    with replacing(path) as part, open(part, "wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
 def write_tensors(path: str | Path, tensors: Mapping[str, Any], **notes: Any) -> Path:
     """Tensors by name, and notes as JSON, into a safetensors file with a hash of both, all or
     nothing; returns the path."""

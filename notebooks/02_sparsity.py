@@ -528,8 +528,8 @@ relative = {what: {k: found / values["all"] for k, found in values.items()}
             for what, values in {
                 "tokens": length, "multiply–accumulates": work,
                 "time": seconds}.items()}
-ax = plots.bars(relative, "relative to all patches")
-ax.axhline(1, **plots.RULE)
+ax = plots.intervals(relative, "relative to all patches", vertical=True,
+                     reference=1)
 plots.save(ax, "02_token_cost", profile);
 
 # %%

@@ -76,9 +76,10 @@ def profile(tmp_path, monkeypatch):
 
     def stand_in(difference, half):
         runs = [{"name": "a", "seed": seed, "labels": 6000, "test_jets": 1000, "metrics": {},
-                 "predictions": f"stand_in.a.{seed}.npz"} for seed in (0, 1)]
+                 "predictions": {}} for seed in (0, 1)]
         write_json(profile.results_dir / "stand_in.json", {
-            "runs": runs, "summary": {"a": {"auc": row(0.8, 0.01)}, "b": {"auc": row(0.9, 0.01)}},
+            "runs": runs, "predictions": "",
+            "summary": {"a": {"auc": row(0.8, 0.01)}, "b": {"auc": row(0.9, 0.01)}},
             "comparisons": [{"a": "a", "b": "b", "metric": "auc", "difference": difference,
                              "low": difference - half, "high": difference + half}],
             "values": {"jets": 77, "routing": {"trained": 0.6, "random": {"mean": 0.5,

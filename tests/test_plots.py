@@ -65,15 +65,6 @@ def test_histograms_share_their_bins_and_are_densities():
     assert heights == pytest.approx([4, 4])  # of four bins of a quarter
 
 
-def test_bars_refuse_a_logarithmic_axis():
-    _, ((ax,),) = plots.new()
-    plots.bars({"a": {"x": 1, "y": 2}, "b": {"x": 3}}, "share", ax=ax)
-    assert sorted(bar.get_height() for bar in ax.patches if bar.get_height()) == [1, 2, 3]
-    ax.set_yscale("log")
-    with pytest.raises(ValueError, match="no foot"):
-        plots.bars({"a": {"x": 1}}, ax=ax)
-
-
 @pytest.mark.parametrize("empty", [False, True])
 def test_eta_points_up_and_phi_to_the_right_in_angles(empty):
     image = np.zeros((125, 125))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import os
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from course import freshness, paper, tables
 from lib import profiles
 from lib.evaluation import metrics
 from lib.evaluation.metrics import Predictions
+from lib.files import DataError, read_npz, write_npz
 from lib.report import contract, numbers, results
 from lib.training.recipe import recipe
 
@@ -54,8 +55,8 @@ def experiment(profile, name: str = "07_finetune") -> results.Experiment:
 def test_published_metrics_can_be_recomputed_from_predictions(profile):
     experiment(profile).save()
     found = results.load("07_finetune", profile)
-    for run in found["runs"]:
-        kept = Predictions.load(profile.results_dir / run["predictions"])
+    saved = results.load_predictions("07_finetune", profile)
+    for run, kept in zip(found["runs"], (*saved["scratch"], *saved["mass_only"]), strict=True):
         assert kept.score.dtype == np.float32
         again = metrics.evaluate(kept)
         assert run["metrics"] == pytest.approx({k: again[k] for k in run["metrics"]}, rel=1e-5)
@@ -75,10 +76,28 @@ def test_saving_again_leaves_no_predictions_of_runs_that_are_gone(profile):
     smaller.add_run("scratch", predictions(1.0))
     smaller.save()
     [left] = profile.results_dir.glob("*.npz")
-    assert left.name.startswith("07_finetune.scratch.0.")
+    assert left.name == results.load("07_finetune", profile)["predictions"]
+    assert list(results.load_predictions("07_finetune", profile)) == ["scratch"]
 
 
-@pytest.mark.parametrize("writes", range(4))
+def test_what_runs_share_is_stored_once_and_what_was_swapped_is_noticed(profile):
+    """Labels and masses of the test jets are those of every run; a column is known by content."""
+    made = results.Experiment("07_finetune", profile)
+    shared = predictions(1.0)
+    for seed in range(3):
+        made.add_run("one", dataclasses.replace(shared, score=predictions(1.0, seed=seed).score),
+                     seed=seed)
+    made.save()
+    path = profile.results_dir / results.load("07_finetune", profile)["predictions"]
+    columns = read_npz(path, "")
+    assert len(columns) == len(shared.columns()) + 2
+    first, second, *_ = columns
+    write_npz(path, columns | {first: columns[second]})
+    with pytest.raises(DataError, match="not what its name says"):
+        results.load_predictions("07_finetune", profile)
+
+
+@pytest.mark.parametrize("writes", range(3))
 def test_a_result_and_its_predictions_change_together_or_not_at_all(profile, monkeypatch, writes):
     """Stopped after any number of files, it is the result before, whole."""
     experiment(profile).save()
@@ -96,7 +115,7 @@ def test_a_result_and_its_predictions_change_together_or_not_at_all(profile, mon
         done.append(replace(*places))
 
     monkeypatch.setattr(os, "replace", stopped)
-    if writes < 3:
+    if writes < 2:
         with pytest.raises(KeyboardInterrupt):
             after.save()
         assert results.load("07_finetune", profile) == before
@@ -104,7 +123,7 @@ def test_a_result_and_its_predictions_change_together_or_not_at_all(profile, mon
         assert [p.score.tolist() for p in now] == kept
         monkeypatch.setattr(os, "replace", replace)
     after.save()
-    assert len(list(profile.results_dir.glob("*.npz"))) == 2
+    assert len(list(profile.results_dir.glob("*.npz"))) == 1
     assert len(results.load("07_finetune", profile)["runs"]) == 2
 
 
@@ -211,7 +230,7 @@ def test_a_cell_that_measures_makes_its_grid_stale(published, profile, old, new)
 
 
 def test_a_new_field_of_a_profile_makes_nothing_stale(published, profile):
-    @dataclass(frozen=True)
+    @dataclasses.dataclass(frozen=True)
     class Wider(profiles.Profile):
         colour: str = "blue"
 
@@ -257,9 +276,9 @@ def test_a_grid_of_an_earlier_simulation_says_so_and_is_not_stale(published, pro
     assert tables.flatten(found)["meta/jets"] == "an earlier simulation"
     (problem,) = freshness.check(profile)
     assert "07_finetune: stale, changed since: fit (version 1, now 2), sample.top_qcd" in problem
-    (profile.results_dir / found["runs"][0]["predictions"]).unlink()
+    (profile.results_dir / found["predictions"]).unlink()
     said = "\n".join(freshness.check(profile))
-    assert "07_finetune_grid.scratch.0." in said
+    assert found["predictions"] in said
     assert "missing" in said
 
 
@@ -268,15 +287,14 @@ def test_check_finds_uncommitted_code_and_predictions_that_say_something_else(pr
     content = json.loads(path.read_text())
     content["commit"] += "-dirty"
     content["runs"][1]["metrics"]["auc"] += 1e-3
-    (profile.results_dir / content["runs"][0]["predictions"]).unlink()
     path.write_text(json.dumps(content))
     found = "\n".join(freshness.check(profile))
     assert "uncommitted code" in found
-    first, second = (run["predictions"] for run in content["runs"][:2])
-    assert f"{first}: is missing" in found
-    assert f"{second} gives another auc" in found
-    damaged = profile.results_dir / content["runs"][1]["predictions"]
+    assert "scratch, seed 1: predictions give another auc" in found
+    damaged = profile.results_dir / content["predictions"]
     whole = damaged.read_bytes()
+    damaged.unlink()
+    assert f"{damaged.name}: is missing" in "\n".join(freshness.check(profile))
     for size in (0, 10, 300):
         damaged.write_bytes(whole[:size])
         assert f"{damaged.name}: is damaged" in "\n".join(freshness.check(profile))

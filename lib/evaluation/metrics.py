@@ -9,7 +9,7 @@ distinct means, and the interval would cover 75 %), so each replicate adds their
 from Student's t with S - 1 degrees of freedom (a parametric bootstrap). The field ``over`` says
 what an interval is over: jets or events, and seeds."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -20,7 +20,7 @@ import numpy as np
 from scipy import stats
 
 from lib.data.images import Images, to_numpy
-from lib.files import guarded, read_npz, replacing
+from lib.files import guarded, read_npz, write_npz
 
 CELLS = 4_000_000  # elements of one block of resamples (R x N): bounds the memory to about 100 MB
 SMALLEST = 1e-7  # a float32 probability can round to 0 or 1; its logarithm must stay finite
@@ -70,26 +70,32 @@ class Predictions:
         """The jets picked by a mask or by positions: ``p.where((p.m > 150) & (p.m < 200))``."""
         return replace(self, **{k: v if v is None else v[keep] for k, v in vars(self).items()})
 
-    def save(self, path: Path) -> None:
-        """Write an npz (float32, index int64, event int32), all or nothing."""
+    def columns(self) -> dict[str, np.ndarray]:
+        """What is stored of them, by name: float32, index int64, event int32."""
         kinds = {"index": np.int64, "event": np.int32}
-        arrays = {k: np.asarray(v, kinds.get(k, np.float32))
-                  for k, v in vars(self).items() if v is not None}
-        with replacing(path) as part, open(part, "wb") as file:
-            np.savez_compressed(file, **arrays)
+        return {k: np.asarray(v, kinds.get(k, np.float32))
+                for k, v in vars(self).items() if v is not None}
+
+    @classmethod
+    def of_columns(cls, stored: Mapping[str, np.ndarray]) -> Self:
+        """Back from ``columns``. ValueError: one is missing, or is no row of numbers."""
+        columns = {k: stored[k] for k in cls.__dataclass_fields__ if k in stored}
+        if not {"index", "y", "score"} <= columns.keys():
+            raise ValueError("without index, y, score")
+        if other := [k for k, v in columns.items() if v.ndim != 1 or v.dtype.kind in "cSU"]:
+            raise ValueError(f"{other[0]} is no row of numbers")
+        return cls(**columns)
+
+    def save(self, path: Path) -> None:
+        """Write an npz of the columns, all or nothing."""
+        write_npz(path, self.columns())
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read what ``save`` wrote. DataError: damaged, or not a file of predictions."""
         todo, what = "evaluate again", "it holds no predictions"
         with guarded(path, todo, what):
-            file = read_npz(path, todo, what)
-            if not {"index", "y", "score"} <= set(file):
-                raise ValueError("without index, y, score")
-            columns = {k: file[k] for k in cls.__dataclass_fields__ if k in file}
-            if other := [k for k, v in columns.items() if v.ndim != 1 or v.dtype.kind in "cSU"]:
-                raise ValueError(f"{other[0]} is no row of numbers")
-            return cls(**columns)
+            return cls.of_columns(read_npz(path, todo, what))
 
 
 # --- metrics: predictions, weights (R,N) -> (R,) --------------------------------------------------

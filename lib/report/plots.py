@@ -220,26 +220,6 @@ def histograms(values: Mapping[str, Any], xlabel: str = "", ylabel: str = "densi
     return ax
 
 
-def bars(series: Mapping[str, Mapping[str, float]], ylabel: str = "", *,
-         ax: Axes | None = None) -> Axes:
-    """Bars from zero, category by category: name of the series → category → value. ValueError: a
-    logarithmic axis, on which a bar has no foot: draw ``intervals``."""
-    import seaborn as sns
-
-    ax = ax or _one()
-    if ax.get_yscale() == "log":
-        raise ValueError("bars on a logarithmic axis have no foot: draw intervals instead")
-    place, value, name = zip(*((place, value, name) for name, found in series.items()
-                               for place, value in found.items()))
-    sns.barplot(x=place, y=value, hue=name, palette=list(CYCLE[:len(series)]), saturation=1,
-                edgecolor="w", legend=len(series) > 1, ax=ax)
-    for container, hatch in zip(ax.containers, ("", "///", "...", "xxx"), strict=False):
-        for bar in container:
-            bar.set_hatch(hatch)
-    ax.set(xlabel="", ylabel=ylabel)
-    return ax
-
-
 def images(pictures: Mapping[str, Any], label: str = "", *, ax: Any = None,
            norm: Normalize | None = None, empty: str = EMPTY, bar: bool = True,
            **show: Any) -> np.ndarray:

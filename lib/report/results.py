@@ -1,7 +1,8 @@
 """Results as JSON: what a notebook measured, with everything needed to check it later.
 
-One experiment is one file, ``results/<profile>-<data>/<experiment>.json``, its predictions in npz
-files beside it. Paper, README and tables read these files and nothing else.
+One experiment is one file, ``results/<profile>-<data>/<experiment>.json``, and one npz beside it
+with what its runs predicted; a column that runs share (labels, masses of the test jets) is stored
+once, for a run names its columns by content. Paper, README and tables read these and nothing else.
 
 A result says what it was *made with*: versions of the components it used (``contract``), keys of
 its runs, content of their jets, a hash of the cells that measure. ``report --check`` compares."""
@@ -21,7 +22,7 @@ import numpy as np
 
 from lib import profiles, provenance
 from lib.evaluation import metrics as measure
-from lib.files import DataError, guarded, read_json, write_json
+from lib.files import DataError, guarded, read_json, read_npz, write_json, write_npz
 from lib.profiles import ROOT, Profile
 from lib.report import contract
 from lib.training.runs import Run
@@ -31,8 +32,9 @@ NOTEBOOKS = ROOT / "notebooks"
 SILENT = ("import", "from", "print", "display", "plots", "diagrams", "drawings", "style", "plt",
           "fig", "ax", "axes")
 TIMES = "course"  # the experiment in which the runner notes how long each notebook took
-RESULTS = dict(runs=list, summary=dict, comparisons=list, values=dict, curves=dict, commit=str,
-               created=str, machine=str, profile=str, data=str)  # keys of a file of results
+RESULTS = dict(  # keys of a file of results
+    runs=list, predictions=str, summary=dict, comparisons=list, values=dict, curves=dict,
+    commit=str, created=str, machine=str, profile=str, data=str)
 
 
 class ResultsError(DataError):
@@ -58,6 +60,7 @@ class Experiment:
         self._made: dict[str, Any] = {"runs": {}, "jets": {}}
         self.runs, self.comparisons, self.values, self.curves = [], [], {}, {}
         self._predictions: dict[str, list[measure.Predictions]] = {}
+        self._columns: dict[str, np.ndarray] = {}  # of all predictions, by content
         self._metrics: dict[str, Sequence[str] | None] = {}
 
     def add_run(self, name: str, predictions: measure.Predictions | Run, *,
@@ -83,12 +86,14 @@ class Experiment:
             self._made["runs"][f"{name}.{seed}"] = run.folder.name.rpartition("-")[2]
             self._made["jets"][f"{name}.{seed}"] = run.record.get("content")
         seed = seed or 0
+        stored = {part: _hash(column) for part, column in predictions.columns().items()}
+        self._columns |= {stored[part]: column for part, column in predictions.columns().items()}
         found = {k: v for k, v in measure.evaluate(predictions).items()
                  if metrics is None or k in metrics} | dict(extra or {})
         self.runs.append({
             "name": name, "seed": seed, "labels": labels, **more, "parameters": parameters,
             "train_seconds": train_seconds, "test_jets": len(predictions), "metrics": found,
-            "predictions": f"{self.name}.{name}.{seed}.{_hash(predictions)}.npz"})
+            "predictions": stored})
         self._predictions.setdefault(name, []).append(predictions)
         known = measure.available(predictions)
         self._metrics[name] = None if metrics is None else [m for m in metrics if m in known]
@@ -136,28 +141,27 @@ class Experiment:
         their content in their name: what the JSON before names stays until the new one is there."""
         folder = self.profile.results_dir
         folder.mkdir(parents=True, exist_ok=True)
-        left = {name: iter(runs) for name, runs in self._predictions.items()}
-        for run in self.runs:
-            next(left[run["name"]]).save(folder / run["predictions"])
-        path = folder / f"{self.name}.json"
+        path, predictions = folder / f"{self.name}.json", ""
+        if self._columns:
+            predictions = f"{self.name}.{_hash(np.sort(list(self._columns)))}.npz"
+            write_npz(folder / predictions, self._columns)
         write_json(path, {
             "experiment": self.name, "profile": self.profile.name, "data": self.profile.data,
             "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "commit": provenance.commit(), "machine": provenance.machine(),
-            "runs": self.runs, "summary": self.summary(), "comparisons": self.comparisons,
-            "values": self.values, "curves": self.curves,
+            "predictions": predictions, "runs": self.runs, "summary": self.summary(),
+            "comparisons": self.comparisons, "values": self.values, "curves": self.curves,
             "made_with": {"components": self.components, "cells": measuring_cells(self.name),
                           **self._made},
         }, digits=7)  # float32 has no more
         for old in folder.glob(f"{self.name}.*.npz"):
-            if old.name not in {run["predictions"] for run in self.runs}:  # a run that is gone
+            if old.name != predictions:
                 old.unlink()
         return path
 
 
-def _hash(predictions: measure.Predictions) -> str:
-    parts = (np.asarray(part).tobytes() for part in vars(predictions).values() if part is not None)
-    return hashlib.sha256(b"".join(parts)).hexdigest()[:8]
+def _hash(column: np.ndarray) -> str:
+    return hashlib.sha256(column.dtype.str.encode() + column.tobytes()).hexdigest()[:12]
 
 
 def load(name: str, profile: Profile) -> dict[str, Any]:
@@ -170,10 +174,11 @@ def load(name: str, profile: Profile) -> dict[str, Any]:
         with guarded(path, todo, "it holds no results"):
             found = read_json(path, todo, **RESULTS)
             for run in found["runs"]:
-                kinds = dict(name=str, seed=int, metrics=dict, predictions=str)
-                if (not all(isinstance(run[key], kind) for key, kind in kinds.items())
-                        or Path(run["predictions"]).name != run["predictions"]):
+                kinds = dict(name=str, seed=int, metrics=dict, predictions=dict)
+                if not all(isinstance(run[key], kind) for key, kind in kinds.items()):
                     raise ValueError(f"a run of {run['name']!s:.20}")
+            if Path(found["predictions"]).name != found["predictions"]:
+                raise ValueError("predictions in another folder")
             made = found.get("made_with", {}).get("components", {})
             if not all(isinstance(version, int) for version in made.values()):
                 raise ValueError("versions of components that are no numbers")
@@ -222,11 +227,18 @@ def how_to_make(name: str, profile: Profile) -> str:
 
 
 def load_predictions(name: str, profile: Profile) -> dict[str, list[measure.Predictions]]:
-    """The predictions of every run of an experiment, by name, in the order of its runs."""
+    """The predictions of every run of an experiment, by name, in the order of its runs.
+    Raises: DataError where they are missing, damaged or of other content than they say."""
+    results, todo = load(name, profile), how_to_make(name, profile)
     found: dict[str, list[measure.Predictions]] = {}
-    for run in load(name, profile)["runs"]:
-        path = _path(name, profile).with_name(run["predictions"])
-        found.setdefault(run["name"], []).append(measure.Predictions.load(path))
+    path = _path(name, profile).parent / results["predictions"]
+    with guarded(path, todo, "it holds other predictions"):
+        columns = read_npz(path, todo) if results["runs"] else {}
+        if wrong := [key for key, column in columns.items() if _hash(column) != key]:
+            raise ValueError(f"column {wrong[0]} is not what its name says")
+        for run in results["runs"]:
+            stored = {part: columns[key] for part, key in run["predictions"].items()}
+            found.setdefault(run["name"], []).append(measure.Predictions.of_columns(stored))
     return found
 
 

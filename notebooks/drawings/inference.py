@@ -52,8 +52,8 @@ def looks(trained, untrained, edges, rings, curves):
     """
     fig, axes = plots.new(3, 1, 7.2)
     channel, ring, deletion = axes[:, 0]
-    plots.bars({"trained": trained, "random weights": untrained}, "share of |attribution|",
-               ax=channel)
+    plots.intervals({"trained": trained, "random weights": untrained}, "share of |attribution|",
+                    ax=channel, vertical=True)
     middle = (edges[1:] + edges[:-1]) / 2
     plots.lines({name: (middle, share) for name, share in rings.items()
                  if name != "rollout" and name != "number of tokens"},

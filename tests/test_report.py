@@ -154,6 +154,11 @@ def test_missing_and_damaged_results_say_what_to_run(profile):
     (profile.results_dir / "01_collisions.json").write_text('{"experiment":')
     with pytest.raises(results.ResultsError, match="damaged"):
         results.load("01_collisions", profile)
+    path = experiment(profile).save()
+    endless = f'"train_seconds": 9{"0" * 400}'
+    path.write_text(path.read_text().replace('"train_seconds": 90.0', endless))
+    with pytest.raises(results.ResultsError, match="damaged"):
+        results.load("07_finetune", profile)
 
 
 # --- is it still true? ----------------------------------------------------------------------------

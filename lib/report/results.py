@@ -140,7 +140,6 @@ class Experiment:
         """Write predictions and JSON, all or nothing; returns the JSON's path. Predictions have
         their content in their name: what the JSON before names stays until the new one is there."""
         folder = self.profile.results_dir
-        folder.mkdir(parents=True, exist_ok=True)
         path, predictions = folder / f"{self.name}.json", ""
         if self._columns:
             predictions = f"{self.name}.{_hash(np.sort(list(self._columns)))}.npz"
@@ -175,6 +174,7 @@ def load(name: str, profile: Profile) -> dict[str, Any]:
             found = read_json(path, todo, **RESULTS)
             for run in found["runs"]:
                 kinds = dict(name=str, seed=int, metrics=dict, predictions=dict)
+                float(run.get("train_seconds") or 0)  # JSON's integers have no end
                 if not all(isinstance(run[key], kind) for key, kind in kinds.items()):
                     raise ValueError(f"a run of {run['name']!s:.20}")
             if Path(found["predictions"]).name != found["predictions"]:

@@ -50,9 +50,8 @@ def _predictions(name: str, profile: Profile) -> Iterator[str]:
     except ValueError as error:
         yield str(error)
         return
-    left = {system: iter(predictions) for system, predictions in kept.items()}
     for run in found["runs"]:
-        again = measure.evaluate(next(left[run["name"]]))
+        again = measure.evaluate(kept[run["name"]].pop(0))
         if wrong := [metric for metric, value in run["metrics"].items()
                      if metric in again and not math.isclose(
                          again[metric], value, rel_tol=1e-4, abs_tol=1e-6)]:

@@ -2,11 +2,13 @@
 where ``JETS_SCHEDULER`` has the address of a dask scheduler, the workers of its cluster."""
 
 import contextlib
+import functools
 import importlib
 import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from pathlib import Path
@@ -58,10 +60,19 @@ def _begin() -> None:
     import torch  # slow, and not everybody here needs it
 
     torch.set_num_threads(1)
+    end_with(multiprocessing.parent_process().pid)
+
+
+@functools.cache
+def end_with(parent: int) -> None:
+    """This process ends when its parent has, also where it hangs, waiting for the others."""
 
     def watch() -> None:
-        multiprocessing.parent_process().join()
-        os.kill(os.getpid(), signal.SIGTERM)
+        while os.getppid() == parent:
+            time.sleep(1)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            os.kill(os.getpid(), number)
+            time.sleep(60)
 
     threading.Thread(target=watch, daemon=True).start()
 

@@ -167,17 +167,20 @@ sys.stdout.flush()
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
-def test_none_stays_where_the_first_is_killed(tmp_path):
+@pytest.mark.parametrize("at_once", [True, False])
+def test_none_stays_where_the_first_is_killed(tmp_path, at_once):
+    """Before the processes have met, when the others would wait for half a day, or in training."""
     process = start(tmp_path, LONG, str(tmp_path), "1000000", "2")
-    for line in process.stdout:
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    until(lambda: children.read_text())
+    for line in () if at_once else process.stdout:
         if line.startswith("epoch"):
             break
-    children = [int(pid) for pid in Path(
-        f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
-    assert any(map(alive, children))
+    others = [int(pid) for pid in children.read_text().split()]
+    assert any(map(alive, others))
     process.kill()
     process.communicate(timeout=60)
-    until(lambda: not any(map(alive, children)))
+    until(lambda: not any(map(alive, others)))
 
 
 def test_torchrun_trains_one_run(tmp_path):

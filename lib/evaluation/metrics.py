@@ -93,9 +93,8 @@ class Predictions:
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read what ``save`` wrote. DataError: damaged, or not a file of predictions."""
-        todo, what = "evaluate again", "it holds no predictions"
-        with guarded(path, todo, what):
-            return cls.of_columns(read_npz(path, todo, what))
+        with guarded(path, "evaluate again", "it holds no predictions"):
+            return cls.of_columns(read_npz(path, "evaluate again", "it holds no predictions"))
 
 
 # --- metrics: predictions, weights (R,N) -> (R,) --------------------------------------------------

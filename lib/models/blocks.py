@@ -224,8 +224,6 @@ class Attention(nn.Module):
         self.mechanism = kind(heads, dim // heads, **settings)
         self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.dropout = Dropout(dropout)
-        self.register_state_dict_post_hook(_without_the_word_mechanism)
-        self.register_load_state_dict_pre_hook(_with_the_word_mechanism)
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, K, D) -> queries, keys, values, each (B, H, K, D/H)."""
@@ -237,18 +235,6 @@ class Attention(nn.Module):
         with torch.autocast(x.device.type, enabled=False):  # a mechanism chooses its precision
             out = self.mechanism(q, k, v, valid, *place)
         return self.dropout(self.proj(out.transpose(1, 2).flatten(2)))
-
-
-def _without_the_word_mechanism(attention: Attention, state: dict, prefix: str, _: dict) -> None:
-    for name in [name for name in state if name.startswith(prefix)]:  # all, to keep their order
-        state[prefix + name.removeprefix(prefix).removeprefix("mechanism.")] = state.pop(name)
-
-
-def _with_the_word_mechanism(attention: Attention, state: dict, prefix: str, *_) -> None:
-    for name in [name for name in state if name.startswith(prefix)]:
-        rest = name.removeprefix(prefix)
-        if rest.split(".")[0] not in ("qkv", "proj", "mechanism"):
-            state[f"{prefix}mechanism.{rest}"] = state.pop(name)
 
 
 class LocalConcentration(nn.Module):

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from lib import together
+from lib import together, workers
 from lib.data.batches import Batches
 from lib.data.tokens import Batch
 from lib.evaluation.predictions import make_fabric, validate
@@ -120,6 +120,10 @@ def launched(settings: FitSettings) -> Fabric:
         how = {"devices": here, "num_nodes": number // here, "plugins": launcher()}
     elif wanted not in (0, 1):
         how = {"devices": wanted, "plugins": environments.LightningEnvironment()}
+        if env.get("LOCAL_RANK", "0") == "0":
+            env["JETS_FIRST"] = str(os.getpid())
+        else:  # the first may be killed before they have met
+            workers.end_with(int(env.get("JETS_FIRST") or os.getppid()))
     if how:  # whoever waits for a lock or a simulation of the first process has patience
         warnings.filterwarnings("ignore", "Grad strides do not match")  # of convolutions with one
         how["strategy"] = DDPStrategy(timeout=timedelta(hours=12), static_graph=True)

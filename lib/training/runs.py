@@ -78,6 +78,7 @@ class Run:
         with guarded(folder, AGAIN, "it is no finished run"):
             record = read_json(folder / "run.json", AGAIN, **RECORD, **FINISHED)
             history = History.from_json(read_json(folder / "history.json", AGAIN, rows=list))
+            dict(record["settings"]["grid"])  # all have one
             return cls(record["name"], folder, Recipe.of(record["settings"]), record, history)
 
     @property

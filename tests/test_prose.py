@@ -226,7 +226,17 @@ SAID = LESSONS | {
                 ("noise on readings", "noise {:.3f} and {:.3f}"))),
         lambda: "by {:.2f} with an interval of [{:.2f}, {:.2f}]".format(*(
             value("06_jepa", "dictionary", "jepa", k) * sign for k, sign in (
-                ("difference", -1), ("low", 1), ("high", 1)))).replace("-", "−")],
+                ("difference", -1), ("low", 1), ("high", 1)))).replace("-", "−"),
+        *(lambda a=a, k=k, t=t: t.format(signed(compared(
+            "06_variants_grid", f"{a}_{k}", f"block_{k}")))
+          for a, k, t in (("random_mask", "linear", "blocks by {} in the linear"),
+                          ("random_mask", "attentive", "by {} in the attentive"),
+                          ("own", "linear", "ahead by {}, although"))),
+        lambda: "has {:.3f} in the linear probe, and the random encoder {:.3f}".format(*(
+            published("06_variants_grid")["summary"][f"{n}_linear"]["auc"]["mean"]
+            for n in ("block", "random"))),
+        lambda: "(smallest p {:.3f})".format(18 * min(
+            row["p"] for row in published("06_variants_grid")["comparisons"]))],
     "13_more_jets": [
         lambda: "AUC of " + jets_bought("ours", "auc", 3, "14_fair_race_grid"),
         lambda: jets_bought("ours", "mass_mae", 1, "14_fair_race_grid") + " GeV over three draws",

@@ -184,7 +184,9 @@ def varied(comparisons, variants):
     named = {(r["a"], r["b"]): r for r in comparisons}
     rows = {kind: {name.replace("_", " "): named[f"{name}_{kind}", f"block_{kind}"]
                    for name in variants if name != "block"} for kind in ("linear", "attentive")}
-    return plots.intervals(rows, "AUC minus that of the recipe, half length")
+    ax = plots.intervals(rows, "AUC minus that of the recipe, half length", legend=False)
+    plots.legend_below(ax)
+    return ax
 
 
 def claims(summary, against, values):

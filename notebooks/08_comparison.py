@@ -482,8 +482,8 @@ plots.save(drawings.comparison.differences(rows, AXES), "08_rivals", profile);
 # in AUC, and three seeds are too few to say more.
 #
 # The prediction had three parts. Less than 0.01 in AUC: right. Less than the local
-# convolution: right, as far as jets of an earlier simulation tell, on which notebook 12
-# lost 0.021 without the convolution. That attention helps at all: not shown. A likely
+# convolution: right, for notebook 12 loses 0.021 without the convolution. That attention
+# helps at all: not shown. A likely
 # reason is that the convolutions carry news between neighbours, and the pooling and the
 # 32 sums over the whole jet, so that little is left for attention to bring.
 #

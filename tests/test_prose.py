@@ -404,11 +404,16 @@ SAID = LESSONS | {
         lambda: "predicted one {:.1f} %".format(100 * published("12_ablations")["values"][
             "shifts"]["ours"]["31 pile-up collisions"]["mass"]["difference"]),
         *(lambda a=a, d=d: difference("12_ablations_grid", a, "ours_half", digits=d)
-          for a, d in (("no_ema", 4), ("all_patches", 3))),
+          for a, d in (("no_ema", 4), ("all_patches", 3), ("conv_stem", 3),
+                       ("gaussian_loss", 3))),
+        lambda: "the mass cannot, " + difference(
+            "12_ablations_grid", "no_summary", "ours_half", "mass_mae", 2),
         *(lambda a=a, b=b, m=m, d=d: difference("12_ablations_grid", a, b, m, d)
           for a, b, m, d in (("no_local", "ours_half", "auc", 3), ("plain_vit", "ours", "auc", 3),
                              ("no_local", "ours_half", "mass_mae", 1),
-                             ("active", "ours", "auc", 3), ("gev", "ours", "auc", 3),
+                             ("active", "ours", "auc", 3), ("active", "ours", "mass_mae", 2),
+                             ("gaussian_loss", "ours_half", "mass_mae", 1),
+                             ("gev", "ours", "auc", 3),
                              ("gev", "ours", "mass_mae", 2))),
         lambda: "by {:.1f} %, with".format(100 * published("12_ablations_grid")["values"][
             "shifts_gev"]["calorimeters +5 %"]["mass"]["difference"])],

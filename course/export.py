@@ -171,7 +171,7 @@ class OnnxModel:
     def __init__(self, path: Path | str) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.enable_mem_pattern = False  # one for each new length, and none is ever freed
         options.log_severity_level = 3
         try:
             self.session = onnxruntime.InferenceSession(

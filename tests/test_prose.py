@@ -291,11 +291,19 @@ SAID = LESSONS | {
             ("long_all", "trees_all", "auc", 3), ("long_300", "short_300", "mass_mae", 2),
             ("long_300", "scratch_300", "mass_mae", 2), ("long_all", "scratch_all", "mass_mae", 2),
             ("long_all", "scratch_all", "auc", 4), ("short_all", "scratch_all", "mass_mae", 2),
-            ("long_all", "short_all", "auc", 4), ("long_all", "scratch_all", "accuracy", 3))),
+            ("long_all", "short_all", "auc", 4), ("long_all", "scratch_all", "accuracy", 3),
+            ("long_1000", "scratch_1000", "mass_mae", 2),
+            ("long_1000", "scratch_1000", "auc", 3), ("long_1000", "linear_1000", "auc", 3),
+            ("long_1000", "trees_1000", "auc", 3))),
+        lambda: "the rule leads by {difference:.1f} GeV".format(
+            **compared(LONG, "long_1000", "linear_1000", "mass_mae")),
+        lambda: "nothing here either, {:.3f} and {:.3f}".format(
+            *probed(LONG, "scratch_4x_1000", "scratch_1000")),
         *(lambda a=a, b=b, m=m, d=d: " and ".join(", ".join(
             f"{x:.{d}f}" for x in compared(LONG, a, b, m)["points"]).rsplit(", ", 1))
           for a, b, m, d in (("long_300", "short_300", "auc", 3),
                              ("long_300", "scratch_300", "auc", 3),
+                             ("long_1000", "scratch_1000", "auc", 3),
                              ("long_all", "scratch_all", "mass_mae", 1),
                              ("long_300", "scratch_4x_300", "auc", 3))),
         lambda: "mean was {:.2f} GeV".format(mean(compared(

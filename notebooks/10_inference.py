@@ -485,6 +485,7 @@ for batch in (1, 32):
         row |= dict(zip((f"{key}_{batch}" for key in ("median", "p90", "p99")),
                         found))
 torch.set_num_threads(threads)
+sessions.clear()  # each holds a pool of memory
 
 # %%
 display(Markdown(drawings.inference.table(rows)))

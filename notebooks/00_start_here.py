@@ -24,8 +24,8 @@
 # image, turn it into tokens, train a classifier, and put an interval on what
 # it achieved.
 #
-# **You need** nothing but this notebook: about 2 minutes on two cores,
-# 1 minute with a GPU. No physics is assumed; the later notebooks explain
+# **You need** nothing but this notebook: about a minute on two cores,
+# or with a GPU. No physics is assumed; the later notebooks explain
 # every word that is only waved at here.
 
 # %%

@@ -28,7 +28,7 @@
 # course, and judge them against published numbers: those that were *fitted*,
 # those that were *predicted*, and those that were *held out* of the fit.
 #
-# **You need** nothing before this; some particle vocabulary helps. About five
+# **You need** nothing before this; some particle vocabulary helps. About four
 # minutes on two cores once all jets are simulated (the first run does that,
 # and takes longer; a GPU does not help).
 

@@ -26,8 +26,8 @@
 # in three ways and mend it, look at what trained ones attend to, and write
 # the course's whole model in five classes that load its published weights.
 #
-# **You need** notebook 02 for patches and tokens; matrix products. About two
-# minutes on two cores, one with a GPU.
+# **You need** notebook 02 for patches and tokens; matrix products. About a
+# minute on two cores, one with a GPU.
 
 # %%
 # On Colab: fetch the course and only the packages that are missing.

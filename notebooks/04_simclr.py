@@ -25,7 +25,7 @@
 # a network collapse and learn how to notice, pretrain an encoder, and judge it
 # beside thirty encoders that have learned nothing.
 #
-# **You need** notebooks 00 to 02 for the jets and 03 for the model; about 6
+# **You need** notebooks 00 to 02 for the jets and 03 for the model; about 5
 # minutes on two cores, 2 with a GPU. `GRIDS = True` repeats the judging with
 # several seeds and lengths of pretraining, in about half an hour.
 

@@ -28,7 +28,7 @@
 # length, against encoders of random weights.
 #
 # **You need** notebook 02 (patches and tokens) and 04 (probes, and the judge); about
-# 4 minutes on two cores, 1 with a GPU.
+# 3 minutes on two cores, 1 with a GPU.
 
 # %%
 # On Colab: fetch the course and only the packages that are missing.

@@ -33,7 +33,7 @@
 # time linear attention on thousands of active cells.
 #
 # **You need** notebooks 03 (linear attention), 04 (collapse, probes) and 05
-# (masks); about seven minutes on two cores, and four more where the jets have yet
+# (masks); about five minutes on two cores, and three more where the jets have yet
 # to be simulated. The grid of seeds and variants takes about an hour of one core;
 # `GRIDS = True` runs it.
 

@@ -27,7 +27,7 @@
 # shows a published gain.
 #
 # **You need** notebook 04 (its backbone comes from the cache, or is trained
-# here); about 11 minutes on two cores, 3 with a GPU. `GRIDS = True` asks R1's
+# here); about 7 minutes on two cores, 3 with a GPU. `GRIDS = True` asks R1's
 # questions with several seeds and few labels, in about an hour.
 
 # %%

@@ -24,7 +24,7 @@
 # for many comparisons, remove the mass from an AUC, and enter a mechanism of
 # your own into the table.
 #
-# **You need** notebook 07 (its model is taken from the cache); about 4 minutes
+# **You need** notebook 07 (its model is taken from the cache); about 2 minutes
 # on two cores, 2 with a GPU. The grid takes an hour and more;
 # `GRIDS = True` runs it, run by run. How time and memory grow with the number
 # of tokens is notebook 11, what can be taken away from the model notebook 12.

@@ -25,7 +25,7 @@
 # null, find sick channels in a run that was never seen, and hold a network
 # against a rule of two numbers.
 #
-# **You need** notebooks 03 (attention) and 07 (how to judge a score); about 7
+# **You need** notebooks 03 (attention) and 07 (how to judge a score); about 6
 # minutes on two cores, 2 with a GPU. `GRIDS = True` adds seeds, longer training
 # and finer patches, in about half an hour. The text speaks of the published run
 # (profile laptop, simulated maps).

@@ -25,7 +25,7 @@
 # on one thread, and ask the model which pixels it used.
 #
 # **You need** notebooks 02 (tokens) and 03 (attention). The model is that of
-# notebook 07, from the cache or as published. About four minutes on two cores.
+# notebook 07, from the cache or as published. About two minutes on two cores.
 #
 # Four words first. A *trigger* decides within milliseconds which collisions are
 # kept; what it rejects is gone for good. The *high-level* trigger is its second

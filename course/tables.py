@@ -135,8 +135,7 @@ def write_latex(folder: Path, profile: Profile) -> None:
         if isinstance(inner, float) and 0 <= inner <= 1:
             percent = tex_number(value, False, 100)
             lines.append(rf"\results@set{{resultpercent}}{{{key}}}{{{percent}\,\%}}")
-    lines.append(rf"\newcommand{{\grids}}{{{grids(profile)}}}")
-    lines.append("\\makeatother")
+    lines += [rf"\newcommand{{\grids}}{{{grids(profile)}}}", "\\makeatother"]
     write_text(folder / "results.tex", "\n".join(lines) + "\n")
     made = all_tables(profile)
     for old in folder.glob("*.tex"):  # of an experiment that is no longer there

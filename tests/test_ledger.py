@@ -78,7 +78,7 @@ def profile(tmp_path, monkeypatch):
         runs = [{"name": "a", "seed": seed, "labels": 6000, "test_jets": 1000, "metrics": {},
                  "predictions": {}} for seed in (0, 1)]
         write_json(profile.results_dir / "stand_in.json", {
-            "runs": runs, "predictions": "",
+            "runs": runs, "predictions": [],
             "summary": {"a": {"auc": row(0.8, 0.01)}, "b": {"auc": row(0.9, 0.01)}},
             "comparisons": [{"a": "a", "b": "b", "metric": "auc", "difference": difference,
                              "low": difference - half, "high": difference + half}],

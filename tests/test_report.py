@@ -76,21 +76,25 @@ def test_saving_again_leaves_no_predictions_of_runs_that_are_gone(profile):
     smaller.add_run("scratch", predictions(1.0))
     smaller.save()
     [left] = profile.results_dir.glob("*.npz")
-    assert left.name == results.load("07_finetune", profile)["predictions"]
+    assert [left.name] == results.load("07_finetune", profile)["predictions"]
     assert list(results.load_predictions("07_finetune", profile)) == ["scratch"]
 
 
 def test_what_runs_share_is_stored_once_and_what_was_swapped_is_noticed(profile):
     """Labels and masses of the test jets are those of every run; a column is known by content."""
     made = results.Experiment("07_finetune", profile)
-    shared = predictions(1.0)
-    for seed in range(3):
+    shared, seeds = predictions(1.0), 30
+    for seed in range(seeds):
         made.add_run("one", dataclasses.replace(shared, score=predictions(1.0, seed=seed).score),
                      seed=seed)
     made.save()
-    path = profile.results_dir / results.load("07_finetune", profile)["predictions"]
-    columns = read_npz(path, "")
-    assert len(columns) == len(shared.columns()) + 2
+    first, second = (profile.results_dir / file
+                     for file in results.load("07_finetune", profile)["predictions"])
+    columns = read_npz(first, "")
+    assert len(columns | read_npz(second, "")) == len(shared.columns()) - 1 + seeds
+    again = results.load_predictions("07_finetune", profile)["one"]
+    assert again[-1].score.tolist() == predictions(1.0, seed=seeds - 1).score.tolist()
+    path = first
     first, second, *_ = columns
     write_npz(path, columns | {first: columns[second]})
     with pytest.raises(DataError, match="not what its name says"):
@@ -281,9 +285,9 @@ def test_a_grid_of_an_earlier_simulation_says_so_and_is_not_stale(published, pro
     assert tables.flatten(found)["meta/jets"] == "an earlier simulation"
     (problem,) = freshness.check(profile)
     assert "07_finetune: stale, changed since: fit (version 1, now 2), sample.top_qcd" in problem
-    (profile.results_dir / found["predictions"]).unlink()
+    (profile.results_dir / found["predictions"][0]).unlink()
     said = "\n".join(freshness.check(profile))
-    assert found["predictions"] in said
+    assert found["predictions"][0] in said
     assert "missing" in said
 
 
@@ -296,7 +300,7 @@ def test_check_finds_uncommitted_code_and_predictions_that_say_something_else(pr
     found = "\n".join(freshness.check(profile))
     assert "uncommitted code" in found
     assert "scratch, seed 1: predictions give another auc" in found
-    damaged = profile.results_dir / content["predictions"]
+    damaged = profile.results_dir / content["predictions"][0]
     whole = damaged.read_bytes()
     damaged.unlink()
     assert f"{damaged.name}: is missing" in "\n".join(freshness.check(profile))

@@ -194,7 +194,7 @@ def test_published_files_are_small():
             limit = 300_000
         elif file.parent.name == "figures":
             limit = 200_000
-        elif "weights" in file.parts or file.suffix == ".npz":  # the predictions of an experiment
+        elif "weights" in file.parts:
             limit = 5_000_000
         assert file.stat().st_size <= limit, f"{file.name}: {file.stat().st_size} bytes"
     assert sum(file.stat().st_size for file in tracked() if "results" in file.parts) <= 30_000_000

@@ -1,6 +1,6 @@
 """Results as JSON: what a notebook measured, with everything needed to check it later.
 
-One experiment is one file, ``results/<profile>-<data>/<experiment>.json``, and one npz beside it
+One experiment is one file, ``results/<profile>-<data>/<experiment>.json``, and npz files beside it
 with what its runs predicted; a column that runs share (labels, masses of the test jets) is stored
 once, for a run names its columns by content. Paper, README and tables read these and nothing else.
 
@@ -33,7 +33,7 @@ SILENT = ("import", "from", "print", "display", "plots", "diagrams", "drawings",
           "fig", "ax", "axes")
 TIMES = "course"  # the experiment in which the runner notes how long each notebook took
 RESULTS = dict(  # keys of a file of results
-    runs=list, predictions=str, summary=dict, comparisons=list, values=dict, curves=dict,
+    runs=list, predictions=list, summary=dict, comparisons=list, values=dict, curves=dict,
     commit=str, created=str, machine=str, profile=str, data=str)
 
 
@@ -139,22 +139,21 @@ class Experiment:
     def save(self) -> Path:
         """Write predictions and JSON, all or nothing; returns the JSON's path. Predictions have
         their content in their name: what the JSON before names stays until the new one is there."""
-        folder = self.profile.results_dir
-        path, predictions = folder / f"{self.name}.json", ""
-        if self._columns:
-            predictions = f"{self.name}.{_hash(np.sort(list(self._columns)))}.npz"
-            write_npz(folder / predictions, self._columns)
-        write_json(path, {
+        folder, keys, files = self.profile.results_dir, list(self._columns), []
+        for some in (keys[n:n + 20] for n in range(0, len(keys), 20)):  # of 10,000 jets: < 1 MB
+            files.append(f"{self.name}.{_hash(np.array(some))}.npz")
+            write_npz(folder / files[-1], {key: self._columns[key] for key in some})
+        path = write_json(folder / f"{self.name}.json", {
             "experiment": self.name, "profile": self.profile.name, "data": self.profile.data,
             "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "commit": provenance.commit(), "machine": provenance.machine(),
-            "predictions": predictions, "runs": self.runs, "summary": self.summary(),
+            "predictions": files, "runs": self.runs, "summary": self.summary(),
             "comparisons": self.comparisons, "values": self.values, "curves": self.curves,
             "made_with": {"components": self.components, "cells": measuring_cells(self.name),
                           **self._made},
         }, digits=7)  # float32 has no more
         for old in folder.glob(f"{self.name}.*.npz"):
-            if old.name != predictions:
+            if old.name not in files:
                 old.unlink()
         return path
 
@@ -177,7 +176,7 @@ def load(name: str, profile: Profile) -> dict[str, Any]:
                 float(run.get("train_seconds") or 0)  # JSON's integers have no end
                 if not all(isinstance(run[key], kind) for key, kind in kinds.items()):
                     raise ValueError(f"a run of {run['name']!s:.20}")
-            if Path(found["predictions"]).name != found["predictions"]:
+            if any(Path(file).name != file for file in found["predictions"]):
                 raise ValueError("predictions in another folder")
             made = found.get("made_with", {}).get("components", {})
             if not all(isinstance(version, int) for version in made.values()):
@@ -231,9 +230,10 @@ def load_predictions(name: str, profile: Profile) -> dict[str, list[measure.Pred
     Raises: DataError where they are missing, damaged or of other content than they say."""
     results, todo = load(name, profile), how_to_make(name, profile)
     found: dict[str, list[measure.Predictions]] = {}
-    path = _path(name, profile).parent / results["predictions"]
-    with guarded(path, todo, "it holds other predictions"):
-        columns = read_npz(path, todo) if results["runs"] else {}
+    path, columns = _path(name, profile), {}
+    with guarded(path, todo, "it names other predictions"):
+        for file in results["predictions"]:
+            columns |= read_npz(path.with_name(file), todo)
         if wrong := [key for key, column in columns.items() if _hash(column) != key]:
             raise ValueError(f"column {wrong[0]} is not what its name says")
         for run in results["runs"]:

@@ -257,8 +257,8 @@ plots.save(fig, "12_ingredients", profile);
 # A plain ViT, with none of the parts and with our learning rate, is at
 # -0.037 [-0.056, -0.017]. A token for every active patch changes the AUC by nothing that
 # matters (-0.000 [-0.001, 0.001]) and the mass error by 0.31 GeV [0.05, 0.58], to the
-# advantage of two scales. The *summary* is the surprise: the class can do without
-# it, and the mass cannot, 1.28 GeV [1.07, 1.50]. Most likely because
+# advantage of two scales. The *summary* is the surprise: the class shows no
+# loss without it (undecided), and the mass cannot, 1.28 GeV [1.07, 1.50]. Most likely because
 # widths and multiplicities of the whole jet are what a mass can be read from where the
 # scale of the energies is gone.
 #

@@ -93,8 +93,9 @@ class Predictions:
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read what ``save`` wrote. DataError: damaged, or not a file of predictions."""
-        with guarded(path, "evaluate again", "it holds no predictions"):
-            return cls.of_columns(read_npz(path, "evaluate again", "it holds no predictions"))
+        todo, what = "evaluate again", "it holds no predictions"
+        with guarded(path, todo, what):
+            return cls.of_columns(read_npz(path, todo, what))
 
 
 # --- metrics: predictions, weights (R,N) -> (R,) --------------------------------------------------

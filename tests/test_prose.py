@@ -21,6 +21,14 @@ def difference(name, a, b, metric="auc", digits=3):
     return "{} [{}, {}]".format(*(f"{row[k]:.{digits}f}" for k in ("difference", "low", "high")))
 
 
+def holms(name, a, metric, among):
+    """Holm's p of a difference, among those that `among` takes."""
+    rows = {c["a"]: c["p"] for c in published(name)["comparisons"]
+            if c["metric"] == metric and among(c["a"])}
+    order = sorted(rows, key=rows.get)
+    return max(rows[n] * (len(rows) - k) for k, n in enumerate(order[:order.index(a) + 1]))
+
+
 def closure():
     found = published("01_collisions")["values"]["closure_met"]
     return ("Of {of} rows {met} are met: {fitted_met} of {fitted_rows} that were fitted, and "
@@ -423,6 +431,12 @@ SAID = LESSONS | {
                              ("gaussian_loss", "ours_half", "mass_mae", 1),
                              ("gev", "ours", "auc", 3),
                              ("gev", "ours", "mass_mae", 2))),
+        *(lambda a=a, m=m, t=t: t.format(holms("12_ablations_grid", a, m, lambda n: n != "gev"))
+          for a, m, t in (("no_local", "auc", "convolution*, becomes {:.2f}"),
+                          ("no_summary", "mass_mae", "the jet* with {:.3f}"),
+                          ("no_local", "mass_mae", "convolution* with {:.3f}"))),
+        lambda: "rule ({:.2f} and {:.2f} of thirteen".format(*(
+            holms("12_ablations_grid", "gev", m, bool) for m in ("auc", "mass_mae"))),
         lambda: "by {:.1f} %, with".format(100 * published("12_ablations_grid")["values"][
             "shifts_gev"]["calorimeters +5 %"]["mass"]["difference"])],
 }

@@ -101,15 +101,15 @@ def test_what_runs_share_is_stored_once_and_what_was_swapped_is_noticed(profile)
         results.load_predictions("07_finetune", profile)
 
 
-@pytest.mark.parametrize("writes", range(3))
+@pytest.mark.parametrize("writes", range(4))
 def test_a_result_and_its_predictions_change_together_or_not_at_all(profile, monkeypatch, writes):
     """Stopped after any number of files, it is the result before, whole."""
     experiment(profile).save()
     before = results.load("07_finetune", profile)
     kept = [p.score.tolist() for p in results.load_predictions("07_finetune", profile)["scratch"]]
     after = results.Experiment("07_finetune", profile)
-    for seed in (0, 1):
-        after.add_run("scratch", predictions(2.0 + seed), seed=seed)
+    for seed in range(12):  # scores and masses of each: two files
+        after.add_run("scratch", predictions(2.0 + seed, seed=seed), seed=seed)
 
     done, replace = [], os.replace
 
@@ -119,7 +119,7 @@ def test_a_result_and_its_predictions_change_together_or_not_at_all(profile, mon
         done.append(replace(*places))
 
     monkeypatch.setattr(os, "replace", stopped)
-    if writes < 2:
+    if writes < 3:
         with pytest.raises(KeyboardInterrupt):
             after.save()
         assert results.load("07_finetune", profile) == before
@@ -127,8 +127,8 @@ def test_a_result_and_its_predictions_change_together_or_not_at_all(profile, mon
         assert [p.score.tolist() for p in now] == kept
         monkeypatch.setattr(os, "replace", replace)
     after.save()
-    assert len(list(profile.results_dir.glob("*.npz"))) == 1
-    assert len(results.load("07_finetune", profile)["runs"]) == 2
+    assert len(list(profile.results_dir.glob("*.npz"))) == 2
+    assert len(results.load("07_finetune", profile)["runs"]) == 12
 
 
 def test_the_laptop_shows_a_grid_of_one_gpu_until_it_has_its_own(tmp_path, monkeypatch):

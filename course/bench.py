@@ -146,22 +146,22 @@ def measure(profile: Profile, rounds: int = 5, jets: JetImages | None = None,
     return rows
 
 
-def together(profile: Profile, count: int, rounds: int, file: Path) -> str:
+def together(profile: Profile, count: int, rounds: int, file: Path | None, size: int) -> str:
     """Training of our model by `count` processes of one thread that share each batch, against one:
     the images of a second, in turns. (That the losses are equal, tests/test_together.py says.)"""
-    rates: dict[int, list[float]] = {1: [], count: []}
+    file, rates = file or course_files(profile)["labelled"], {1: [], count: []}
     for n in list(rates) * rounds:
         with tempfile.TemporaryDirectory() as home:
             subprocess.run(
                 [sys.executable, "-m", "lib", "train", "scratch", "--profile", profile.name,
-                 "--file", str(file.resolve()), "--updates", str(UPDATES), "--batch-size", "64",
-                 "--devices", str(n)],
+                 "--file", str(file.resolve()), "--updates", str(UPDATES),
+                 "--batch-size", str(size), "--devices", str(n)],
                 env={**os.environ, "JETS_HOME": home, "OMP_NUM_THREADS": "1"}, check=True,
                 stdout=subprocess.DEVNULL)
             [record] = Path(home).glob("**/runs/*/run.json")
             rates[n].append(Run.open(record.parent).history[-1]["images_s"])
     ratios = sorted(b / a for a, b in zip(*rates.values()))
-    return (f"one process: {statistics.median(rates[1]):.0f} images/s, {count}: "
+    return (f"batches of {size}, one process: {statistics.median(rates[1]):.0f} images/s, {count}: "
             f"{statistics.median(rates[count]):.0f}; {statistics.median(ratios):.2f} times "
             f"({ratios[0]:.2f} to {ratios[-1]:.2f}); {machine()}")
 
@@ -173,7 +173,7 @@ def main(profile: Profile, file: Path | None = None, rounds: int = 5, scaling: b
     if scaling:
         return growth.main(file or profile.build_dir / "scaling.json", rounds)
     if processes > 1:
-        return together(profile, processes, rounds, file or course_files(profile)["labelled"])
+        return "\n".join(together(profile, processes, rounds, file, n) for n in (64, 128))
     rows = measure(profile, rounds, JetImages.open(file) if file else None, device=device)
     lines = [f"{'model':28}{'dtype':>10}{'params':>11}{'tokens':>8}{'images/s':>10}{'ratio':>7}"
              f"{'GFLOP/jet':>11}"]

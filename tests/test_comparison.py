@@ -49,8 +49,9 @@ def test_several_processes_are_timed_against_one(tmp_path, capsys, monkeypatch):
     make_jets(100).save(tmp_path / "jets.h5")
     assert main(["bench", "--processes", "2", "--rounds", "1", "--profile", "smoke",
                  "--file", str(tmp_path / "jets.h5")]) == 0
-    said = capsys.readouterr().out
-    assert re.match(r"one process: \d+ images/s, 2: \d+; [\d.]+ times \([\d.]+ to [\d.]+\); ", said)
+    said = re.findall(r"batches of (\d+), one process: \d+ images/s, 2: \d+; [\d.]+ times "
+                      r"\([\d.]+ to [\d.]+\); ", capsys.readouterr().out)
+    assert said == ["64", "128"]
 
 
 def test_the_benchmark_takes_chosen_models(jets):

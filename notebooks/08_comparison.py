@@ -479,7 +479,8 @@ plots.save(drawings.comparison.differences(rows, AXES), "08_rivals", profile);
 # the rule would say *undecided*; the mass error would be 0.62 GeV to the advantage of
 # attention. Notebook 13 has another pair at 6,000 jets, -0.0025. So the honest
 # answer is: at this number of jets attention is worth between nothing and about 0.003
-# in AUC, and three seeds are too few to say more.
+# in AUC, and three seeds are too few to say more. (Notebook 16 says more: with a longer
+# recipe and as many draws as the question needs.)
 #
 # The prediction had three parts. Less than 0.01 in AUC: right. Less than the local
 # convolution: right, for notebook 12 loses 0.021 without the convolution. That attention
@@ -722,6 +723,7 @@ print(f"a perfect score on {len(mine):,} jets: {floor:.3f} on average")
 #
 # - **What attention buys** our model, at 6,000 jets, is not resolved from zero and at
 #   most about 0.003 in AUC; the local convolution is worth seven times that (notebook 12).
+#   Five planned draws resolve it (notebook 16).
 # - **What it costs** is a sixth of a step's operations and a fifth to a quarter of its
 #   time if it is linear, and more time than the rest of the model together if it is
 #   softmax.

@@ -489,7 +489,8 @@ if shown:
 # - **The control** is at -0.0015 [-0.0038, 0.0005] in AUC and 0.48 [-1.19, 2.14] GeV:
 #   undecided in both, the middles on the side of attention. The three draws say -0.3, 0.7
 #   and 1.0 GeV. So a better recipe gives the same answer as the old one: at 6,000 jets
-#   attention is worth less than three trainings scatter, whatever the recipe.
+#   attention is worth less than three trainings scatter, whatever the recipe. Notebook 16
+#   takes these draws as a pilot, plans five more, and gets an answer to both.
 # - **Prediction (d) is not refuted.** From SimCLR: 0.0006 [-0.0017, 0.0030] in AUC and -0.35
 #   [-1.53, 0.82] GeV, ahead in two draws and behind in one. The -0.60 GeV that notebook 07
 #   found for one fine-tuning of the short recipe cannot be seen beside turned jets, and

@@ -182,7 +182,8 @@ def mean_of(name, metric):
     return published("07_finetune")["summary"][name][metric]["mean"]
 
 
-LONG = "15_long_pretraining_grid"
+LONG, AGAIN = "15_long_pretraining_grid", "16_once_more_grid"
+COUNTS = dict(enumerate("None One Two Three Four Five Six Seven Eight Nine".split()))
 
 
 def compared(name, a, b, metric="auc"):
@@ -283,6 +284,31 @@ SAID = LESSONS | {
           for n in ("ours", "resnet15") for m, d in (("auc", 3), ("mass_mae", 1))),
         *(lambda n=n, m=m, d=d: difference("14_fair_race_grid", n, "ours", m, d)
           for n in ("resnet15", "none", "simclr") for m, d in (("auc", 4), ("mass_mae", 2)))],
+    "16_once_more": [
+        lambda: "trained on the same {} jets".format(min(
+            run["labels"] for run in published("16_once_more")["runs"])),
+        lambda missed=lambda: value("16_once_more", "pairs", "missed"): (
+            f"{COUNTS[9 - missed()]} hold it and {COUNTS[missed()].lower()} do not"),
+        lambda: "to {:.2f} GeV".format(value("16_once_more", "pairs", "interval")),
+        lambda: "by {:.2f} GeV, more than twice".format(value("16_once_more", "pairs", "scatter")),
+        lambda: difference("16_once_more", "trees", "linear", "mass_mae", 1),
+        *(lambda t=t: t.format(100 * value("16_once_more", "looks", "ever"))
+          for t in ("In {:.0f} % of all studies:", "in {:.0f} % of all studies of")),
+        lambda: "takes {:.0f} and {:.0f}, and five".format(*(
+            value("16_once_more", "plan", n, "half") for n in ("resnet15_mass_mae", "none_auc"))),
+        lambda: "needs {draws:.0f} draws, or {half:.0f}".format(
+            **value("16_once_more", "plan", "none_mass_mae")),
+        *(lambda n=n, m=m, d=d: difference(AGAIN, n, "ours", m, d)
+          for n, m, d in (("resnet15", "mass_mae", 2), ("resnet15", "auc", 4),
+                          ("none", "auc", 4), ("none", "mass_mae", 2), ("half", "auc", 4),
+                          ("half", "mass_mae", 2))),
+        lambda: difference(AGAIN, "half", "resnet15", "auc", 4),
+        lambda: difference(AGAIN, "all_none", "all_ours", "mass_mae", 2),
+        lambda: "pilot's {:.2f}".format(compared(
+            "14_fair_race_grid", "resnet15", "ours", "mass_mae")["difference"]),
+        *(lambda of=of, t=t: t.format(*compared(of, "none", "ours", "mass_mae")["points"])
+          for of, t in (("14_fair_race_grid", "({:.1f}, {:.1f} and {:.1f} GeV)"),
+                        (AGAIN, "({:.1f}, {:.1f}, {:.1f}, {:.1f} and {:.1f})")))],
     "15_long_pretraining": [
         lambda: "has {:.3f}, the short pretraining {:.3f}, the long one".format(
             *probed("15_long_pretraining", "probe_random", "probe_short")),

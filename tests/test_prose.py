@@ -1,7 +1,7 @@
 """Numbers that the prose of a notebook states are those of the published results."""
 
 import re
-from statistics import mean
+from statistics import mean, stdev
 
 import pytest
 
@@ -303,6 +303,12 @@ SAID = LESSONS | {
                           ("none", "auc", 4), ("none", "mass_mae", 2), ("half", "auc", 4),
                           ("half", "mass_mae", 2))),
         lambda: difference(AGAIN, "half", "resnet15", "auc", 4),
+        lambda: "it rejects {:.0f} where ours rejects {:.0f}".format(*(
+            published(AGAIN)["summary"][n]["rejection_50"]["mean"] for n in ("half", "ours"))),
+        lambda: "by factors of {:.1f} to {:.1f}".format(*sorted(
+            stdev(compared("14_fair_race_grid", n, "ours", m)["points"])
+            / stdev(compared(AGAIN, n, "ours", m)["points"])
+            for n, m in (("resnet15", "mass_mae"), ("none", "auc"), ("none", "mass_mae")))[::2]),
         lambda: difference(AGAIN, "all_none", "all_ours", "mass_mae", 2),
         lambda: "pilot's {:.2f}".format(compared(
             "14_fair_race_grid", "resnet15", "ours", "mass_mae")["difference"]),

@@ -289,8 +289,8 @@ SAID = LESSONS | {
             run["labels"] for run in published("16_once_more")["runs"])),
         lambda missed=lambda: value("16_once_more", "pairs", "missed"): (
             f"{COUNTS[9 - missed()]} hold it and {COUNTS[missed()].lower()} do not"),
-        lambda: "to {:.2f} GeV".format(value("16_once_more", "pairs", "interval")),
-        lambda: "by {:.2f} GeV, more than twice".format(value("16_once_more", "pairs", "scatter")),
+        lambda: "error of {:.2f} GeV".format(value("16_once_more", "pairs", "interval")),
+        lambda: "scatter by {:.2f} GeV".format(value("16_once_more", "pairs", "scatter")),
         lambda: difference("16_once_more", "trees", "linear", "mass_mae", 1),
         *(lambda t=t: t.format(100 * value("16_once_more", "looks", "ever"))
           for t in ("In {:.0f} % of all studies:", "in {:.0f} % of all studies of")),

@@ -224,7 +224,7 @@ if pilot:
         known = gap(pilot, name, "ours")[metric]
         size = abs(known["difference"]) / np.std(known["points"], ddof=1)
         plan = {"effect": float(size), "draws": needed(size), "half": needed(size / 2),
-                "five": float(power(size, 5, 0.975))}
+                "five": round(float(power(size, 5, 0.975)), 2)}
         experiment.values.setdefault("plan", {})[f"{name}_{metric}"] = plan
         rows.append([f"{LABEL[name]} − ours, {UNIT[metric]}", known,
                      *(round(value, 2) for value in plan.values())])

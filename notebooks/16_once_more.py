@@ -353,7 +353,7 @@ if shown:
               f"{UNIT[metric]}; p below 0.025: {row['p'] < 0.025}")
 
 # %% tags=["figure"]
-if shown:
+if shown and pilot:
     rows = {}
     for n in ("resnet15", "none"):
         rows |= {f"{LABEL[n]}: pilot": gap(pilot, n, "ours"),

@@ -16,6 +16,7 @@ from lib.data.images import JetImages
 from lib.files import DataError, require
 from lib.profiles import Profile
 from lib.registry import Registry
+from lib.workers import one_at_a_time
 
 SEEDS = {"labelled": 1, "test": 2, "unlabelled": 3}  # of the course's own files
 DATASETS = Registry("data set")
@@ -36,8 +37,11 @@ class DataSet:
         """See that `path` holds the first `jets` jets of a part; ``changes`` are its settings."""
         settings = {"seed": SEEDS[part], "pool": "test" if part == "test" else "train",
                     "labelled": part != "unlabelled", **changes}
-        if not holds(path, Settings(self.process, jets, **settings)):
-            simulate(self.process, jets, path, **settings)
+        wanted = Settings(self.process, jets, **settings)
+        if not holds(path, wanted):
+            with one_at_a_time(path.with_name(f".{path.name}.lock"), f"{path.name}: being made"):
+                if not holds(path, wanted):  # another process may just have made it
+                    simulate(self.process, jets, path, **settings)
 
     def public(self, profile: Profile) -> dict[str, Path | None]:
         """The public files, None where there is none. Raises: DataError if one is missing."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from lib.data import store
 from lib.data.store import Chunk, opening
-from lib.files import DataError
+from lib.files import DataError, require
 
 # Settings of a simulation that are options of the command line, beside its process and labels.
 OPTIONS = ("jets", "seed", "encoding", "pool", "pool_events", "pile_up", "pile_up_removal",
@@ -24,9 +24,8 @@ def numbers(shard: str, chunks: int) -> tuple[int, int, range]:
     Raises: DataError for anything else, and for more shards than chunks."""
     match = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", shard)
     k, n = map(int, match.groups()) if match else (1, 0)
-    if not k <= n <= chunks:
-        raise DataError(f"shard {shard!r}: give K/N, K from 1 to N and N at most {chunks}: a shard "
-                        "is made of whole chunks")
+    require(k <= n <= chunks, f"shard {shard!r}", "a shard is made of whole chunks: give K/N, K "
+            f"from 1 to N and N at most {chunks}")
     return k, n, range((k - 1) * chunks // n, k * chunks // n)
 
 

@@ -25,7 +25,7 @@ from collider.detector import DETECTORS
 from lib.cms import CHANNELS, SIZE
 from lib.data.encoding import encode_cms8
 from lib.data.store import ENCODINGS, Chunk, unpack, write_packed
-from lib.files import DataError, replacing
+from lib.files import DataError, replacing, require
 from lib.profiles import cores
 from lib.workers import TRIES, processes, scheduler
 
@@ -65,12 +65,9 @@ class Settings:
                                    ("pile-up pool", self.pool, events.POOL_SEEDS),
                                    ("pile-up removal", self.pile_up_removal, ("chs", "none")),
                                    ("detector", self.detector, DETECTORS)):
-            if given not in known:
-                raise DataError(f"unknown {what} {given!r}; choose from {', '.join(known)}")
-        if self.jets < 1:
-            raise DataError(f"cannot simulate {self.jets} jets; ask for at least one")
-        if self.seed < 0:
-            raise DataError(f"the seed is {self.seed}; give 0 or a larger whole number")
+            require(given in known, f"unknown {what} {given!r}", f"choose from {', '.join(known)}")
+        require(self.jets >= 1, f"cannot simulate {self.jets} jets", "ask for at least one")
+        require(self.seed >= 0, f"the seed is {self.seed}", "give 0 or a larger whole number")
 
     @property
     def sample(self) -> events.Sample:

@@ -5,6 +5,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
@@ -26,6 +27,7 @@ from lib.data.store import Chunk, write_packed
 from lib.files import DataError
 from lib.report import contract
 from lib.training import runs
+from lib.workers import one_at_a_time
 
 POOL = 60  # minimum-bias events of the tests' pile-up pool
 
@@ -319,6 +321,29 @@ def test_files_of_the_course_are_made_once_and_when_they_are_missing(tmp_path, m
         assert found == {"labelled": public.data_dir / "labelled.h5", "test": None,
                          "unlabelled": None}
     assert len(JetImages.open(found["labelled"])) == 5
+
+
+def test_a_file_that_two_want_at_once_is_made_once(tmp_path, monkeypatch):
+    begun, waits, made_by = threading.Event(), threading.Event(), []
+
+    def simulate(process, jets, path, **settings):
+        made_by.append(threading.current_thread().name)
+        begun.set()
+        assert waits.wait(30), "the other did not wait for this one"
+        made(path, Settings(process, jets, **settings).provenance())
+
+    monkeypatch.setenv("JETS_HOME", str(tmp_path))
+    monkeypatch.setattr(course, "simulate", simulate)
+    monkeypatch.setattr(course, "one_at_a_time", lambda path, busy: one_at_a_time(
+        path, busy, lambda line: waits.set()))
+    first, second = (threading.Thread(target=course.more_jets, name=name, args=(
+        profiles.get("smoke"), "labelled", "draw_1", 10)) for name in ("first", "second"))
+    first.start()
+    assert begun.wait(30)
+    second.start()
+    first.join()
+    second.join()
+    assert made_by == ["first"]
 
 
 # --- a new data set is one file -------------------------------------------------------------------

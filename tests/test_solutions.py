@@ -5,8 +5,10 @@ from types import SimpleNamespace
 
 import notebook_code
 import numpy as np
+import pytest
 import torch
 from jetfiles import cms
+from scipy import stats
 
 from lib import profiles
 from lib.data.augment import recalibrated
@@ -130,3 +132,28 @@ def test_a_block_between_two_measured_sizes(capsys):
     for block in notebook_code.solutions("11"):
         exec(block, space)
     assert "4,096 tokens: 8 times" in capsys.readouterr().out  # 16 over 2 seconds
+
+
+def test_a_borrowed_scatter_is_that_of_the_lenders():
+    borrowed = notebook_code.shown("17", {"borrowed"}, np=np, stats=stats)["borrowed"]
+    pairs = [{"difference": d, "low": d - 0.196, "high": d + 0.196} for d in (1.0, 2.0)]
+    row = borrowed(pairs, [0.1, 0.3, 0.2, 0.5, 0.4])
+    # t of four degrees of freedom (a table); a variance of .025, of two, and .1 of the test jets
+    assert row["high"] - row["low"] == pytest.approx(
+        2 * 2.776 * (0.025 / 2 + 0.1**2) ** 0.5, rel=1e-3)
+    assert (row["difference"], row["points"]) == (1.5, [1.0, 2.0])
+    both = borrowed(pairs, [0.1, 0.3, 0.2, 0.5, 0.4], [1, 2, 3])  # variances .025 and 1
+    assert both["high"] - both["low"] == pytest.approx(
+        2 * 2.447 * ((4 * 0.025 + 2) / 6 / 2 + 0.1**2) ** 0.5, rel=1e-3)
+
+
+def test_three_repetitions_and_a_pooled_scatter(capsys):
+    random, studies = np.random.default_rng(3), 20_000
+    space = {"np": np, "stats": stats, "random": random, "studies": studies, "LENDERS": 5,
+             "lent": random.normal(size=(studies, 5)).std(-1, ddof=1),
+             "ours": random.normal(size=(studies, 2))}
+    for block in notebook_code.solutions("17")[:2]:
+        exec(block, space)
+    found = [float(line.split()[n]) for line, n in zip(
+        capsys.readouterr().out.splitlines(), (0, 1, 1), strict=True)]
+    assert found == pytest.approx([1.47, 0.95, 0.815], rel=0.02)

@@ -315,6 +315,16 @@ SAID = LESSONS | {
         *(lambda of=of, t=t: t.format(*compared(of, "none", "ours", "mass_mae")["points"])
           for of, t in (("14_fair_race_grid", "({:.1f}, {:.1f} and {:.1f} GeV)"),
                         (AGAIN, "({:.1f}, {:.1f}, {:.1f}, {:.1f} and {:.1f})")))],
+    "17_far_end": [
+        *(lambda m=m, t=t: t.format(**value("17_far_end", "scatter", m)) for m, t in (
+            ("mass_mae", "{first:.2f} to {last:.2f} GeV, a power of {slope:.2f} ± {error:.2f}"),
+            ("auc", "an eighth, a power of {slope:.2f} ± {error:.2f}"))),
+        lambda: "{:.1f} % at half the lender's".format(100 * value("17_far_end", "borrow", "0.5")),
+        lambda: "the truth in {:.0f} % of all".format(100 * value("17_far_end", "borrow", "2")),
+        lambda: "{wider:.1f} times as wide on average".format(**value("17_far_end", "borrow")),
+        *(lambda m=m, t=t: t.format(**value("17_far_end", "plan", m)) for m, t in (
+            ("auc", "would be ± {pooled:.4f} instead of ± {half:.4f}"),
+            ("mass_mae", "± {pooled:.1f} instead of ± {half:.1f} GeV")))],
     "15_long_pretraining": [
         lambda: "has {:.3f}, the short pretraining {:.3f}, the long one".format(
             *probed("15_long_pretraining", "probe_random", "probe_short")),

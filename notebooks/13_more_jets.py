@@ -311,7 +311,8 @@ if shown:
 # this draw the model with attention is ahead in both numbers. The three sets are nested
 # and share a seed, so these are not three independent witnesses; at 18,000 jets the AUCs
 # are alike by the rule. What attention is worth at 100,000 jets *for the recipe* needs
-# more seeds; for 6,000 jets notebook 16 has them.
+# more seeds: notebook 17 trains two more pairs, on jets of their own. For 6,000 jets
+# notebook 16 has five.
 #
 # And mind the size of it. Going from 6,000 jets to 100,000 brought our model six times
 # as much in AUC as attention does at the right end. Who has a day to spend should
@@ -352,7 +353,8 @@ if longer and "long" in longer["values"]["curves"]["scratch"]:
 #   measured. Beyond it the choice of the law decides.
 # - **Attention**: for one seed and one draw the model with it is ahead at 100,000 jets by
 #   0.0028 in AUC and 0.59 GeV, no more than at 6,000. The prediction of a growing
-#   advantage is not confirmed, and one seed does not make an answer for the recipe.
+#   advantage is not confirmed, and one seed does not make an answer for the recipe
+#   (notebook 17 goes on).
 # - **The published records** were set with millions of jets: 0.982 in AUC on the
 #   public jets with three million. Other jets than ours, so no difference is formed;
 #   but the distance to our 6,000 is of the size that jets bring here.

@@ -406,10 +406,11 @@ if shown and pilot:
 #   true it is more than the 0.3 GeV that matters, and the interval does not settle that.
 #   To keep it in proportion: the local convolution is worth ten times as much in AUC
 #   (notebook 12), and training three times as long on turned jets four times (notebook 14).
-# - **What it does not say**: five draws of one simulation and one size of the training set;
-#   recipes of which ours was tried more often (notebook 14). And the test jets are those on
-#   which the questions arose: their luck is in the interval, but not that the questions
-#   were chosen after looking at these very jets. Only a new test sample is free of that.
+# - **What it does not say**: five draws of one simulation and one size of the training set
+#   (notebook 17 has the largest); recipes of which ours was tried more often (notebook 14).
+#   And the test jets are those on which the questions arose: their luck is in the interval,
+#   but not that the questions were chosen after looking at these very jets. Only a new test
+#   sample is free of that.
 #
 # ## Exercises
 #

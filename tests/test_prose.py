@@ -183,6 +183,7 @@ def mean_of(name, metric):
 
 
 LONG, AGAIN = "15_long_pretraining_grid", "16_once_more_grid"
+FAR = "17_far_end_grid"
 COUNTS = dict(enumerate("None One Two Three Four Five Six Seven Eight Nine".split()))
 
 
@@ -324,7 +325,31 @@ SAID = LESSONS | {
         lambda: "{wider:.1f} times as wide on average".format(**value("17_far_end", "borrow")),
         *(lambda m=m, t=t: t.format(**value("17_far_end", "plan", m)) for m, t in (
             ("auc", "would be ± {pooled:.4f} instead of ± {half:.4f}"),
-            ("mass_mae", "± {pooled:.1f} instead of ± {half:.1f} GeV")))],
+            ("mass_mae", "± {pooled:.1f} instead of ± {half:.1f} GeV"))),
+        *(lambda k=k, m=m, d=d: "{} [{}, {}]".format(*(
+            f"{value(FAR, k, m)[end]:.{d}f}" for end in ("difference", "low", "high")))
+          for k in ("borrowed", "sealed") for m, d in (("auc", 4), ("mass_mae", 2))),
+        lambda: "pairs say {:.4f} and {:.4f}".format(*value(FAR, "borrowed", "auc")["points"]),
+        lambda: "has {:.4f}, {:.4f} and {:.4f}, and {:.1f}, {:.1f} and {:.1f} GeV".format(*(
+            x for m in ("auc", "mass_mae")
+            for x in published(FAR)["summary"]["all_ours"][m]["points"])),
+        *(lambda m=m, d=d: jets_bought("all_ours", m, d, FAR)
+          for m, d in (("auc", 3), ("mass_mae", 1))),
+        *(lambda m=m, d=d: difference(FAR, "all_none", "all_ours", m, d)
+          for m, d in (("auc", 4), ("mass_mae", 2))),
+        lambda: "({:.2f}, {:.2f} and {:.2f})".format(
+            *compared(FAR, "all_none", "all_ours", "mass_mae")["points"]),
+        *(lambda m=m, t=t: t.format(stdev(compared(FAR, "all_none", "all_ours", m)["points"]),
+                                    stdev(compared(AGAIN, "none", "ours", m)["points"]))
+          for m, t in (("auc", "{:.5f} against {:.5f}"),
+                       ("mass_mae", "by {:.2f} GeV where the lender has {:.2f}"))),
+        lambda: "takes {:.0f} % away, of that at 6,000 jets {:.0f} %".format(*(
+            100 - 100 * (1 - probed(of, f"{a}ours")[0]) / (1 - probed(of, f"{a}none")[0])
+            for of, a in ((FAR, "all_"), (AGAIN, "")))),
+        lambda: "gives [{low:.4f}, {high:.4f}]".format(**compared(FAR, "none", "ours")),
+        lambda: "({:.0f} and {:.0f}) leaves".format(*(
+            published(FAR)["summary"][f"all_{n}"]["rejection_50"]["mean"]
+            for n in ("ours", "none")))],
     "15_long_pretraining": [
         lambda: "has {:.3f}, the short pretraining {:.3f}, the long one".format(
             *probed("15_long_pretraining", "probe_random", "probe_short")),

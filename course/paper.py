@@ -75,9 +75,8 @@ def build(profile: Profile) -> Path:
         needs = path.read_text().partition("\n")[0].removeprefix("% needs:").split(",")
         if {name.strip() for name in needs} <= set(present):
             parts[f"section_{path.name}"] = path
-    for path in parts.values():
-        tables.check_keys(path, profile)
-    tables.write_latex(profile.paper_dir / "generated", profile)
+    used = {key for path in parts.values() for key in tables.check_keys(path, profile)}
+    tables.write_latex(profile.paper_dir / "generated", profile, used)
     write_text(profile.paper_dir / "generated/ledger.tex", ledger.latex(profile))
     # The README quotes the default profile.
     if profile.tag == "laptop-simulated" and profile.paper_dir == SOURCE:

@@ -80,11 +80,11 @@ def numbers(profile: Profile) -> dict[str, Any]:
     return found
 
 
-def check_keys(source: Path, profile: Profile) -> None:
-    """Raise a ResultsError for a ``\\result`` or a figure of a LaTeX file that does not exist; it
-    names the key, and the notebook to run where a whole experiment is missing."""
+def check_keys(source: Path, profile: Profile) -> list[str]:
+    """The keys of a LaTeX file's ``\\result``. ResultsError for one, or a figure, that does not
+    exist; it names the key, and the notebook to run where a whole experiment is missing."""
     text, known = re.sub(r"(?<!\\)%.*", "", source.read_text()), numbers(profile)
-    for key in KEYS.findall(text):
+    for key in (keys := KEYS.findall(text)):
         experiment = key.split("/")[0]
         if key not in known:
             if experiment != "profile":
@@ -94,6 +94,7 @@ def check_keys(source: Path, profile: Profile) -> None:
         if not (profile.figures_dir / f"{name}.pdf").is_file():
             todo = results.how_to_make(name, profile)
             raise ResultsError(f"{source.name}: no figure {name}.pdf: {todo}")
+    return keys
 
 
 _SPECIAL = str.maketrans({
@@ -125,10 +126,10 @@ def tex_number(value: Any, interval: bool = True, scale: int = 1, stacked: bool 
     return f"{first}~[{bounds[0]},~{bounds[1]}]" if bounds else first
 
 
-def write_latex(folder: Path, profile: Profile) -> None:
-    """Write results.tex and the tables into ``folder``."""
+def write_latex(folder: Path, profile: Profile, keys: set[str]) -> None:
+    """Write results.tex, which knows the results of ``keys``, and the tables into ``folder``."""
     lines = [GENERATED, r"\makeatletter"]
-    for key, value in sorted(numbers(profile).items()):
+    for key, value in sorted((k, v) for k, v in numbers(profile).items() if k in keys):
         lines.append(rf"\results@set{{result}}{{{key}}}{{{tex_number(value)}}}")
         lines.append(rf"\results@set{{resultvalue}}{{{key}}}{{{tex_number(value, False)}}}")
         inner = (entry(value) or [None])[0]

@@ -383,7 +383,7 @@ def test_unknown_key_is_found_before_latex(profile, tmp_path):
     experiment(profile).save()
     text = tmp_path / "main.tex"
     text.write_text("\\result{07_finetune/scratch/auc} % \\result{07_finetune/no/auc}\n")
-    tables.check_keys(text, profile)
+    assert tables.check_keys(text, profile) == ["07_finetune/scratch/auc"]
     text.write_text("\\resultvalue{07_finetune/scratch/acu}\n")
     with pytest.raises(results.ResultsError, match="no result '07_finetune/scratch/acu'"):
         tables.check_keys(text, profile)
@@ -399,7 +399,7 @@ def test_unknown_key_is_found_before_latex(profile, tmp_path):
 @pytest.mark.parametrize(("key", "good"), [("07_finetune/scratch/auc", True), ("a/b/c", False)])
 def test_unknown_key_stops_latex(profile, tmp_path, key, good):
     experiment(profile).save()
-    tables.write_latex(tmp_path / "generated", profile)
+    tables.write_latex(tmp_path / "generated", profile, {"07_finetune/scratch/auc"})
     body = f"\\result{{{key}}} \\input{{generated/systems}}"
     text = (paper.SOURCE / "main.tex").read_text()
     macros = re.search(r"\\makeatletter.*?\\makeatother", text, re.DOTALL)[0]
@@ -416,7 +416,7 @@ def test_unknown_key_stops_latex(profile, tmp_path, key, good):
 def test_latex_missing_leaves_tables_and_says_the_command(profile, monkeypatch):
     experiment(profile).save()
     monkeypatch.setattr(paper, "has_latex", lambda: False)
-    monkeypatch.setattr(tables, "check_keys", lambda *_: None)
+    monkeypatch.setattr(tables, "check_keys", lambda *_: [])
     monkeypatch.setenv("JETS_LATEX_COMMAND", "sudo apt-get install latexmk")
     with pytest.raises(paper.LatexMissing, match=r"^sudo apt-get install latexmk$"):
         paper.build(profile)

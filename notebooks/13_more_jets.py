@@ -312,7 +312,8 @@ if shown:
 # and share a seed, so these are not three independent witnesses; at 18,000 jets the AUCs
 # are alike by the rule. What attention is worth at 100,000 jets *for the recipe* needs
 # more seeds: notebook 17 trains two more pairs, on jets of their own, and finds that so
-# far out a pair differs less from the next. For 6,000 jets notebook 16 has five.
+# far out a pair differs less from the next in the mass. For 6,000 jets notebook 16 has
+# five.
 #
 # And mind the size of it. Going from 6,000 jets to 100,000 brought our model six times
 # as much in AUC as attention does at the right end. Who has a day to spend should

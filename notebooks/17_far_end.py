@@ -146,9 +146,9 @@ plots.save(fig, "17_scatter", profile);
 # times the jets. In the mass the scatter falls to a quarter, from 0.88 to 0.22 GeV, a
 # power of -0.63 ± 0.19; a half is within its error. In AUC it falls to an
 # eighth, a power of -1.01 ± 0.19. That is no error of a mean: small parts are where trees
-# and rule differ most, and what is large has room to vary. The last points come from four parts each and say little, and the
-# lines should not be trusted much beyond them. But nothing here suggests that the scatter
-# grows with the jets.
+# and rule differ most, and what is large has room to vary. The last points come from four
+# parts each and say little, and the lines should not be trusted much beyond them. But
+# nothing here suggests that the scatter grows with the jets.
 #
 # Another luck does not shrink: that of the *test* jets, which all parts share. It is not
 # in this scatter at all, stays however many jets one trains on, and has to be added.
@@ -240,7 +240,7 @@ def borrowed(pairs, *lenders):
             "high": float(np.mean(points) + half), "points": points}
 
 
-def lent(metric, *names):
+def differences(metric, *names):
     """Differences of the control and ours in other grids."""
     return [gap(results.load(f"{name}_grid", profile), "none", "ours")[metric]["points"]
             for name in names]
@@ -248,7 +248,7 @@ def lent(metric, *names):
 
 if lender and known:
     for metric in MATTERS:
-        others = lent(metric, "08_comparison", "14_fair_race", "16_once_more")
+        others = differences(metric, "08_comparison", "14_fair_race", "16_once_more")
         one, pooled = (borrowed([known[metric]] * 2, *o) for o in (others[2:], others))
         plan = {"half": one["high"] - one["difference"],
                 "pooled": pooled["high"] - pooled["difference"],
@@ -338,7 +338,7 @@ if GRIDS and DATA == "simulated":
     if lender:
         for what, start in ("borrowed", ""), ("sealed", "sealed_"):
             rows = pairs_of({"comparisons": out.comparisons}, start)
-            out.values[what] = {metric: borrowed(rows[metric], *lent(
+            out.values[what] = {metric: borrowed(rows[metric], *differences(
                 metric, "16_once_more")) for metric in MATTERS}
     out.save()
 

@@ -1,4 +1,4 @@
-"""Drawings of notebook 04: views of a jet, the monitor of collapse, features in a plane."""
+"""Drawings of notebooks 04 and 18: views of a jet, the monitor of collapse, features in a plane, a design."""
 
 import textwrap
 
@@ -155,4 +155,28 @@ def lengths(found, names, published):
                 va="top", textcoords="offset points")
     ax.set(xscale="log", xlabel="jets seen in pretraining", ylabel="AUC minus random encoders")
     plots.legend_below(ax, 2)
+    return fig
+
+
+def design(signs, names):
+    """Which settings are on (+1) in which training: (trainings, settings), one name a setting."""
+    fig, ((ax,),) = plots.new(1, 1, 3.4, 4.8)
+    plots.matrix(signs, ax=ax, square=False, linewidths=1, linecolor="w",
+                 cmap=ListedColormap(["#e8e8e8", plots.CYCLE[0]]))
+    ax.set_xticks(np.arange(len(names)) + 0.5, names, rotation=35, ha="right")
+    ax.set_yticks(np.arange(len(signs)) + 0.5, range(len(signs)))
+    ax.set(ylabel="pretraining")
+    return fig
+
+
+def fitted(sums, measured, expected, half, outside):
+    """Measured scores against the sums of effects; ``expected`` ± ``half`` and the scores
+    ``outside`` belong to a setting that the effects were not taken from."""
+    fig, ((ax,),) = plots.new(1, 1, 3.0, 4.4)
+    ax.plot(sums, measured, "o", color=plots.CYCLE[0], mfc="w", label="the sixteen")
+    ax.plot([expected] * len(outside), outside, "s", color=plots.CYCLE[1], label="R1's set")
+    ax.errorbar([expected], [expected], [half], color=plots.CYCLE[1], capsize=3, lw=1.2)
+    ax.axline((expected, expected), slope=1, **plots.RULE)
+    ax.set(xlabel="sum of the effects (AUC)", ylabel="measured AUC of the probe")
+    ax.legend(loc="upper left")
     return fig

@@ -67,6 +67,8 @@ DRAWN = {
     "simclr.symmetry": ({"cms8": {"a": {"trees": ROW}, "b": {"transformer": BARE}}},
                         {"a": "A", "b": "B"}),
     "simclr.collapse": ({"a": {"update": X, "feature_std": X / 9, "effective_rank": X}},),
+    "simclr.design": (np.eye(4) - 0.5, list("abcd")),
+    "simclr.fitted": (X, X, 3.0, 1.0, X[:2]),
     "simclr.cosines": ({"before": np.eye(8), "after": -np.eye(8)},),
     "simclr.moved": ({"a": {"x": 0.1, "y": 0.2}}, {"x": "X", "y": "Y"}, {"x"}),
     "simclr.embeddings": ({"a": PLANE, "b": PLANE}, np.arange(30) % 2,

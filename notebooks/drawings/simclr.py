@@ -161,11 +161,11 @@ def lengths(found, names, published):
 def design(signs, names):
     """Which settings are on (+1) in which training: (trainings, settings), one name a setting."""
     fig, ((ax,),) = plots.new(1, 1, 3.4, 4.8)
-    plots.matrix(signs, ax=ax, square=False, linewidths=1, linecolor="w",
-                 cmap=ListedColormap(["#e8e8e8", plots.CYCLE[0]]))
+    plots.grid_map({"": signs > 0}, ax=ax, kinds={"off": "#e8e8e8", "on": plots.CYCLE[0]},
+                   square=False, names=("view", "pretraining"), linewidths=1, linecolor="w")
     ax.set_xticks(np.arange(len(names)) + 0.5, names, rotation=35, ha="right")
     ax.set_yticks(np.arange(len(signs)) + 0.5, range(len(signs)))
-    ax.set(ylabel="pretraining")
+    ax.set_ylim(len(signs), 0)
     return fig
 
 

@@ -210,13 +210,13 @@ def analysed(scores, luck=0.0):
     """Effects of the views with 95 % intervals, and the σ of one training.
 
     scores (16,). luck: standard error of each effect from the jets, added in quadrature."""
-    rest = scores @ GROUPS / 8  # as effects: their standard deviation is 2 σ / 4
-    error = np.hypot(np.sqrt(np.mean(rest**2)), luck)
-    middle, half = effects(scores), stats.t.ppf(0.975, 7) * error
-    p = 2 * stats.t.sf(abs(middle) / error, 7)
-    return {name: {"difference": m, "low": m - h, "high": m + h, "p": q} for name, m, h, q in zip(
-        VIEWS, middle, np.broadcast_to(half, 8), np.broadcast_to(p, 8))}, np.sqrt(
-            4 * np.mean(rest**2))
+    rest = np.sqrt(np.mean((scores @ GROUPS / 8) ** 2))  # as effects: 2 σ / 4
+    rows = {}
+    for name, middle, error in zip(VIEWS, effects(scores), np.hypot(rest, luck) * np.ones(8)):
+        half = stats.t.ppf(0.975, 7) * error
+        rows[name] = {"difference": middle, "low": middle - half, "high": middle + half,
+                      "p": 2 * stats.t.sf(abs(middle) / error, 7)}
+    return rows, 2 * rest
 
 
 inside = [np.mean([row["low"] <= t <= row["high"] for row, t in zip(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from jetfiles import cms
-from scipy import stats
+from scipy import linalg, stats
 
 from lib import profiles
 from lib.data.augment import recalibrated
@@ -157,3 +157,22 @@ def test_three_repetitions_and_a_pooled_scatter(capsys):
     found = [float(line.split()[n]) for line, n in zip(
         capsys.readouterr().out.splitlines(), (0, 1, 1), strict=True)]
     assert found == pytest.approx([1.47, 0.95, 0.815], rel=0.02)
+
+
+def test_effects_of_a_design_are_those_of_a_regression(capsys):
+    space = notebook_code.shown("18", {"VIEWS", "ORDER", "OURS", "DESIGN", "effects", "analysed"},
+                                np=np, stats=stats, hadamard=linalg.hadamard(8))
+    design, scores = space["DESIGN"], np.random.default_rng(4).normal(size=16)
+    space["GROUPS"] = design[:, :1] * design[:, 1:]  # each group has one interaction of flips
+    rows, sigma = space["analysed"](scores)
+    columns = np.column_stack([np.ones(16), design / 2])
+    expected, (squares,) = np.linalg.lstsq(columns, scores)[:2]
+    assert sigma == pytest.approx((squares / 7) ** 0.5)
+    for row, effect in zip(rows.values(), expected[1:], strict=True):
+        assert row["difference"] == pytest.approx(effect)
+        assert row["high"] - effect == pytest.approx(2.365 * sigma / 2, rel=1e-3)  # t from a table
+    space["pairs"] = [(a, b) for a in range(8) for b in range(a)]
+    exec(notebook_code.solutions("18")[0], space)
+    said = capsys.readouterr().out
+    assert said.startswith("4 ")
+    assert "channel_dropout × flips" in said

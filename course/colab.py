@@ -20,11 +20,8 @@ def pins() -> Iterator[tuple[str, str, str | None]]:
     for line in (ROOT / "requirements.txt").read_text().splitlines():
         match = re.match(r"([\w.-]+)==([\w.]+)(?:; ([^#]+))?", line)
         if match and eval(match[3] or "True", here):  # a marker of pip is an expression of Python
-            try:
-                found = importlib.metadata.version(match[1]).split("+")[0]
-            except importlib.metadata.PackageNotFoundError:
-                found = None
-            yield match[1], match[2], found
+            found = next(iter(importlib.metadata.distributions(name=match[1])), None)
+            yield match[1], match[2], found and found.version.split("+")[0]
 
 
 def install() -> None:

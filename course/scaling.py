@@ -4,6 +4,7 @@ Of every mechanism alone and of a whole block: one forward and backward pass of 
 16,384 tokens that fill a grid. Mechanisms take turns within a round, and the best of the rounds
 counts. A point that is in the file is not measured again."""
 
+import itertools
 import json
 import math
 import os
@@ -62,12 +63,8 @@ def memory(run: Callable[[], Tensor]) -> int:
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # or each start of the profiler is a line
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
         run().sum().backward()
-    now = most = 0
-    for event in found.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            now += event.nbytes()
-            most = max(most, now)
-    return most
+    sizes = (e.nbytes() for e in found.profiler.kineto_results.events() if e.name() == "[memory]")
+    return max(itertools.accumulate(sizes, initial=0))
 
 
 def measure(file: Path, rounds: int = 5, tokens: tuple[int, ...] = TOKENS,
@@ -105,11 +102,8 @@ def crossing(rows: list[dict], other: list[dict]) -> float:
     y = np.log([row["seconds"] / one["seconds"] for row, one in zip(rows, other)])
     if y[-1] >= 0:
         return math.inf
-    if (y < 0).all():
-        return float(np.exp(x[0]))
-    last = np.flatnonzero(y >= 0)[-1]
-    part = y[last] / (y[last] - y[last + 1])
-    return float(np.exp(x[last] + part * (x[last + 1] - x[last])))
+    last = max(np.flatnonzero(y >= 0), default=0)
+    return float(np.exp(np.interp(0, -y[last:last + 2], x[last:last + 2])))
 
 
 def main(file: Path, rounds: int = 5) -> str:

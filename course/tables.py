@@ -148,11 +148,12 @@ def write_latex(folder: Path, profile: Profile, keys: set[str]) -> None:
 
 def grids(profile: Profile) -> str:
     """How long the training of each grid took: ``54 minutes for the 37 runs of 05_mae_grid, ...``;
-    a grid whose runs do not say it is left out."""
+    a grid whose runs do not say it is left out, and a run with two names counts once."""
     said = []
     for name in results.names(profile):
-        runs = results.load(name, profile)["runs"]
-        minutes = sum(run.get("train_seconds") or 0 for run in runs) / 60
+        runs = {(run["seed"], run["train_seconds"]) for run in results.load(name, profile)["runs"]
+                if run.get("train_seconds")}
+        minutes = sum(seconds for _, seconds in runs) / 60
         if name.endswith("_grid") and minutes >= 1:
             took = f"{minutes:.0f} minutes" if minutes < 90 else f"{minutes / 60:.1f} hours"
             said.append(f"{took} for the {len(runs)} runs of {escape(name)}")

@@ -34,7 +34,6 @@ def score(maps: Path, out: Path, reference: Path | None = None,
         found = judge(sections, healthy, threshold)
     except DataError as error:
         raise DataError(f"{maps}: {error}") from error
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_npz(out, dict(score=found.score, ratio=found.ratio, kind=found.kind, live=found.live,
                         sections=found.sections.clip(-6e4, 6e4).astype(np.float16)))
     fig = cell_map(found.score, found.ratio, found.live, found.kind, maps.name)

@@ -29,9 +29,7 @@ class Routing:
 
     def _mean(self, x: Tensor) -> Tensor:
         """Mean of x (B, K, ...) over the valid tokens; 0 without any."""
-        keep = self.valid.view(*self.valid.shape, *(1,) * (x.ndim - 2))
-        total = together.summed(x.masked_fill(~keep, 0).sum((0, 1)))
-        return total / together.summed(keep.sum()).clamp(min=1)
+        return together.centre(x[self.valid])
 
     def load(self) -> Tensor:
         """(E,): share of the assignments that went to each expert."""

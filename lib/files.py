@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from numpy.lib import format as npy
 
 JSON_BYTES = 1 << 26  # of a file of JSON at most
@@ -103,13 +104,7 @@ def is_full(error: BaseException) -> bool:
 
 
 def _alive(process: str) -> bool:
-    try:
-        os.kill(int(process), 0)
-    except PermissionError:
-        return True
-    except (ValueError, ProcessLookupError):
-        return False
-    return True
+    return process.isdigit() and psutil.pid_exists(int(process))
 
 
 def write_bytes(path: str | Path, content: bytes) -> Path:

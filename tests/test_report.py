@@ -339,6 +339,8 @@ def test_a_shallow_clone_knows_what_it_can(tmp_path, monkeypatch):
     ({"mean": 0.93123, "low": 0.9298, "high": 0.9326}, "0.9312 [0.9298, 0.9326]"),
     ({"difference": -0.00001, "low": -0.02, "high": 0.02}, "0.000 [-0.020, 0.020]"),
     ({"mean": 251.7, "low": 180.2, "high": 320.1}, "252 [180, 320]"),
+    ({"difference": 0.61, "low": -0.027, "high": 1.253}, "0.61 [-0.03, 1.25]"),
+    ({"difference": 0.61, "low": 0.0, "high": 1.22}, "0.6 [0.0, 1.2]"),
     ({"mean": 0.5, "low": None, "high": None}, "0.5"),
 ])
 def test_digits_follow_the_interval(row, text):

@@ -83,9 +83,26 @@ def pack(source: str | Path, target: str | Path, encoding: str | None = None) ->
 
 
 def unpack(source: str | Path, target: str | Path) -> Path:
-    """Write the dense form (N, H, W, C), 500 kB a jet; the inverse of ``pack``."""
+    """Write the dense form (N, H, W, C), uncompressed, in the public layout, 500 kB a jet; the
+    inverse of ``pack``. Returns ``target``."""
+    path, number = Path(target), 0
     with opening(source) as (header, chunks):
-        return write_dense(target, header, chunks)
+        channels, height, width = header.shape
+        require((height, width, channels) in DENSE_SHAPES, header.path,
+                f"images of {header.shape} have no dense format; dense files are for (8, 125, 125) "
+                "and (3, 125, 125): keep it packed")
+        room = 4 * header.jets * channels * height * width
+        with _creating(path, header.encoding, header.attributes, room) as (file, disk):
+            _write_columns(file, header.columns, header.jets, path)
+            jet = file.create_dataset("jet", (header.jets, height, width, channels), np.float32)
+            for chunk in chunks:
+                for low, high in pairwise(chunk.indptr):
+                    image = np.zeros(header.shape, np.float32)
+                    image.reshape(-1)[chunk.indices[low:high]] = chunk.data[low:high]
+                    jet[number] = np.moveaxis(image, 0, -1)
+                    number += 1
+                    disk.check()
+    return path
 
 
 @contextlib.contextmanager
@@ -460,24 +477,3 @@ def _write_columns(file: h5py.File, columns: dict, jets: int, path: Path) -> Non
             file[name] = values[:, None]
         else:
             file.create_dataset(name, data=values, compression="gzip", shuffle=True)
-
-
-def write_dense(path: str | Path, header: Header, chunks: Iterable[Chunk]) -> Path:
-    """Write chunks to a dense file in the public layout, uncompressed; returns its path."""
-    path, (channels, height, width) = Path(path), header.shape
-    require((height, width, channels) in DENSE_SHAPES, header.path,
-            f"images of {header.shape} have no dense format; dense files are for (8, 125, 125) and "
-            "(3, 125, 125): keep it packed")
-    room = 4 * header.jets * channels * height * width
-    with _creating(path, header.encoding, header.attributes, room) as (file, disk):
-        _write_columns(file, header.columns, header.jets, path)
-        jet = file.create_dataset("jet", (header.jets, height, width, channels), np.float32)
-        number = 0
-        for chunk in chunks:
-            for low, high in pairwise(chunk.indptr):
-                image = np.zeros(header.shape, np.float32)
-                image.reshape(-1)[chunk.indices[low:high]] = chunk.data[low:high]
-                jet[number] = np.moveaxis(image, 0, -1)
-                number += 1
-                disk.check()
-    return path

@@ -111,11 +111,9 @@ def _sweep(p: Predictions, weight: np.ndarray) -> list[np.ndarray]:
 
 
 def _area(p: Predictions, weight: np.ndarray) -> np.ndarray:
-    signal, background = _sweep(p, weight)
-    before = np.concatenate([np.zeros((len(signal), 1)), signal[:, :-1]], axis=1)
-    steps = np.diff(background, axis=1, prepend=0.0)
+    signal, background = (np.pad(x, ((0, 0), (1, 0))) for x in _sweep(p, weight))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (steps * (signal + before) / 2).sum(1) / (signal[:, -1] * background[:, -1])
+        return np.trapezoid(signal, background) / (signal[:, -1] * background[:, -1])
 
 
 def _rejection(p: Predictions, weight: np.ndarray, at: float) -> np.ndarray:

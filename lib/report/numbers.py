@@ -18,13 +18,12 @@ LOWER_IS_BETTER = ("mass_mae", "mass_mse", "mass_rmse", "loss")  # how their nam
 
 def decimals(low: float, high: float) -> int:
     """Decimals to show for a value with this interval: two digits of its half-width where they
-    begin with 1 or 2, else one."""
+    begin with 1 or 2, else one; one more where an end would look like zero and is not."""
     half = abs(high - low) / 2
     if not half or not math.isfinite(half):
         return 3
-    exponent = math.floor(math.log10(half))
-    leading = half / 10**exponent
-    return max(0, -exponent + (1 if leading < 2.5 else 0))
+    digits = max(0, -math.floor(math.log10(half / 2.5)))
+    return digits + any(round(x, digits + 1) and not round(x, digits) for x in (low, high))
 
 
 def format_number(value: Any, digits: int | None = None) -> str:
@@ -35,9 +34,7 @@ def format_number(value: Any, digits: int | None = None) -> str:
         return str(value)
     if digits is not None:
         return f"{round(value, digits) + 0.0:,.{digits}f}"  # + 0.0: no minus before a zero
-    if isinstance(value, int) or (float(value).is_integer() and abs(value) >= 1000):
-        return f"{int(value):,}"
-    if abs(value) >= 1000:
+    if isinstance(value, int) or abs(value) >= 1000:
         return f"{value:,.0f}"
     text = f"{value:.4g}"
     return f"{value:.6f}".rstrip("0") if "e" in text and abs(value) < 1 else text

@@ -40,10 +40,8 @@ LIMIT = 200_000  # bytes of a file
 SHOWN = dict(dpi=110, width=702, panel=201, most=180)  # in a notebook: dots an inch and pixels
 
 
-def style(shown: float = 0) -> None:
-    """Set matplotlib's defaults; shown: share of the usual pixels in a notebook of many figures."""
-    if shown:
-        SHOWN.update(dpi=110 * shown, width=702 * shown, panel=201 * shown)
+def style() -> None:
+    """Set matplotlib's defaults."""
     mpl.rcParams.update({
         "axes.prop_cycle": mpl.cycler(color=CYCLE, linestyle=LINES),
         "axes.spines.top": False, "axes.spines.right": False,
@@ -73,7 +71,6 @@ def save(drawn, name: str, profile: Profile) -> Path:
     """Write a figure (or that of the axes given) as ``figures/<name>.pdf`` and ``.png``, under
     200 kB each; one figure, the same bytes. Returns the path of the PNG."""
     fig = drawn.figure
-    profile.figures_dir.mkdir(parents=True, exist_ok=True)
     # The layout is solved once: solved again it moves by a fraction of a pixel.
     fig.draw_without_rendering()
     fig.set_layout_engine("none")

@@ -33,15 +33,8 @@ from lib.data.batches import Batches
 from lib.data.tokens import Batch
 from lib.evaluation.predictions import make_fabric, validate
 from lib.files import DataError, guarded, write_tensors
-from lib.training import checkpoint
-from lib.training.optim import (
-    WHERE,
-    FitSettings,
-    History,
-    goodness,
-    learning_rate,
-    parameter_groups,
-)
+from lib.training import checkpoint, optim
+from lib.training.optim import FitSettings, History, goodness, learning_rate, parameter_groups
 
 SAVE_SECONDS = 60  # between checkpoints, where validations are rarer
 SHOWN = {"val_auc": "AUC {:.4f}", "val_mae": "mass error {:.1f} GeV", "probe_auc": "probe {:.4f}"}
@@ -164,7 +157,7 @@ class State:
             "jets": 0, "clock": 0.0, "best": -math.inf, "waited": 0,
             "plateau": {"factor": 1.0, "lowest": math.inf, "waited": 0}}
         # what a checkpoint has to agree in
-        self.same = {k: v for k, v in asdict(settings).items() if k not in WHERE}
+        self.same = {k: v for k, v in asdict(settings).items() if k not in optim.WHERE}
 
 
 class _Loss(nn.Module):
@@ -346,7 +339,6 @@ def _keep(state: State) -> None:
     history = state.history
     state.kept = {n: v.detach().cpu().clone() for n, v in state.judged.state_dict().items()}
     history.best_update = history.updates
-    history.best_epoch = history.updates / state.per_epoch
     if state.best and state.fabric.is_global_zero:
         write_tensors(state.best, state.kept, update=history.updates)
 

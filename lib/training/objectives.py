@@ -23,7 +23,8 @@ from lib.models.vit import HEADS
 from lib.registry import Registry, check_choices
 
 OBJECTIVES = Registry("objective")
-MASS_LOSSES = ("huber", "mse", "l1", "gaussian")
+MASS_LOSSES = {"huber": lambda e, zero: F.huber_loss(e, zero, delta=0.5), "mse": F.mse_loss,
+               "l1": F.l1_loss, "gaussian": None}  # None: with a learned σ
 
 
 def resting(module: nn.Module, *parts: str) -> nn.Module:
@@ -68,13 +69,9 @@ class Supervised(nn.Module):
     def mass_term(self, m_hat: Tensor, m: Tensor) -> Tensor:
         """ℓ, the mean over the batch; m_hat and m (B,) in GeV."""
         e = (m_hat.float() - m.float()) / self.model.mass_std
-        if self.mass_loss == "huber":
-            return F.huber_loss(e, torch.zeros_like(e), delta=0.5)
-        if self.mass_loss == "l1":
-            return e.abs().mean()
         if self.mass_loss == "gaussian":
             return (e**2 * torch.exp(-2 * self.log_sigma) / 2).mean() + self.log_sigma
-        return (e**2).mean()
+        return MASS_LOSSES[self.mass_loss](e, torch.zeros_like(e))
 
     def predict(self, batch: Batch) -> dict[str, Tensor | None]:
         """``logits`` (B,2) and ``mass`` (B,) in GeV, None without a mass head."""

@@ -55,8 +55,7 @@ class FitSettings:
 class History(list):
     """One dict per validation: epoch (passes), update, loss and its parts, val_*, lr, images_s."""
 
-    best_epoch: float = 0  # where the kept weights come from
-    best_update: int = 0
+    best_update: int = 0  # where the kept weights come from
     updates: int = 0
     train_seconds: float = 0.0  # without validation
     stopped: str = ""  # by ``updates``, ``patience`` or ``minutes``

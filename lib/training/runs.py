@@ -125,8 +125,7 @@ class Run:
         if not self.record["predicts"]:
             raise ValueError(f"{self.folder.name} is a pretraining and predicts nothing yet: fine-"
                              f"tune it first (train finetune --start {self.folder.name})")
-        grid = self.recipe.grid
-        if jets.shape != (wanted := (grid.channels, grid.height, grid.width)):
+        if jets.shape != (wanted := self.recipe.grid.shape):
             raise ValueError(f"{self.folder.name} was trained on images of {wanted} (C, H, W) and "
                              f"these are {jets.shape}: give jets of that kind")
         encodings_agree(self.record, self.folder, jets)
@@ -203,8 +202,7 @@ class Order:
 
     def folder(self) -> Path | None:
         """The folder of the cache that holds the run, finished or not, stale or not."""
-        found = sorted(p for p in self.runs.glob(f"*-{self.key}") if p.is_dir())
-        return found[0] if found else None
+        return min((p for p in self.runs.glob(f"*-{self.key}") if p.is_dir()), default=None)
 
     def makes(self, record: Mapping) -> bool:
         """Whether a record is of this recipe and these jets, and this code would make its run."""
@@ -212,13 +210,6 @@ class Order:
             return False
         before, now = record["fingerprint"], self.fingerprint()
         return len(before) == len(now) and np.allclose(before, now, rtol=TOLERANCE, atol=1e-6)
-
-    def stamp(self) -> dict[str, Any]:
-        """What run.json says of recipe and jets, and the fingerprint."""
-        train, validation = (len(batches.index) for batches in self.batches)
-        return {"key": self.key, "settings": self.recipe.to_json(), "fit": asdict(self.recipe.fit),
-                "content": self.content, "train_jets": train, "validation_jets": validation,
-                "fingerprint": self.fingerprint()}
 
     def fingerprint(self) -> list[float]:
         """Three updates of ``fit`` on a few jets, float32, on the CPU: training and validation loss
@@ -336,7 +327,10 @@ def _train(name: str, order: Order, folder: Path, log: Log, monitor: Callable | 
         log(f"{name}: training {parameters:,} parameters on {len(train.index):,} {jets.kind}s, "
             f"{len(validation.index):,} for validation; processes: {fabric.world_size}")
         record = {
-            "name": name, **order.stamp(), "parameters": parameters,
+            "name": name, "key": order.key, "settings": order.recipe.to_json(),
+            "fit": asdict(order.recipe.fit), "content": order.content, "parameters": parameters,
+            "train_jets": len(train.index), "validation_jets": len(validation.index),
+            "fingerprint": order.fingerprint(),
             "data": {"jets": len(jets), "encoding": jets.encoding, "made": dict(jets.attributes)},
             "predicts": hasattr(objective, "predict"), "commit": provenance.commit(),
             "machine": provenance.machine(), "versions": VERSIONS,

@@ -4,6 +4,7 @@
 step; the rest of ``ZOO`` is our model with another mechanism.
 Each has as many parameters as ours, to the nearest unit of the setting that ``MATCHED`` names."""
 
+from itertools import accumulate
 from typing import Any
 
 from lib.models.attention import MECHANISMS
@@ -21,9 +22,8 @@ STEPS: dict[str, dict[str, Any]] = {
     "plain_factorised": {"position": None},
     "plain_linear": {"attention": None},
 }  # and, with the 32 sums, ours
-LADDER = {name: {"model": {key: value for step in list(STEPS.values())[: number + 1]
-                           for key, value in step.items()}}
-          for number, name in enumerate(STEPS)}
+LADDER = {name: {"model": model} for name, model in zip(
+    STEPS, accumulate(STEPS.values(), dict.__or__), strict=True)}
 
 _DENSE = {"fit": {"precision": "32-true"}}  # convolutions in bfloat16 are slow on a processor
 # Architecture, settings in smoke and in the others, what matches the size; with the 32 sums.

@@ -1326,7 +1326,8 @@ experiment.values["claims"] = [dict(zip(
 # the claim. So a *no* of one seed is a no for these weights; for the recipe the question
 # is open, and whether R1's loss came of its second recipe, of its masks or of its length
 # nothing here decides. The same holds for SimCLR's gain in the live mass error, whose sign
-# is certain for one pair and not seen in the grid.
+# is certain for one pair and not seen in the grid. Notebook 18 asks once more, with the
+# whole training, and four draws of jets with a pretraining each.
 #
 # ## 11. How often does nothing look like +1.5 points?
 #

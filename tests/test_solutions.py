@@ -171,7 +171,8 @@ def test_effects_of_a_design_are_those_of_a_regression(capsys):
     for row, effect in zip(rows.values(), expected[1:], strict=True):
         assert row["difference"] == pytest.approx(effect)
         assert row["high"] - effect == pytest.approx(2.365 * sigma / 2, rel=1e-3)  # t from a table
-    space["pairs"] = [(a, b) for a in range(8) for b in range(a)]
+    space["pairs"] = pairs = [(a, b) for a in range(8) for b in range(a)]
+    space["products"] = np.array([design[:, a] * design[:, b] for a, b in pairs]).T
     exec(notebook_code.solutions("18")[0], space)
     said = capsys.readouterr().out
     assert said.startswith("4 ")

@@ -485,8 +485,9 @@ if shown:
 
 def said(row, p, matters=0.01):
     """The rule of the plan: found, too small to matter, both, or open."""
-    small = max(abs(row["low"]), abs(row["high"])) < matters
-    return " and ".join(["found"] * (p < 0.05) + ["too small to matter"] * small) or "open"
+    words = {"found": p < 0.05,
+             "too small to matter": max(abs(row["low"]), abs(row["high"])) < matters}
+    return " and ".join(word for word, true in words.items() if true) or "open"
 
 
 if shown:

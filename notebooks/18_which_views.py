@@ -278,7 +278,8 @@ assert np.allclose(effects(together)[[roll, shift]], (-0.01, 0.01))
 # ## 3. The judge
 #
 # What is a score? A linear probe, as in notebook 04: 1,000 labelled jets teach a linear rule
-# on frozen features. To make it sharp we simulate 5,000 new jets for it to judge. Three
+# on frozen features. To make it sharp we simulate 5,000 new jets for it to judge (with public
+# data it has the validation jets only, and the published backbones are left out). Three
 # different thousands teach it, and we average the three AUCs. First the ends of the scale: an
 # encoder that was never trained, the published backbone of notebook 04 (our views, five
 # passes) and that of notebook 15 (the same views, 60,000 jets and a GPU; its weights are here).
@@ -290,14 +291,16 @@ judge = (JetImages.open(more_jets(profile, "labelled", "judge", HELD, seed=60))
 taught = train[np.random.default_rng(0).permutation(len(train))[:3 * KNOWN]].reshape(3, KNOWN)
 
 
-def judged(out, name, model):
-    """Enter the probe's answers for a backbone; the mean of its three AUCs."""
+def judged(out, name, model, seconds=None):
+    """Enter the probe's answers for a backbone, pretrained in so many seconds; the mean of its
+    three AUCs."""
     known, held = embed(model, jets, taught.flatten()).reshape(3, KNOWN, -1), embed(model, judge)
     found = []
     for number, (x, part) in enumerate(zip(known, taught)):
         score = np.float16(linear_probe(x, jets.labels[part].numpy(), held))  # half the file
         found.append(out.add_run(name, Predictions.of(judge, np.arange(len(judge)), score),
-                                 seed=number, labels=KNOWN, metrics=["auc"])["auc"])
+                                 seed=number, labels=KNOWN, metrics=["auc"],
+                                 train_seconds=None if number else seconds)["auc"])
     return np.mean(found)
 
 
@@ -309,10 +312,11 @@ def untrained(begin):
 
 # %%
 ends = {"untrained": untrained(99)}
-if not SMALL:
+if not SMALL and DATA == "simulated":  # they know simulated jets alone
     ends |= {folder: JetViT.from_pretrained(profiles.ROOT / "weights" / folder)
              for folder in ("simclr", "simclr_60k")}
 scale = {name: judged(experiment, name, model) for name, model in ends.items()}
+print(f"{len(judge):,} jets to judge, {len(taught)} times {KNOWN:,} to learn from")
 board = experiment.summary()
 display(Markdown(markdown_table(["backbone", "AUC of the probe", "with each thousand"], [
     [name, f"{mean:.3f}", ", ".join(f"{x:.3f}" for x in board[name]["auc"]["points"])]
@@ -379,7 +383,8 @@ print(f"an effect of 0.02 is found, among eight, in {share:.0%} of 1,000 invente
 
 # %%
 DRAWS = (1, 2) if SMALL else (1, 2, 3, 4)
-LENGTH = {"updates": 8, "every": 4} if SMALL else {"updates": 600, "every": 150}
+LENGTH = {"batch_size": 64, "lr": 1e-3} | (
+    {"updates": 8, "every": 4} if SMALL else {"updates": 600, "every": 150})
 SHORT = {"updates": 10, "every": 5} if SMALL else {}
 START = {"scratch": "from scratch", "from_r1_mae": "from R1's MAE",
          "from_r1_simclr": "from SimCLR, R1's views", "from_long": "from long (notebook 15)"}
@@ -412,13 +417,13 @@ if GRIDS and DATA == "simulated":
         judged(out, f"random_{number}", untrained(number))
     for number, names in enumerate(on):
         run = pretrained(f"views_{number}", "simclr", 100 + number, augment=names)
-        judged(out, f"views_{number}", run.model())
+        judged(out, f"views_{number}", run.model(), run.train_seconds)
         out.values.setdefault("pretrainings", {})[f"views_{number}"] = {
             "seed": run.seed, "views": ", ".join(names), "run": run.folder.name,
             "minutes": run.train_seconds / 60}
     for draw, arm in itertools.product(DRAWS, ("r1_simclr", "r1_mae")):
-        judged(out, f"{arm}_{draw}", pretrained(arm, arm, draw).model())
-    out.save()  # whoever stops here has the views
+        run = pretrained(arm, arm, draw)
+        judged(out, f"{arm}_{draw}", run.model(), run.train_seconds)
 
 # %%
 if GRIDS and DATA == "simulated":
@@ -434,9 +439,17 @@ if GRIDS and DATA == "simulated":
             (run,) = grid("18", {arm: chosen}, [draw], source, course_files(profile)["test"],
                           runs=profile.runs_dir, log=quiet)[arm]
             out.add_run(arm, run, metrics=FIVE)
+    seconds = {arm: np.mean([row["train_seconds"] for row in out.runs if row["train_seconds"]
+                             and row["name"].startswith(arm)])
+               for arm in ("scratch", "r1_simclr", "r1_mae")}
+    out.values["cost"] = {arm: seconds[arm] / seconds["scratch"] for arm in ("r1_simclr", "r1_mae")}
+    seen = out.values["seen"]  # the long one was made elsewhere: by its pairs
+    out.values["cost"]["long"] = (out.values["cost"]["r1_simclr"] * seen["from_long"]
+                                  / seen["from_r1_simclr"])
+    print("pretraining over training from scratch, in seconds:", {
+        arm: round(float(ratio), 1) for arm, ratio in out.values["cost"].items()})
     for arm in list(START)[1:]:
         out.compare(arm, "scratch", FIVE)
-    out.save()
 
 # %% [markdown]
 # ## 5. What each view is worth
@@ -541,7 +554,7 @@ if shown:
     experiment.values["outside"] = {
         "expected": {"mean": float(expected), "low": float(expected - half),
                      "high": float(expected + half)},
-        "measured": float(measured.mean()), "mean": float(y.mean()),
+        "measured": float(measured.mean()), "sixteen": float(y.mean()),
         "sigma": float(measured.std(ddof=1)),
         "floor": float(floor.mean()), "r1_mae": float(np.mean(
             [mean_auc(f"r1_mae_{draw}") for draw in DRAWS])),

@@ -177,3 +177,21 @@ def test_effects_of_a_design_are_those_of_a_regression(capsys):
     said = capsys.readouterr().out
     assert said.startswith("4 ")
     assert "channel_dropout × flips" in said
+
+
+@pytest.mark.parametrize(("ends", "p", "word"), [
+    ((0.002, 0.008), 0.01, "found and too small to matter"), ((0.005, 0.03), 0.01, "found"),
+    ((-0.009, 0.004), 0.8, "too small to matter"), ((-0.012, 0.004), 0.3, "open")])
+def test_an_effect_is_found_too_small_or_open(ends, p, word):
+    said = notebook_code.shown("18", {"said"})["said"]
+    assert said(dict(zip(("low", "high"), ends, strict=True)), p) == word
+
+
+@pytest.mark.parametrize(("ends", "claim", "answer"), [
+    ((0.9, 1.3), 1.5, "yes, but less"), ((-0.1, 0.6), 1.5, "no, or too small to matter"),
+    ((-0.5, 1.0), 1.5, "not decidable"), ((0.1, 1.0), 1.5, "the sign, yes; its size is open"),
+    ((-1.4, -0.9), -1.37, "yes"), ((-3.0, -2.0), -1.37, "yes, and more"),
+    ((0.1, 0.6), -1.37, "no: the opposite")])
+def test_a_claim_is_answered_by_the_whole_interval(ends, claim, answer):
+    answered = notebook_code.shown("18", {"answer"}, np=np)["answer"]
+    assert answered(dict(zip(("low", "high"), ends, strict=True)), claim, 0.75) == answer

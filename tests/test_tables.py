@@ -102,10 +102,11 @@ def test_wide_tables_put_intervals_below_values():
 
 
 def test_the_report_says_how_long_each_grid_took(monkeypatch):
-    found = {"05_mae_grid": [60.0, 120.0, 60.0, None], "08_comparison_grid": [7200.0],
-             "07_finetune": [60.0], "04_simclr_grid": [None]}
+    found = {"05_mae_grid": [(0, 60.0), (1, 60.0), (0, 60.0), (0, None)],  # the third: the first
+             "08_comparison_grid": [(0, 7200.0)], "07_finetune": [(0, 60.0)],
+             "04_simclr_grid": [(0, None)]}
     monkeypatch.setattr(tables.results, "names", lambda profile: list(found))
     monkeypatch.setattr(tables.results, "load", lambda name, profile: {
-        "runs": [{"seed": 0, "train_seconds": seconds} for seconds in found[name]]})
-    assert tables.grids(None) == (r"3 minutes for the 2 runs of 05\_mae\_grid, "
+        "runs": [{"seed": seed, "train_seconds": seconds} for seed, seconds in found[name]]})
+    assert tables.grids(None) == (r"2 minutes for the 2 runs of 05\_mae\_grid, "
                                   r"2.0 hours for the 1 runs of 08\_comparison\_grid")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lib.data.images import Images
-from lib.data.tokens import Batch, Hits, tokenize
+from lib.data.tokens import Batch, Hits, by_patch
 
 CHUNK = 8  # batches that are ordered by size together
 
@@ -85,6 +85,11 @@ def _by_size(sizes: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def active_patches(jets: Images, index: Any = None) -> Tensor:
     """How many patches of each jet hold a hit: (n,) int64 on the CPU."""
+    grid = jets.grid
     index = torch.arange(len(jets)) if index is None else torch.as_tensor(index).cpu()
-    return torch.cat([tokenize(jets.hits(part), jets.grid).valid.sum(1).cpu()
-                      for part in index.split(512)])
+    counts = []
+    for part in index.split(512):
+        hits = jets.hits(part)
+        patches = (hits.image * grid.patches + by_patch(hits, grid)[0]).unique()
+        counts.append((patches // grid.patches).bincount(minlength=len(part)).cpu())
+    return torch.cat(counts)

@@ -451,6 +451,10 @@ if GRIDS and DATA == "simulated":
     for arm in list(START)[1:]:
         out.compare(arm, "scratch", FIVE)
 
+# %% tags=["figure"]
+if GRIDS and DATA == "simulated":
+    print(out.save().name)  # from here on it is read like a published one
+
 # %% [markdown]
 # ## 5. What each view is worth
 

@@ -316,6 +316,30 @@ SAID = LESSONS | {
         *(lambda of=of, t=t: t.format(*compared(of, "none", "ours", "mass_mae")["points"])
           for of, t in (("14_fair_race_grid", "({:.1f}, {:.1f} and {:.1f} GeV)"),
                         (AGAIN, "({:.1f}, {:.1f}, {:.1f}, {:.1f} and {:.1f})")))],
+    "18_which_views": [
+        lambda: "{:.3f}, our views after five passes {:.3f}, the long backbone {:.3f}".format(
+            *probed("18_which_views", "untrained", "simclr", "simclr_60k")),
+        lambda: "From {worst:.3f} to {best:.3f}, and all above the {floor:.3f} of".format(
+            **value("18_which_views", "outside")),
+        lambda: "has {ours:.3f} and is".format(**value("18_which_views", "outside")),
+        lambda: "came out at {sigma:.4f}".format(**value("18_which_views", "noise")),
+        lambda: "p of {pile_up:.2f} among".format(**value("18_which_views", "holm")),
+        *(lambda v=v, d=d: "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(*(
+            value("18_which_views", "effects", v)[k] for k in ("difference", "low", "high")), d=d)
+          for v, d in (("pile_up", 4), ("channel_dropout", 3), ("phi_roll", 3), ("flips", 3))),
+        lambda: "expects {mean:.3f} [{low:.3f}, {high:.3f}]".format(
+            **value("18_which_views", "outside", "expected")),
+        lambda: "four pretrainings have {measured:.3f}".format(
+            **value("18_which_views", "outside")),
+        lambda: "autoencoder has {r1_mae:.3f} in".format(**value("18_which_views", "outside")),
+        *(lambda a=a, m=m, d=d: difference("18_which_views_grid", a, "scratch", m, d)
+          for a, m, d in (("from_r1_mae", "accuracy", 4), ("from_r1_simclr", "accuracy", 4),
+                          ("from_r1_simclr", "mass_mae", 2), ("from_long", "mass_mae", 2))),
+        lambda: "({:.2f}, {:.2f}, {:.2f} and {:.2f} GeV)".format(
+            *compared("18_which_views_grid", "from_long", "scratch", "mass_mae")["points"]),
+        lambda: "takes {r1_simclr:.1f} times as long".format(
+            **value("18_which_views_grid", "cost")),
+        lambda: "by its pairs, {long:.0f} times".format(**value("18_which_views_grid", "cost"))],
     "17_far_end": [
         *(lambda m=m, t=t: t.format(**value("17_far_end", "scatter", m)) for m, t in (
             ("mass_mae", "{first:.2f} to {last:.2f} GeV, a power of {slope:.2f} ± {error:.2f}"),

@@ -348,8 +348,8 @@ print(f"an effect of 0.02 is found, among eight, in {share:.0%} of 1,000 invente
 
 # %% [markdown]
 # The following was written, and committed, before any of the sixteen encoders had been judged
-# and before a second fine-tuning of section 6 had ended (the first, from scratch, had; nobody
-# had looked at it). A reader's remarks were worked in before that, too: the order of the
+# and before a second fine-tuning of section 6 had ended (the first, from scratch, had; a line
+# of its validation had been seen, its test jets had not). A reader's remarks were worked in before that, too: the order of the
 # views, the rules, and what the predictions are worth.
 #
 # - **Sixteen pretrainings**, a row of the design each, 600 updates of 64 pairs of views (about

@@ -333,9 +333,9 @@ if GRIDS and DATA == "simulated":
             if now["low"] > 0 or now["high"] < 0:
                 break
     out.compare("long", "scratch", FIVE)
-    for draw in range(1, 5 if draw == WHEN[0] else 1):
+    for also in range(1, 5 if draw == WHEN[0] else 1):
         for arm in ("patient_long", "patient"):
-            out.add_run(arm, trained(arm, draw, unseen), metrics=FIVE)
+            out.add_run(arm, trained(arm, also, unseen), metrics=FIVE)
     if "patient" in out.summary():
         out.compare("patient_long", "patient", FIVE)
 

@@ -195,3 +195,47 @@ def test_an_effect_is_found_too_small_or_open(ends, p, word):
 def test_a_claim_is_answered_by_the_whole_interval(ends, claim, answer):
     answered = notebook_code.shown("18", {"answer"}, np=np)["answer"]
     assert answered(dict(zip(("low", "high"), ends, strict=True)), claim, 0.75) == answer
+
+
+def test_a_paid_look_is_the_interval_of_the_library_at_its_level():
+    draw, jets = np.random.default_rng(6), 3_000
+    mass, event = draw.uniform(50, 200, jets), np.arange(jets) // 2
+    shared = draw.normal(0, 20, (8, jets))
+
+    def answers(better: float) -> list[metrics.Predictions]:
+        return [metrics.Predictions(
+            np.arange(jets), np.arange(jets) % 2, draw.uniform(size=jets), mass,
+            mass + (1 - better - 0.05 * draw.normal()) * s, event) for s in shared]
+
+    pairs = list(zip(answers(0.1), answers(0.0), strict=True))
+    space = {"np": np, "stats": stats, "PAID": 0.05}
+    look_at = notebook_code.shown("19", {"VALUE", "look_at"}, **space)["look_at"]
+    for metric in ("mass_mae", "accuracy"):
+        ours, theirs = look_at(pairs, metric), metrics.compare(*zip(*pairs, strict=True),
+                                                               [metric])[metric]
+        assert ours["points"] == pytest.approx(theirs["points"])
+        wider = (ours["high"] - ours["low"]) / (theirs["high"] - theirs["low"])
+        assert 0.97 < wider < 1.2  # Student's factor for the luck of the jets as well
+    assert ours["low"] < 0 < ours["high"]
+
+
+@pytest.mark.parametrize(("ends", "word"), [
+    ((-0.8, -0.1), "better"), ((-0.2, -0.1), "better and too small to matter"),
+    ((-0.2, 0.25), "too small to matter"), ((-0.6, 0.1), "open"), ((0.1, 0.6), "worse")])
+def test_a_start_is_better_too_small_or_open(ends, word):
+    said = notebook_code.shown("19", {"said"})["said"]
+    assert said(dict(zip(("low", "high"), ends, strict=True)), 0.3) == word
+
+
+def test_looks_are_paid_for(capsys):
+    draw = np.random.default_rng(2)
+    space = notebook_code.shown("19", {"p_value", "LOOKS", "looks", "PAID"}, np=np, stats=stats)
+    space["nothing"] = nothing = draw.normal(size=(20_000, 20))
+    assert space["p_value"](nothing[0]) == pytest.approx(stats.ttest_1samp(nothing[0], 0).pvalue)
+    assert (space["looks"](nothing).min(0) < space["PAID"]).mean() == pytest.approx(0.05, abs=0.005)
+    for block in notebook_code.solutions("19"):
+        exec(block, space)
+    three, two, *gave_up = capsys.readouterr().out.splitlines()
+    assert float(three) == pytest.approx(0.021, abs=0.003)
+    assert float(two.split()[0]) == pytest.approx(0.047, abs=0.004)
+    assert [float(line.split()[1]) for line in gave_up] == pytest.approx([0.039, 0.40], abs=0.02)

@@ -406,7 +406,9 @@ if shown:
         assert np.allclose(final[metric]["points"],
                            gap(shown, "long", "scratch")[metric]["points"], atol=1e-5)
     experiment.values |= {"ended": ended, "looks": {str(n): row for n, row in at.items()},
-                          "final": final, "said": said(final["mass_mae"], 0.3)}
+                          "said": said(final["mass_mae"], 0.3),
+                          "final": final | {"seeds": ended} | {k: shown["runs"][0][k] for k in (
+                              "labels", "test_jets")}}
     display(Markdown(markdown_table(
         ["look after", "mass error (GeV)", "", "accuracy"],
         [[f"{n} draws", row["mass_mae"], said(row["mass_mae"], 0.3) if n == ended else "goes on",

@@ -4,6 +4,7 @@ import re
 from statistics import mean, stdev
 
 import pytest
+from scipy.stats import chi2
 
 from lib import profiles
 from lib.profiles import ROOT
@@ -340,6 +341,17 @@ SAID = LESSONS | {
         lambda: "takes {r1_simclr:.1f} times as long".format(
             **value("18_which_views_grid", "cost")),
         lambda: "by its pairs, {long:.0f} times".format(**value("18_which_views_grid", "cost"))],
+    "19_paid_looks": [
+        lambda: "power falls from {fixed:.2f} to {paid:.2f}".format(
+            **value("19_paid_looks", "bought")),
+        lambda: "ends after {draws:.1f} draws".format(**value("19_paid_looks", "bought")),
+        lambda: "early say {early:.2f}, nearly".format(**value("19_paid_looks", "large")),
+        lambda: "little low, {late:.2f}.".format(**value("19_paid_looks", "large")),
+        lambda: "hold it in {:.0f} % of".format(100 * value("19_paid_looks", "large", "plain")),
+        lambda: "reaches ± {reach:.2f} GeV".format(**value("19_paid_looks", "plan", "zero")),
+        lambda: "{:.2f} to {:.1f} GeV. With the".format(*(
+            value("19_paid_looks", "plan", "luck") * (3 / chi2.ppf(q, 3)) ** 0.5
+            for q in (0.975, 0.025)))],
     "17_far_end": [
         *(lambda m=m, t=t: t.format(**value("17_far_end", "scatter", m)) for m, t in (
             ("mass_mae", "{first:.2f} to {last:.2f} GeV, a power of {slope:.2f} ± {error:.2f}"),

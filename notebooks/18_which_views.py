@@ -689,7 +689,8 @@ if shown and shown["comparisons"]:
 # - **Prediction (f) was half wrong.** The middle is as predicted, but on one of four draws the
 #   long backbone is worse than scratch (-0.52, -0.89, 0.22 and -0.32 GeV). Notebook 15 had
 #   -0.42 GeV clear of zero, with one set of labelled jets. Over new draws the differences
-#   scatter twice as much, and it is not clear. Believe the wider one.
+#   scatter twice as much, and it is not clear. Believe the wider one; notebook 19 asks again,
+#   with sixteen draws.
 #
 # Computing is not equal. A pretraining with R1's views takes 1.8 times as long as the training
 # from scratch, and the long one, by its pairs, 14 times. Three times the updates on turned jets

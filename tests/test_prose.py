@@ -351,7 +351,20 @@ SAID = LESSONS | {
         lambda: "reaches ± {reach:.2f} GeV".format(**value("19_paid_looks", "plan", "zero")),
         lambda: "{:.2f} to {:.1f} GeV. With the".format(*(
             value("19_paid_looks", "plan", "luck") * (3 / chi2.ppf(q, 3)) ** 0.5
-            for q in (0.975, 0.025)))],
+            for q in (0.975, 0.025))),
+        *(lambda n=n, m=m, d=d: "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(*(
+            value("19_paid_looks", "looks", n, m)[k] for k in ("difference", "low", "high")), d=d)
+          for n, m, d in (("8", "mass_mae", 2), ("16", "mass_mae", 2), ("16", "accuracy", 4))),
+        lambda: "the middle is {difference:.2f} GeV".format(
+            **value("19_paid_looks", "final", "mass_mae")),
+        lambda: "fourth draw, {:.2f} GeV".format(
+            value("19_paid_looks", "final", "mass_mae", "points")[3]),
+        lambda: "ahead on {} of {} draws".format(
+            value("19_paid_looks", "ahead"), value("19_paid_looks", "ended")),
+        lambda: "Of the {:.1f} GeV".format(
+            published("19_paid_looks_grid")["summary"]["scratch"]["mass_mae"]["mean"]),
+        lambda: "takes {long:.0f} times as long as".format(
+            **value("18_which_views_grid", "cost"))],
     "17_far_end": [
         *(lambda m=m, t=t: t.format(**value("17_far_end", "scatter", m)) for m, t in (
             ("mass_mae", "{first:.2f} to {last:.2f} GeV, a power of {slope:.2f} ± {error:.2f}"),

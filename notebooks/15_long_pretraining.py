@@ -419,8 +419,8 @@ if shown:
 # too often; the last two seeds, which nobody had seen when that was decided, say -0.24
 # and -0.20: the same sign, and half the size. (A sixth was planned too, and left out when
 # the hours ran out. Notebook 18 tried four new draws of fewer labelled jets: there it is not
-# clear of zero. Notebook 19 planned sixteen, and there it is.) The short start changes the mass error by
-# -0.17 [-0.49, 0.15] GeV.
+# clear of zero. Notebook 19 planned sixteen, and there it is.) The short start changes the
+# mass error by -0.17 [-0.49, 0.15] GeV.
 #
 # **Prediction (c)** is not refuted: with 300 labels, scratch for four times the updates
 # has an AUC of 0.882, no more than the 0.888 of the short training, and long is ahead

@@ -231,7 +231,8 @@ def test_looks_are_paid_for(capsys):
     draw = np.random.default_rng(2)
     space = notebook_code.shown("19", {"p_value", "LOOKS", "looks", "PAID"}, np=np, stats=stats)
     space["nothing"] = nothing = draw.normal(size=(20_000, 20))
-    assert space["p_value"](nothing[0]) == pytest.approx(stats.ttest_1samp(nothing[0], 0).pvalue)
+    t = nothing[0].mean() / nothing[0].std(ddof=1) * 20 ** 0.5
+    assert space["p_value"](nothing[0]) == pytest.approx(2 * stats.t.sf(abs(t), 19))
     assert (space["looks"](nothing).min(0) < space["PAID"]).mean() == pytest.approx(0.05, abs=0.005)
     for block in notebook_code.solutions("19"):
         exec(block, space)

@@ -41,6 +41,8 @@ if "google.colab" in sys.modules:
 PROFILE, DATA, GRIDS = "laptop", "simulated", False
 
 # %%
+from dataclasses import replace
+
 import numpy as np
 import torch
 from IPython.display import Markdown, display
@@ -341,8 +343,10 @@ def trained(arm, draw, test_file):
                          [0], course_files(profile)["unlabelled"], runs=profile.runs_dir,
                          log=quiet)["start"][0].folder
         chosen = chosen.but(start=str(start))
-    return grid("19", {arm: chosen}, [100 + draw], source, test_file,
-                runs=profile.runs_dir, log=quiet)[arm][0]
+    run = grid("19", {arm: chosen}, [100 + draw], source, test_file,
+               runs=profile.runs_dir, log=quiet)[arm][0]
+    p = run.predictions
+    return replace(run, predictions=replace(p, m_hat=np.float16(p.m_hat)))  # a smaller file
 
 
 # %% [markdown]

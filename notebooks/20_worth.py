@@ -50,6 +50,7 @@ import drawings.comparison
 from collider.course import course_files, course_jets, more_jets
 from lib import profiles
 from lib.data.batches import Batches
+from lib.data.images import JetImages
 from lib.evaluation import metrics
 from lib.evaluation.predictions import predict
 from lib.models.baselines import observables
@@ -85,7 +86,7 @@ print(f"PyTorch {torch.__version__}, profile {profile.tag}, "
 # $H = X^\top X/n$ plus a small ridge, and $g = X^\top m/n$.
 
 # %%
-FEW, STEPS = (40 if SMALL else 1_000), 20_000
+FEW, RIDGE, STEPS = *((40, 0.1) if SMALL else (1_000, 0.01)), 20_000
 x, mass = observables(jets, train)[0], jets.mass[train].numpy()
 x_test, mass_test = observables(test_jets, test)[0], test_jets.mass[test].numpy()
 shift, scale = x.mean(0), x.std(0) + 1e-6
@@ -95,7 +96,7 @@ MARKS = np.unique(np.geomspace(1, STEPS, 41).round().astype(int))
 
 def descent(X, m, start):
     """Weights (steps, F) after each of ``MARKS`` steps from a start (F,) on jets X (n, F), m (n,)."""
-    H, g = X.T @ X / len(X) + 1e-2 * np.eye(X.shape[1]), X.T @ m / len(X)
+    H, g = X.T @ X / len(X) + RIDGE * np.eye(X.shape[1]), X.T @ m / len(X)
     rate, w, found = 1 / np.linalg.eigvalsh(H)[-1], start, []
     for step in range(1, STEPS + 1):
         w = w - rate * (H @ w - g)
@@ -316,7 +317,7 @@ def rounded(run):
 # %%
 if GRIDS and DATA == "simulated":
     out = Experiment("20_worth_grid", profile, USES)
-    unseen, kept = more_jets(profile, "test", "again", seed=70), {}
+    unseen, kept = JetImages.open(more_jets(profile, "test", "again", seed=70)), {}
     for draw in range(1, PATIENT + 1):
         for arm in ("scratch_3x", "patient", "patient_long", "scratch", "long"):
             if arm == "scratch_3x" and draw > CONTROL:

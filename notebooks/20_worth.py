@@ -462,7 +462,7 @@ if shown and paid and (fall := -minus_scratch["scratch_3x"]["mass_mae"]["differe
 #
 # **Medium.** What the other jets had taught can be kept: add $\lambda\,|w - w_0|^2$ to the loss,
 # a spring that pulls to the start (Li, Grandvalet and Davoine 2018). Then the end does depend on
-# the start. Which $\lambda$ is best, and what does the best have to do with the number of jets?
+# the start. Which $\lambda$ is best, and why?
 #
 # **Project.** How many draws would decide whether the start is worth 0.3 GeV to the patient?
 # Take the luck from the twelve trainings of this notebook, and ask for a power of 0.8. What does
@@ -479,7 +479,7 @@ if shown and paid and (fall := -minus_scratch["scratch_3x"]["mass_mae"]["differe
 #     print(step, f"{(curve['from zero'] - again)[MARKS == step][0]:.2f}")
 # ```
 #
-# It is, and by nearly as much: from zero 100 steps are few. In the end nothing is left, again.
+# It is, and by nearly as much: from zero a hundred steps are few. In the end nothing is left, again.
 #
 # *A spring.*
 #
@@ -490,12 +490,13 @@ if shown and paid and (fall := -minus_scratch["scratch_3x"]["mass_mae"]["differe
 #     print(pull, f"{errors([w])[0]:.2f}")
 # ```
 #
-# SPRING
+# A strong one, stronger than the loss itself. Then nothing is forgotten, and little is learned: the
+# 1,000 jets have hardly anything to add to what the 4,000 had said. A weak spring forgets.
 #
 # *Draws.*
 #
 # ```python
-# luck = np.std(start["mass_mae"]["points"], ddof=1)
+# luck = np.std(answers["start"]["last"]["mass_mae"]["points"], ddof=1)
 # n = np.arange(3, 200)
 # edge, far = stats.t.ppf(0.975, n - 1), 0.3 * np.sqrt(n) / luck
 # enough = n[stats.nct.sf(edge, n - 1, far) > 0.8][0]

@@ -240,3 +240,34 @@ def test_looks_are_paid_for(capsys):
     assert float(three) == pytest.approx(0.021, abs=0.003)
     assert float(two.split()[0]) == pytest.approx(0.047, abs=0.004)
     assert [float(line.split()[1]) for line in gave_up] == pytest.approx([0.039, 0.40], abs=0.02)
+
+
+@pytest.mark.parametrize(("ends", "word"), [
+    ((-0.8, -0.1), "long ahead"), ((-0.2, -0.1), "long ahead and too small to matter"),
+    ((-0.2, 0.25), "too small to matter"), ((-0.6, 0.1), "open"), ((0.1, 0.6), "control ahead")])
+def test_who_is_ahead_of_the_control(ends, word):
+    said = notebook_code.shown("20", {"said"})["said"]
+    assert said(dict(zip(("low", "high"), ends, strict=True)), "long", "control") == word
+
+
+def test_a_start_of_a_linear_rule_is_a_head_start(capsys):
+    draw = np.random.default_rng(3)
+    space = notebook_code.shown("20", {"descent", "errors", "losses"}, np=np, stats=stats)
+    truth, x = draw.normal(size=6), draw.normal(size=(700, 6))
+    space |= {"X": x[:500], "mass": x[:500] @ truth + draw.normal(size=500), "FEW": 50,
+              "X_test": x[500:], "mass_test": x[500:] @ truth, "STEPS": 3000, "RIDGE": 0.01,
+              "MARKS": np.array([1, 3, 3000]), "near": [1, 3000], "nothing": np.zeros(6),
+              "answers": {"start": {"last": {"mass_mae": {"points": [-0.5, -0.2, 0.1, 0.0]}}}}}
+    from_zero = space["descent"](x[:50], space["mass"][:50], space["nothing"])
+    normal = np.linalg.solve(x[:50].T @ x[:50] / 50 + 0.01 * np.eye(6),
+                             x[:50].T @ space["mass"][:50] / 50)
+    assert from_zero[-1] == pytest.approx(normal)
+    assert space["losses"](from_zero)[-1] < space["losses"](from_zero)[0]
+    space["other"] = space["descent"](x[50:500], space["mass"][50:500], space["nothing"])[-1]
+    space["curve"] = {"from zero": space["errors"](from_zero)}
+    for block in notebook_code.solutions("20"):
+        exec(block, space)
+    early, end, *springs, enough = capsys.readouterr().out.splitlines()
+    assert float(early.split()[1]) > 0 == float(end.split()[1])
+    assert float(springs[-1].split()[1]) < float(springs[0].split()[1])
+    assert "draws" in enough and 6 < int(enough.split(": ")[1].split()[0]) < 12

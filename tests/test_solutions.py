@@ -270,4 +270,5 @@ def test_a_start_of_a_linear_rule_is_a_head_start(capsys):
     early, end, *springs, enough = capsys.readouterr().out.splitlines()
     assert float(early.split()[1]) > 0 == float(end.split()[1])
     assert float(springs[-1].split()[1]) < float(springs[0].split()[1])
-    assert "draws" in enough and 6 < int(enough.split(": ")[1].split()[0]) < 12
+    assert "draws" in enough
+    assert 6 < int(enough.split(": ")[1].split()[0]) < 12

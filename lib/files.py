@@ -187,10 +187,12 @@ def read_npz(path: str | Path, todo: str, what: str = "no .npz file of numbers",
         return arrays
 
 
-def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a compressed npz of arrays by name, all or nothing."""
-    with replacing(path) as part, open(part, "wb") as file:
-        np.savez_compressed(file, **arrays)
+def write_npz(path: str | Path, arrays: Mapping, method: int = zipfile.ZIP_DEFLATED) -> None:
+    """Write a compressed npz of arrays by name, all or nothing; ``method``: as zipfile has them."""
+    with replacing(path) as part, zipfile.ZipFile(part, "w", method) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                npy.write_array(file, np.asanyarray(array))
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Any], **notes: Any) -> Path:

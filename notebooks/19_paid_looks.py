@@ -497,9 +497,9 @@ if shown:
 #   (notebook 18), and three times the updates on turned jets gain several times as much (on
 #   other draws, notebooks 14 and 16). But it has been paid: `python -m lib train finetune --start weights/simclr_60k`.
 # - **What it does not say**: one backbone, pretrained once, and one recipe of fine-tuning, the
-#   short one. Scratch with more updates on these draws, the rival that could still win, was
-#   not trained. Whether the start still adds anything to three times the updates on turned jets
-#   was the question for the hours that an early end would have saved.
+#   short one. Notebook 20 trains the rival that could still win, scratch with more updates on
+#   these draws, and asks whether the start still adds anything to three times the updates on turned
+#   jets, the question for the hours that an early end would have saved.
 #
 # ## Exercises
 #

@@ -359,12 +359,50 @@ SAID = LESSONS | {
             **value("19_paid_looks", "final", "mass_mae")),
         lambda: "fourth draw, {:.2f} GeV".format(
             value("19_paid_looks", "final", "mass_mae", "points")[3]),
+        lambda: "those of update {}, where".format(value("20_worth_grid", "kept", "long")[3]),
         lambda: "ahead on {} of {} draws".format(
             value("19_paid_looks", "ahead"), value("19_paid_looks", "ended")),
         lambda: "Of the {:.1f} GeV".format(
             published("19_paid_looks_grid")["summary"]["scratch"]["mass_mae"]["mean"]),
         lambda: "takes {long:.0f} times as long as".format(
             **value("18_which_views_grid", "cost"))],
+    "20_worth": [
+        lambda: "ahead by {early:.2f} GeV after 110 steps, by {later:.2f} GeV after".format(
+            **value("20_worth", "linear")),
+        lambda: "the start had {start:.2f} GeV".format(**value("20_worth", "linear")),
+        lambda: "*back* to {back:.2f}.".format(**value("20_worth", "linear")),
+        lambda: "({long:.1f} is extrapolated".format(**value("20_worth", "cost")),
+        lambda: "fourth, was {:.2f} GeV on".format(
+            value("19_paid_looks", "final", "mass_mae", "points")[3]),
+        *(lambda q=q, w=w, m=m, d=d: "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(*(
+            value("20_worth", q, w, m)[k] for k in ("difference", "low", "high")), d=d)
+          for q, w, m, d in (("control", "best", "mass_mae", 1), ("control", "last", "mass_mae", 2),
+                             ("control", "last", "auc", 4), ("start", "last", "mass_mae", 2),
+                             ("start", "last", "accuracy", 3))),
+        lambda: "by {:.2f} [{:.2f}, {:.2f}] GeV. Notebook 19's".format(*(
+            -value("20_worth", "short", "last", "mass_mae")[k]
+            for k in ("difference", "high", "low"))),
+        lambda: "change, {:.1f} [{:.1f}, {:.1f}] GeV. (The".format(*(
+            value("20_worth", "change")[k] for k in ("difference", "low", "high"))),
+        lambda: "p = {p:.2f}, and two".format(**value("20_worth", "start", "last", "mass_mae")),
+        lambda: "about {left:.2f} GeV would be".format(**value("20_worth", "worth")),
+        lambda: "the {:.2f} GeV of above".format(
+            -value("20_worth", "short", "last", "mass_mae")["difference"]),
+        lambda: "{:.2f} and down to {:.2f} GeV, holds".format(*(
+            -value("20_worth", "start", "last", "mass_mae")[k] for k in ("low", "high"))),
+        lambda: "take {:.1f} GeV off the mass".format(
+            -value("20_worth", "minus_scratch", "patient", "mass_mae")["difference"]),
+        lambda: "off more, {:.2f} GeV".format(
+            -value("20_worth", "minus_scratch", "patient", "mass_mae")["difference"]),
+        lambda: "add {:.1f} points to the accuracy, [{:.1f}, {:.1f}]".format(*(
+            100 * value("20_worth", "minus_scratch", "patient", "accuracy")[k]
+            for k in ("difference", "low", "high"))),
+        lambda: "of these draws, {:.1f} GeV".format(
+            -value("20_worth", "minus_scratch", "patient_long", "mass_mae")["difference"]),
+        lambda: "those of update {} in the fourth".format(
+            value("20_worth_grid", "kept", "long")[3]),
+        lambda: "of {:,} to {:,}, long before".format(*(
+            end(value("20_worth_grid", "kept", "scratch_3x")) for end in (min, max)))],
     "17_far_end": [
         *(lambda m=m, t=t: t.format(**value("17_far_end", "scatter", m)) for m, t in (
             ("mass_mae", "{first:.2f} to {last:.2f} GeV, a power of {slope:.2f} ± {error:.2f}"),

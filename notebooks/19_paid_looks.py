@@ -455,7 +455,7 @@ if shown:
 #   first eight large. It stays in: a draw is not left out for being unlucky. (Notebook 20 found
 #   the reason later: the weights that were kept are those of update 676, where the AUC on
 #   validation was best and the mass not yet learned.)
-# - **Prediction (c) was right.** The accuracy changes by 0.0007 [-0.0017, 0.0031].
+# - **Prediction (c) was right.** The accuracy changes by 0.0007 [-0.0016, 0.0031].
 # - **Prediction (d) was right**: from long is ahead on 15 of 16 draws.
 #
 # How large it is stays open in one respect. The 0.3 GeV that would matter lie inside the

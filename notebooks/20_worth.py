@@ -95,7 +95,7 @@ MARKS = np.unique(np.geomspace(1, STEPS, 41).round().astype(int))
 
 
 def descent(X, m, start):
-    """Weights (steps, F) at each of ``MARKS`` from a start (F,), on jets X (n, F), m (n,) in GeV."""
+    """Weights (steps, F) at each of ``MARKS`` from a start (F,), on jets X (n, F), m (n,)."""
     H, g = X.T @ X / len(X) + RIDGE * np.eye(X.shape[1]), X.T @ m / len(X)
     rate, w, found = 1 / np.linalg.eigvalsh(H)[-1], start, []
     for step in range(1, STEPS + 1):

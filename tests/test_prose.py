@@ -379,17 +379,17 @@ SAID = LESSONS | {
           for q, w, m, d in (("control", "best", "mass_mae", 1), ("control", "last", "mass_mae", 2),
                              ("control", "last", "auc", 4), ("start", "last", "mass_mae", 2),
                              ("start", "last", "accuracy", 3))),
-        lambda: "by {:.2f} [{:.2f}, {:.2f}] GeV. Notebook 19's".format(*(
+        lambda: "by {:.2f} [{:.2f}, {:.2f}] GeV. What made".format(*(
             -value("20_worth", "short", "last", "mass_mae")[k]
             for k in ("difference", "high", "low"))),
-        lambda: "change, {:.1f} [{:.1f}, {:.1f}] GeV. (The".format(*(
+        lambda: "gain, {:.1f} [{:.1f}, {:.1f}] GeV, cannot".format(*(
             value("20_worth", "change")[k] for k in ("difference", "low", "high"))),
         lambda: "p = {p:.2f}, and two".format(**value("20_worth", "start", "last", "mass_mae")),
-        lambda: "about {left:.2f} GeV would be".format(**value("20_worth", "worth")),
-        lambda: "the {:.2f} GeV of above".format(
+        lambda: "leave about {left:.2f} GeV".format(**value("20_worth", "worth")),
+        lambda: "of the {:.2f} GeV that the start gained".format(
             -value("20_worth", "short", "last", "mass_mae")["difference"]),
-        lambda: "{:.2f} and down to {:.2f} GeV, holds".format(*(
-            -value("20_worth", "start", "last", "mass_mae")[k] for k in ("low", "high"))),
+        lambda: "found, {:.2f} to {:.2f} GeV, holds".format(*(
+            -value("20_worth", "start", "last", "mass_mae")[k] for k in ("high", "low"))),
         lambda: "take {:.1f} GeV off the mass".format(
             -value("20_worth", "minus_scratch", "patient", "mass_mae")["difference"]),
         lambda: "off more, {:.2f} GeV".format(
@@ -397,11 +397,11 @@ SAID = LESSONS | {
         lambda: "add {:.1f} points to the accuracy, [{:.1f}, {:.1f}]".format(*(
             100 * value("20_worth", "minus_scratch", "patient", "accuracy")[k]
             for k in ("difference", "low", "high"))),
-        lambda: "of these draws, {:.1f} GeV".format(
+        lambda: "recipes, {:.1f} GeV below".format(
             -value("20_worth", "minus_scratch", "patient_long", "mass_mae")["difference"]),
         lambda: "those of update {} in the fourth".format(
             value("20_worth_grid", "kept", "long")[3]),
-        lambda: "of {:,} to {:,}, long before".format(*(
+        lambda: "of {:,} to {:,}, better".format(*(
             end(value("20_worth_grid", "kept", "scratch_3x")) for end in (min, max)))],
     "17_far_end": [
         *(lambda m=m, t=t: t.format(**value("17_far_end", "scatter", m)) for m, t in (

@@ -89,7 +89,7 @@ COMMANDS: dict[str, tuple[str, str, list[Argument]]] = {
             help="jets of your own, with labels, except for pretraining; or HCAL maps: "
                  "Run355456*.npy Run357479*.npy, or their folder"),
         arg("--start", metavar="RUN",
-            help="finetune: the pretrained run or weights, such as weights/simclr"),
+            help="finetune, patient: the pretrained run or weights, such as weights/simclr"),
         arg("--updates", type=positive, metavar="N", help="of the optimiser; the default of this "
                                                           "and the next three is the recipe's"),
         arg("--lr", type=float, metavar="RATE", help="the peak of the learning rate"),

@@ -492,8 +492,8 @@ if shown and paid and (fall := -minus_scratch["scratch_3x"]["mass_mae"]["differe
 #   the old kind gains less, and how it compares with the start depends on the weights that are kept.
 # - **Then the start.** On top of patience it takes another 0.33 GeV off the mass error, where
 #   anything from 0.04 to 0.62 is possible. For one analysis that is a poor bargain. But it has been paid:
-#   whoever loads `weights/simclr_60k` and trains patiently has the smallest mean mass error of these
-#   recipes, 3.4 GeV below where notebook 19 began.
+#   `python -m lib train patient --start weights/simclr_60k` has the smallest mean mass error of
+#   these recipes, 3.4 GeV below where notebook 19 began.
 # - **A recipe includes the weights that it keeps.** What looked like the luck of a draw was mostly a rule
 #   that nobody had thought about. One finds such things by looking at single trainings.
 # - **What it does not say**: whether the gain lasts beyond 4,200 updates; what another backbone

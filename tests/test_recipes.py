@@ -47,6 +47,8 @@ def test_recipes_differ_in_what_their_names_say():
     scratch = recipes.recipe("scratch", profile, 1)
     tuned = recipes.recipe("finetune", profile, 1, "simclr")
     assert tuned.but(start=None) == scratch
+    patient = [recipes.recipe("patient", profile, 0, start) for start in (None, "x")]
+    assert patient[1] == patient[0].but(start="x")
     fits = [recipes.recipe(name, profile).fit for name in ("simclr", "mae", "dae")]
     assert len({(f.updates, f.batch_size) for f in fits}) == 1
     r1 = [recipes.recipe(name, profile, 0, start).fit

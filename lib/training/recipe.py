@@ -240,16 +240,16 @@ def matched(recipe: Recipe, setting: str, goal: int) -> Recipe:
 
 def recipe(name: str, profile: Profile, seed: int | None = None,
            start: str | Path | Mapping | None = None) -> Recipe:
-    """A recipe by its name, in the size of a profile; for ``finetune`` and ``r1_finetune`` with the
-    pretrained run to start from, see ``backbone.find``. The seed: by default the profile's first.
+    """A recipe by its name, in the size of a profile; for ``finetune`` and ``r1_finetune``, and for
+    ``patient`` if you like, with the pretrained run to start from, see ``backbone.find``.
 
-    Simulated jets have a test file of their own, so the test part of the split trains too.
-
+    The seed is the profile's first, if none is given. Simulated jets have a test file of their own,
+    so the test part of the split trains too.
     Raises:
         ValueError: an unknown recipe; one that needs a start and has none, or the reverse."""
     if name not in NAMES and ":" not in name:
         raise ValueError(f"unknown recipe {name!r}: choose one of {', '.join(NAMES)}")
-    if (name in FROM_BACKBONE) != (start is not None):
+    if (name in FROM_BACKBONE) != (start is not None) and name != "patient":
         raise ValueError(f"{name}: " + ("give the pretrained run to start from, e.g. simclr"
                          if start is None else "starts from nothing; finetune takes a run"))
     if name in ZOO or ":" in name:

@@ -240,11 +240,10 @@ def matched(recipe: Recipe, setting: str, goal: int) -> Recipe:
 
 def recipe(name: str, profile: Profile, seed: int | None = None,
            start: str | Path | Mapping | None = None) -> Recipe:
-    """A recipe by its name, in the size of a profile; for ``finetune`` and ``r1_finetune``, and for
-    ``patient`` if you like, with the pretrained run to start from, see ``backbone.find``.
+    """A recipe by its name, in the size of a profile; for ``finetune``, ``r1_finetune`` and, if you
+    like, ``patient`` with the pretrained run to start from (``backbone.find``). The seed: the first
+    of the profile. Simulated jets have a test file, so the test part of the split trains too.
 
-    The seed is the profile's first, if none is given. Simulated jets have a test file of their own,
-    so the test part of the split trains too.
     Raises:
         ValueError: an unknown recipe; one that needs a start and has none, or the reverse."""
     if name not in NAMES and ":" not in name:

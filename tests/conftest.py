@@ -4,7 +4,7 @@ import os
 
 # Before torch is imported: small models gain nothing from threads, and threads that wait for
 # each other on a busy machine make the tests five times slower.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"  # whatever the shell says: published behaviours are of one
 
 import pytest
 from jetfiles import LABELLED, cms, write

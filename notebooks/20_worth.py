@@ -191,12 +191,16 @@ print(f"the long pretraining costs {COST:.1f} trainings; shared by {shared:.1f} 
 # jets.
 #
 # 1. **The control.** From long with 1,400 updates against from *scratch with 4,200*, by the
-#    same recipe. If the control is ahead, the gain of notebook 19 was to be had without a backbone,
-#    for a fifth of its price. If it is not, nothing follows for equal prices.
+#    same recipe. If the control is ahead, the gain of notebook 19 was to be had without a backbone:
+#    the control costs three trainings, and the way over the backbone fifteen. If it is behind, it
+#    may only have had too little time.
 # 2. **The start, for the patient.** The recipe that notebook 14 chose, 4,200 updates on turned
 #    jets with restraint (`patient`: larger weight decay, smoothed labels, the last weights and
 #    not the best), from scratch and from long. Is the start still ahead? If it is not, either
 #    patience has made up for it, or the turned jets teach what the views of SimCLR had taught.
+#
+# From here on *the control* is always three times the updates by the old recipe, and *the patient* is who
+# uses the recipe of notebook 14, turned and restrained.
 #
 # There are three and a half hours of one core, which is sixteen trainings of this length. How
 # many draws for which question? The luck of a draw (the scatter of differences from draw to
@@ -215,7 +219,7 @@ if paid:
             row[f"{true}"] = float(stats.nct.sf(edge, 5, far) + stats.nct.cdf(-edge, 5, far))
         plan[name] = {"luck": luck, "half": float(edge * luck / np.sqrt(6)), "middle": float(
             np.mean(points)), "power": row}
-        print(f"luck {luck:.2f} GeV: six draws reach ± {plan[name]['half']:.2f} GeV;", ", ".join(
+        print(f"luck of {name} draws {luck:.2f} GeV: six draws reach ± {plan[name]['half']:.2f} GeV;", ", ".join(
             f"an effect of {t} GeV is clear in {p:.0%}" for t, p in row.items()))
     experiment.values["plan"] = plan
     print(f"from long minus from scratch, GeV: {plan['all']['middle']:.2f} on all sixteen draws, "
@@ -255,9 +259,9 @@ if paid:
 #   each minus its scratch; what turning and restraint add to three times the updates; how many
 #   updates the start is worth; and, on the six draws, by how much the gain of the start changes from
 #   1,400 updates to the patient's 4,200.
-# - **What it cannot say.** That the start is worth nothing to the patient: not even if it is, for
-#   *too small to matter* needs a smaller luck. Where the end is: 4,200 updates are one length,
-#   too. What two and four times the updates do with few labels: notebooks 07 and 15 have that.
+# - **What it cannot say.** That the start is worth nothing to the patient: even if that were true, six
+#   draws scatter too much to show it. Where the end is: 4,200 updates are one length, too. What two and
+#   four times the updates do with few labels: notebooks 07 and 15 have that.
 #
 # **Predictions.** (a) The control is ahead of long, on all four draws, and by 0.5 to 1.5 GeV
 # in the middle. (b) `patient` takes 2 to 3 GeV off what scratch with 1,400 updates has on the
@@ -313,6 +317,8 @@ def rounded(run):
 
 
 # %% [markdown]
+# ## 4. The trainings
+#
 # With `GRIDS = True` the next cell carries the plan out, run by run through the cache (and that of
 # notebook 19).
 
@@ -413,6 +419,8 @@ if shown and paid:
          for name, both in NAMES.items() for measure, rows in answers[name].items()])))
     print("from 1,400 updates to the patient's 4,200 the gain changes by",
           with_interval(answers["change"]), "GeV (last weights)")
+    print(f"question 2, mass: p = {answers['start']['last']['mass_mae']['p']:.2f} (resampled); "
+          "question 1, AUC, last weights:", with_interval(answers["control"]["last"]["auc"]))
     print("updates whose weights are kept:", *(f"{arm} {numbers}" for arm, numbers in shown[
         "values"]["kept"].items()), sep="\n  ")
 
@@ -420,11 +428,11 @@ if shown and paid:
 if shown and paid:
     fig = drawings.comparison.differences(
         {f"{WHO[arm]} − from scratch": rows for arm, rows in minus_scratch.items()} | {
-            "1: long − control": answers["control"]["best"],
-            "1: last weights": answers["control"]["last"],
-            "2: the patient, long − scratch": answers["start"]["last"],
-            "19, these draws": answers["short"]["best"],
-            "19, last weights": answers["short"]["last"]},
+            "long − the control": answers["control"]["best"],
+            "long − the control, last weights": answers["control"]["last"],
+            "the patient: long − scratch": answers["start"]["last"],
+            "1,400 updates, six draws: long − scratch": answers["short"]["best"],
+            "the same, last weights": answers["short"]["last"]},
         {"mass_mae": "mass error, difference (GeV)", "accuracy": "accuracy, difference"})
     plots.save(fig, "20_worth", profile)
 
@@ -461,8 +469,10 @@ if shown and paid:
 #   weights, by the AUC of 600 validation jets; that costs the start more than it costs scratch.
 #
 # And how many updates is the start worth? From scratch the mass error fell from 1,400 to 4,200
-# updates; we draw a line through the two, in the logarithm of the updates, and read off where it has
-# fallen by as much as the start gains.
+# updates; we draw a line through the two, $E = a - b \ln N$, in the logarithm of the updates *N*, and read
+# off where it has fallen by as much as the start gains on all sixteen draws (best weights, both). Read
+# backwards, the line says what a start that is worth *W* updates still gains after 4,200:
+# $b \ln(1 + W/4200)$.
 
 # %%
 if shown and paid and (fall := -minus_scratch["scratch_3x"]["mass_mae"]["difference"]) > 0.1:
@@ -497,7 +507,7 @@ if shown and paid and (fall := -minus_scratch["scratch_3x"]["mass_mae"]["differe
 # - **A recipe includes the weights that it keeps.** What looked like the luck of a draw was mostly a rule
 #   that nobody had thought about. One finds such things by looking at single trainings.
 # - **What it does not say**: whether the gain lasts beyond 4,200 updates; what another backbone
-#   would do; and, since `patient` changes four things at once, which of them did it (notebook 14
+#   would do; and, since the patient turns jets, restrains weights, smooths labels and keeps the last weights, which of them did it (notebook 14
 #   has some of that).
 #
 # ## Exercises

@@ -219,7 +219,7 @@ if paid:
             row[f"{true}"] = float(stats.nct.sf(edge, 5, far) + stats.nct.cdf(-edge, 5, far))
         plan[name] = {"luck": luck, "half": float(edge * luck / np.sqrt(6)), "middle": float(
             np.mean(points)), "power": row}
-        print(f"luck of {name} draws {luck:.2f} GeV: six draws reach ± {plan[name]['half']:.2f} GeV;",
+        print(f"luck of {name} draws {luck:.2f} GeV: six reach ± {plan[name]['half']:.2f} GeV;",
               ", ".join(f"an effect of {t} GeV is clear in {p:.0%}" for t, p in row.items()))
     experiment.values["plan"] = plan
     print(f"from long minus from scratch, GeV: {plan['all']['middle']:.2f} on all sixteen draws, "

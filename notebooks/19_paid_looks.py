@@ -488,14 +488,15 @@ if shown:
 # ## 6. What we saw
 #
 # - **Pretraining helps the mass; in accuracy it brings nothing that matters.** With all labels
-#   the long start takes half a GeV off the mass error. R1's 1.5 points of accuracy are excluded, and so is half of the
-#   0.75 in R1's notebook, at a tenth of its pairs of views and with our views.
+#   the long start takes half a GeV off the mass error. R1's 1.5 points of accuracy are excluded,
+#   and so is half of the 0.75 in R1's notebook, at a tenth of its pairs of views and with our views.
 # - **The way decides.** The same question had three answers: clear in notebook 15, which had gone
 #   on until it was; open in 18, which had too few draws; clear here, by a plan that could have
 #   ended either way.
 # - **What it costs.** The pretraining takes 14 times as long as a training from scratch
-#   (notebook 18), and three times the updates on turned jets gain several times as much (on
-#   other draws, notebooks 14 and 16). But it has been paid: `python -m lib train finetune --start weights/simclr_60k`.
+#   (notebook 18), and three times the updates on turned jets gain several times as much
+#   (notebook 20, on these draws). But it has been paid:
+#   `python -m lib train finetune --start weights/simclr_60k`.
 # - **What it does not say**: one backbone, pretrained once, and one recipe of fine-tuning, the
 #   short one. Notebook 20 trains the rival that could still win, scratch with more updates on
 #   these draws, and asks whether the start still adds anything to three times the updates on turned

@@ -3,6 +3,7 @@
 import re
 from statistics import mean, stdev
 
+import numpy as np
 import pytest
 from scipy.stats import chi2
 
@@ -186,6 +187,11 @@ def mean_of(name, metric):
 LONG, AGAIN = "15_long_pretraining_grid", "16_once_more_grid"
 FAR = "17_far_end_grid"
 COUNTS = dict(enumerate("None One Two Three Four Five Six Seven Eight Nine".split()))
+
+
+def counted(true):
+    """A number, or how many are true, as a word."""
+    return COUNTS[int(np.sum(true))].lower()
 
 
 def compared(name, a, b, metric="auc"):
@@ -401,8 +407,19 @@ SAID = LESSONS | {
             -value("20_worth", "minus_scratch", "patient_long", "mass_mae")["difference"]),
         lambda: "those of update {} in the fourth".format(
             value("20_worth_grid", "kept", "long")[3]),
-        lambda: "of {:,} to {:,}, better".format(*(
-            end(value("20_worth_grid", "kept", "scratch_3x")) for end in (min, max)))],
+        lambda: "of {:,} to {:,}, better than the last ones on {} draws".format(
+            *(end(value("20_worth_grid", "kept", "scratch_3x")) for end in (min, max)),
+            counted(np.subtract(*(published("20_worth_grid")["summary"][arm]["mass_mae"]["points"]
+                                  for arm in ("scratch_3x", "scratch_3x_last"))) < 0)),
+        lambda: "ahead on {} of four draws".format(counted(
+            np.array(value("20_worth", "control", "best", "mass_mae")["points"]) > 0)),
+        lambda: "on {} of six draws. Narrowly".format(counted(
+            np.array(value("20_worth", "start", "last", "mass_mae")["points"]) < 0)),
+        lambda: "ahead of scratch on all {} draws, by".format(counted(
+            np.array(value("20_worth", "short", "last", "mass_mae")["points"]) < 0)),
+        lambda: "is about {} times what the start".format(counted(round(
+            value("20_worth", "minus_scratch", "patient", "mass_mae")["difference"]
+            / value("20_worth", "short", "last", "mass_mae")["difference"])))],
     "17_far_end": [
         *(lambda m=m, t=t: t.format(**value("17_far_end", "scatter", m)) for m, t in (
             ("mass_mae", "{first:.2f} to {last:.2f} GeV, a power of {slope:.2f} ± {error:.2f}"),
